@@ -1,12 +1,60 @@
 // Package ledger tells, while Terraform plans, whether a pool would end up
 // with more keys than its cap.
+//
+// Terraform plans one key at a time, several at once, in no particular order,
+// and never says how many there are. The provider's Configure therefore builds
+// one Ledger for each walk, and every call of the walk tells it what becomes of
+// one key: read, kept, removed, or created. The ledger adds, per pool,
+//
+//	stored - removed + created
+//
+// where stored comes from one list per workspace, fetched at the first create.
+// A sum over the cap is not yet an error: a stored key that nobody has
+// mentioned may be one that Terraform does not manage, or one whose removal is
+// planned a moment later. So one create waits (never more than one: the walk
+// must go on) until the sum comes down to the cap, or until no other call is in
+// flight and none has begun or ended for a quiet time. Keys still not mentioned
+// then count as staying, and keys that were read but not planned as going,
+// which is what a tainted key looks like. What is over by then is an error: one
+// per pool, with the figures of the whole plan.
+//
+// A pool is over only if the plan creates a key in it: a pool that is too full
+// already, and left as it is, is nobody's error.
+//
+// # What cannot be decided
+//
+// A pool that ends up over its cap is always reported, unless the plan uses
+// create_before_destroy (which needs room that the plan does not show) or
+// removed { destroy = false } (which looks like a tainted key). A pool is
+// reported wrongly only if a key that goes is not known to go when the walk has
+// been quiet for the whole quiet time: with -parallelism=1 (the create that
+// waits holds up the rest of the walk), if the removal depends on the create
+// that waits, if it waits longer than the quiet time for something that is not
+// ours, and for a tainted key with -refresh=false. Two aliases of the provider
+// have two ledgers, and what others do after the list is not in it.
+//
+// # What lives where
+//
+// This file is what the provider calls: locks, timers, the list. book.go is the
+// arithmetic, without any of these. report.go is the text that the user reads.
+// The package knows nothing of Terraform's types and of HTTP.
 package ledger
 
 import (
 	"context"
+	"sync"
 	"time"
 
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/byok"
+)
+
+const (
+	// DefaultQuiet was measured: with 250 ms and with 1 s, a slow dependency
+	// in front of a removal raised false alarms, with 3 s it did not.
+	DefaultQuiet = 3 * time.Second
+	// DefaultRelief bounds how long a walk that is busy elsewhere holds up
+	// one create and all that depends on it.
+	DefaultRelief = 30 * time.Second
 )
 
 // Pool names the keys of one provider ID in one workspace.
@@ -28,28 +76,56 @@ type Config struct {
 	// Cap is the largest pool. 0 means byok.Cap.
 	Cap int
 	// Quiet is how long the walk must have been silent before keys that no
-	// call has mentioned count as staying. 0 means 3 s.
+	// call has mentioned count as staying. 0 means DefaultQuiet.
 	Quiet time.Duration
-	// Relief is how long one call waits before the next one that arrives
-	// takes its place. 0 means 30 s.
+	// Relief is how long one call waits before the next Keep or Create that
+	// arrives takes its place. 0 means DefaultRelief.
 	Relief time.Duration
 }
 
 // Ledger is what one Terraform walk is about to do to each pool. The nil
 // Ledger checks nothing and costs nothing (cap_check = "off"). All methods are
 // safe for concurrent use.
-type Ledger struct{}
+type Ledger struct {
+	listWorkspace ListFunc
+
+	mu    sync.Mutex
+	book  *book
+	turns map[string]chan struct{} // by workspace ID: whose turn it is to list
+}
 
 // New returns the empty ledger of one walk: call it in Configure, and hang the
 // ledger on the object that Configure builds.
-func New(cfg Config) *Ledger { return &Ledger{} }
+func New(cfg Config) *Ledger {
+	if cfg.Cap == 0 {
+		cfg.Cap = byok.Cap
+	}
+	if cfg.Quiet == 0 {
+		cfg.Quiet = DefaultQuiet
+	}
+	if cfg.Relief == 0 {
+		cfg.Relief = DefaultRelief
+	}
+	return &Ledger{
+		listWorkspace: cfg.List,
+		book:          newBook(cfg.Cap, cfg.Quiet, cfg.Relief),
+		turns:         map[string]chan struct{}{},
+	}
+}
 
 // Applying tells the ledger that this is the apply walk, in which the API
 // alone decides: every verdict is empty from now on, nothing is listed, and a
 // call that waits returns at once. Call it when the hint says so (Terraform's
 // DeferralAllowed, in Configure or ModifyPlan) and first thing in every
 // Create, Update and Delete of a resource, for OpenTofu gives no hint.
-func (l *Ledger) Applying() {}
+func (l *Ledger) Applying() {
+	if l == nil {
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.book.apply()
+}
 
 // Begin notes that a call from Terraform has arrived. Begin every Read,
 // ModifyPlan and ImportState of a resource and every Read of a data source
@@ -58,39 +134,104 @@ func (l *Ledger) Applying() {}
 //	call := ledger.Begin()
 //	defer call.End()
 //
-// for the ledger takes a verdict on keys it has not heard of only when nothing
-// is in flight.
-func (l *Ledger) Begin() *Call { return &Call{} }
+// for the ledger takes a verdict on keys that it has not heard of only when
+// nothing is in flight.
+func (l *Ledger) Begin() *Call {
+	if l == nil {
+		return nil
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.book.begin(time.Now())
+	return &Call{ledger: l}
+}
 
-// Call is one call from Terraform that is in flight.
-type Call struct{}
-
-// End notes that the call returns. Further Ends do nothing.
-func (c *Call) End() {}
+// Call is one call from Terraform that is in flight. The nil Call is that of
+// the nil Ledger.
+type Call struct {
+	ledger *Ledger
+	end    sync.Once
+}
 
 // Read: Terraform refreshes this key, and it exists. Call it from Read once
 // the key was found.
-func (c *Call) Read(pool Pool, keyID string) {}
+func (c *Call) Read(pool Pool, keyID string) {
+	if c == nil {
+		return
+	}
+	c.ledger.mu.Lock()
+	defer c.ledger.mu.Unlock()
+	c.ledger.book.read(pool, keyID)
+}
 
 // Keep: the plan keeps this key (prior state, no replace pending), changed or
-// not. It can report that the pool is certainly over its cap. ctx bounds a
-// wait.
-func (c *Call) Keep(ctx context.Context, pool Pool, keyID string) Verdict { return Verdict{} }
+// not. It can have to report that a pool is over its cap, and it can wait as
+// Create does, but only in the place of a create that was cancelled or
+// relieved, or for a key that had been taken for tainted.
+//
+// A kept key that is not stored (deleted elsewhere, and -refresh=false) takes
+// up no room, unless the list failed and nobody knows.
+func (c *Call) Keep(ctx context.Context, pool Pool, keyID string) Verdict {
+	if c == nil {
+		return Verdict{}
+	}
+	l := c.ledger
+	l.mu.Lock()
+	verdict, waiter := l.book.keep(time.Now(), pool, keyID)
+	l.mu.Unlock()
+	return l.await(ctx, verdict, waiter)
+}
 
 // Remove: the plan removes this key from this pool (plan null, or prior state
 // with a replace pending, then with the pool of the prior state). It is final:
 // a later Keep of the same key changes nothing.
-func (c *Call) Remove(pool Pool, keyID string) {}
+func (c *Call) Remove(pool Pool, keyID string) {
+	if c == nil {
+		return
+	}
+	c.ledger.mu.Lock()
+	defer c.ledger.mu.Unlock()
+	c.ledger.book.remove(pool, keyID)
+}
 
 // Create: the plan adds a key to this pool (prior state null). replacedID is
 // the key ID that the private state names when this is the second call of a
 // replace, otherwise "": that key goes, from whichever pool it was in. The
 // same replacedID counts once, however often it is planned.
 //
-// It lists the workspace if no create has done so before. It can wait, as
-// long as ctx allows, when the verdict hangs on keys that no call has
-// mentioned yet; at most one call per ledger does.
-func (c *Call) Create(ctx context.Context, pool Pool, replacedID string) Verdict { return Verdict{} }
+// It lists the workspace if no create has done so before. It can wait, as long
+// as ctx allows, when the pool is over its cap so far; at most one call of a
+// ledger waits. A pool that is not known at plan has no place here.
+func (c *Call) Create(ctx context.Context, pool Pool, replacedID string) Verdict {
+	if c == nil {
+		return Verdict{}
+	}
+	l := c.ledger
+	l.mu.Lock()
+	l.book.create(pool, replacedID)
+	l.mu.Unlock()
+
+	unchecked := l.list(ctx, pool.WorkspaceID)
+
+	l.mu.Lock()
+	verdict, waiter := l.book.judge(time.Now(), pool)
+	l.mu.Unlock()
+	verdict = l.await(ctx, verdict, waiter)
+	verdict.Unchecked = unchecked
+	return verdict
+}
+
+// End notes that the call returns. Further Ends do nothing.
+func (c *Call) End() {
+	if c == nil {
+		return
+	}
+	c.end.Do(func() {
+		c.ledger.mu.Lock()
+		defer c.ledger.mu.Unlock()
+		c.ledger.book.end(time.Now())
+	})
+}
 
 // Verdict is what a call has to report. The zero Verdict reports nothing.
 type Verdict struct {
@@ -101,4 +242,70 @@ type Verdict struct {
 	// Unchecked is set when the pools of a workspace cannot be checked
 	// because its list failed: a warning, once per workspace.
 	Unchecked *Unchecked
+}
+
+// list enters the keys of a workspace in the book, once. The caller that finds
+// the list failing gets it to report. A list that was cancelled with its
+// caller is left to the next caller.
+func (l *Ledger) list(ctx context.Context, workspaceID string) *Unchecked {
+	l.mu.Lock()
+	turn := l.turns[workspaceID]
+	if turn == nil {
+		turn = make(chan struct{}, 1)
+		l.turns[workspaceID] = turn
+	}
+	l.mu.Unlock()
+
+	select {
+	case turn <- struct{}{}:
+		defer func() { <-turn }()
+	case <-ctx.Done():
+		return nil
+	}
+
+	l.mu.Lock()
+	due := l.book.listDue(workspaceID)
+	l.mu.Unlock()
+	if !due {
+		return nil
+	}
+	keys, err := l.listWorkspace(ctx, workspaceID)
+	if err != nil && ctx.Err() != nil {
+		return nil
+	}
+
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.book.enter(workspaceID, keys, err)
+	if err != nil && !l.book.applying {
+		return &Unchecked{WorkspaceID: workspaceID, Err: err}
+	}
+	return nil
+}
+
+// await returns the verdict of a call, at once unless it is the one that
+// waits.
+func (l *Ledger) await(ctx context.Context, verdict Verdict, w *waiter) Verdict {
+	if w == nil {
+		return verdict
+	}
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-w.released:
+			return w.verdict
+		case <-ctx.Done():
+			l.mu.Lock()
+			defer l.mu.Unlock()
+			l.book.abandon(w)
+			return w.verdict
+		case <-timer.C:
+			l.mu.Lock()
+			now := time.Now()
+			next := l.book.tick(now, w)
+			l.mu.Unlock()
+			timer.Reset(next.Sub(now))
+		}
+	}
 }

@@ -1,24 +1,107 @@
 package ledger
 
-import "github.com/terraform-provider-byok/terraform-provider-byok/internal/byok"
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+	"unicode"
+
+	"golang.org/x/text/width"
+
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/byok"
+)
+
+// Terraform wraps the lines of a diagnostic to the terminal, except those that
+// begin with a space: figures, tables and examples below do, sentences do not.
 
 // OverCap says that a plan would leave a pool with more keys than its cap.
 type OverCap struct {
 	Pool      Pool
 	Cap       int
 	Stored    int        // keys in the pool today; -1 when the list failed
-	Kept      int        // stored keys that this plan keeps
+	Kept      int        // of these, the keys that this plan keeps
+	Removed   int        // of these, the keys that this plan removes, replaced ones included
 	Added     int        // keys that this plan creates, replacements included
-	Removed   int        // stored keys that this plan removes, replaced ones included
-	Unmanaged []byok.Key // stored keys that this plan does not mention, in rotation order
-	Certain   bool       // known without waiting: kept and added keys alone exceed the cap
+	Replaced  int        // of the added keys, those known to replace another
+	Unmanaged []byok.Key // stored keys that this plan does not mention, in rotation order; nil unless Settled
+	Certain   bool       // the keys that this plan keeps and adds exceed the cap by themselves
+	Settled   bool       // the figures are those of the whole plan, otherwise of the plan so far
+
+	// Sequential is set when Terraform never had two calls in flight, as with
+	// -parallelism=1: removals that come later in the plan are then missing.
+	Sequential bool
+}
+
+// Total is the number of keys that the pool would hold.
+func (o *OverCap) Total() int {
+	if o.Stored < 0 {
+		return o.Kept + o.Added
+	}
+	return o.Stored - o.Removed + o.Added
 }
 
 // Summary is the one-line title of the error.
-func (o *OverCap) Summary() string { return "" }
+func (o *OverCap) Summary() string {
+	return fmt.Sprintf("Pool %q would hold %s, its cap is %d", clean(o.Pool.ProviderID), o.total(), o.Cap)
+}
 
 // Detail is the body of the error.
-func (o *OverCap) Detail() string { return "" }
+func (o *OverCap) Detail() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "Workspace %q can store at most %s for provider ID %q. After this plan it would hold %s: the API would refuse %s of them in the middle of the apply.\n",
+		clean(o.Pool.WorkspaceID), keys(o.Cap), clean(o.Pool.ProviderID), o.total(), o.atLeast(o.excess()))
+
+	planned := "by this plan"
+	if !o.Settled {
+		planned = "by this plan so far"
+	}
+	if o.Stored < 0 {
+		writeFigures(&b,
+			figure{" ", o.Kept, "kept " + planned},
+			figure{"+", o.Added, "added " + planned},
+			figure{"=", o.Total(), "or more: the stored keys could not be listed"})
+	} else {
+		writeFigures(&b,
+			figure{" ", o.Stored, "stored today"},
+			figure{"-", o.Removed, "removed " + planned},
+			figure{"+", o.Added, "added " + planned},
+			figure{"=", o.Total(), fmt.Sprintf("in the end, %d too many", o.excess())})
+	}
+	if len(o.Unmanaged) > 0 {
+		b.WriteString("\nStored keys that this plan does not manage:\n\n")
+		writeTable(&b, o.Unmanaged)
+	}
+
+	b.WriteString("\nWhat you can do:\n\n")
+	fmt.Fprintf(&b, "- Add %s fewer to this pool, or remove as many from it.\n", o.atLeast(o.excess()))
+	if len(o.Unmanaged) > 0 {
+		b.WriteString("- If nobody needs one of the keys above any more, delete it in Sim. Its ID and masked key tell which one it is.\n")
+		b.WriteString("- If one of the keys above is a key that this plan wants to add, adopt it instead of adding it once more:\n\n")
+		fmt.Fprintf(&b, "    import {\n      to = byok_key.example\n      id = %q\n    }\n\n", o.Pool.String()+"/"+clean(o.Unmanaged[0].ID))
+		if o.Sequential {
+			b.WriteString("- If this plan removes one of the keys above, Terraform had not come to it yet: with -parallelism=1 it plans one key at a time. Run it again with the default parallelism.\n")
+		}
+	}
+	if o.Replaced > 0 {
+		b.WriteString("- A replaced key counts as removed and added. With create_before_destroy it needs room for both at once, which a full pool does not have.\n")
+	}
+	b.WriteString("- To destroy everything, run terraform destroy -refresh=false. Without it, Terraform plans what is missing before it plans to destroy.\n")
+	b.WriteString("- If the server has another cap, set max_keys_per_provider in the provider block.")
+	return b.String()
+}
+
+func (o *OverCap) excess() int { return o.Total() - o.Cap }
+
+func (o *OverCap) total() string { return o.atLeast(o.Total()) }
+
+// atLeast is a number of keys, with a caveat when there may be more.
+func (o *OverCap) atLeast(n int) string {
+	if o.Settled && o.Stored >= 0 {
+		return keys(n)
+	}
+	return "at least " + keys(n)
+}
 
 // Unchecked says that the pools of a workspace were not checked.
 type Unchecked struct {
@@ -27,10 +110,13 @@ type Unchecked struct {
 }
 
 // Summary is the one-line title of the warning.
-func (u *Unchecked) Summary() string { return "" }
+func (u *Unchecked) Summary() string { return "The caps of a workspace could not be checked" }
 
 // Detail is the body of the warning.
-func (u *Unchecked) Detail() string { return "" }
+func (u *Unchecked) Detail() string {
+	return fmt.Sprintf("This plan adds keys to workspace %q, whose stored keys could not be listed, so nobody knows whether there is room for them. "+
+		"If there is none, the apply fails halfway. Plan again when the workspace can be read.\n\n%v", clean(u.WorkspaceID), u.Err)
+}
 
 // Refused is the same news at apply: the API refused a create because the pool
 // was full, and no delete of this apply made room in time. The provider builds
@@ -38,11 +124,142 @@ func (u *Unchecked) Detail() string { return "" }
 type Refused struct {
 	Pool   Pool
 	Cap    int
-	Stored []byok.Key // the keys of the pool, in rotation order; nil if unknown
+	Stored []byok.Key // the keys of the pool; nil if unknown
 }
 
 // Summary is the one-line title of the error.
-func (r *Refused) Summary() string { return "" }
+func (r *Refused) Summary() string {
+	return fmt.Sprintf("Pool %q is full, its cap is %d", clean(r.Pool.ProviderID), r.Cap)
+}
 
 // Detail is the body of the error.
-func (r *Refused) Detail() string { return "" }
+func (r *Refused) Detail() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "Workspace %q stores all the keys that it can for provider ID %q. The API refused to add another, and no delete of this apply made room within the create timeout. The key was not added.\n",
+		clean(r.Pool.WorkspaceID), clean(r.Pool.ProviderID))
+	if len(r.Stored) > 0 {
+		b.WriteString("\nKeys in the pool now:\n\n")
+		writeTable(&b, slices.SortedFunc(slices.Values(r.Stored), rotationOrder))
+	}
+	b.WriteString("\nWhat you can do:\n\n")
+	b.WriteString("- Plan again: the plan says how many keys are too many, and which ones it does not manage.\n")
+	b.WriteString("- If the key replaces another one, remove create_before_destroy from it: a full pool has no room for both.\n")
+	b.WriteString("- If another key of this apply was to make room, run the apply again with the default parallelism: with -parallelism=1 a create holds up the delete that it waits for.\n")
+	b.WriteString("- If deletes take longer than that, raise create in the timeouts block.")
+	return b.String()
+}
+
+// figure is one line of a sum.
+type figure struct {
+	sign string
+	n    int
+	text string
+}
+
+func writeFigures(b *strings.Builder, figures ...figure) {
+	digits := 0
+	for _, f := range figures {
+		digits = max(digits, len(fmt.Sprint(f.n)))
+	}
+	b.WriteString("\n")
+	for _, f := range figures {
+		fmt.Fprintf(b, "  %s %*d  %s\n", f.sign, digits, f.n, f.text)
+	}
+}
+
+// tableRows is the longest table: a pool, unless the cap was raised.
+const tableRows = byok.Cap
+
+// nameColumns is the widest name, for a table that fits a terminal.
+const nameColumns = 28
+
+func writeTable(b *strings.Builder, stored []byok.Key) {
+	rows := [][]string{{"ID", "NAME", "MASKED KEY", "CREATED (UTC)"}}
+	for _, key := range stored[:min(len(stored), tableRows)] {
+		name := "-"
+		if key.Name != nil && *key.Name != "" {
+			name = shorten(clean(*key.Name), nameColumns)
+		}
+		rows = append(rows, []string{clean(key.ID), name, clean(key.MaskedKey), created(key)})
+	}
+	var widest [4]int
+	for _, row := range rows {
+		for i, cell := range row {
+			widest[i] = max(widest[i], columns(cell))
+		}
+	}
+	for _, row := range rows {
+		line := " "
+		for i, cell := range row {
+			line += " " + cell
+			if i < len(row)-1 {
+				line += strings.Repeat(" ", widest[i]-columns(cell)+1)
+			}
+		}
+		b.WriteString(line + "\n")
+	}
+	if more := len(stored) - tableRows; more > 0 {
+		fmt.Fprintf(b, "  ... and %d more\n", more)
+	}
+}
+
+func created(key byok.Key) string {
+	at, err := time.Parse(time.RFC3339, key.CreatedAt)
+	if err != nil {
+		return clean(key.CreatedAt)
+	}
+	return at.UTC().Format("2006-01-02 15:04")
+}
+
+func keys(n int) string {
+	if n == 1 {
+		return "1 key"
+	}
+	return fmt.Sprintf("%d keys", n)
+}
+
+// clean makes text that others chose safe for a terminal and for one line.
+func clean(s string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsPrint(r) {
+			return r
+		}
+		return unicode.ReplacementChar
+	}, s)
+}
+
+// shorten cuts s to a number of columns.
+func shorten(s string, most int) string {
+	if columns(s) <= most {
+		return s
+	}
+	var cut strings.Builder
+	left := most - 1
+	for _, r := range s {
+		if left -= runeColumns(r); left < 0 {
+			break
+		}
+		cut.WriteRune(r)
+	}
+	return cut.String() + "…"
+}
+
+// columns is the width of s in a terminal.
+func columns(s string) int {
+	n := 0
+	for _, r := range s {
+		n += runeColumns(r)
+	}
+	return n
+}
+
+func runeColumns(r rune) int {
+	if unicode.Is(unicode.Mn, r) {
+		return 0
+	}
+	switch width.LookupRune(r).Kind() {
+	case width.EastAsianWide, width.EastAsianFullwidth:
+		return 2
+	}
+	return 1
+}
