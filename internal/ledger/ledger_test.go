@@ -1,0 +1,504 @@
+package ledger
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/byok"
+)
+
+var (
+	openai    = Pool{"ws", "openai"}
+	anthropic = Pool{"ws", "anthropic"}
+)
+
+// TestConcurrentWalks plays random plans with goroutines, locks and timers.
+func TestConcurrentWalks(t *testing.T) {
+	t.Parallel()
+	for seed := range uint64(400) {
+		w := newWalk(seed)
+		synctest.Test(t, func(t *testing.T) {
+			reported, lists := map[Pool]int{}, map[string]int{}
+			var mu sync.Mutex
+			l := New(Config{Cap: w.cap, Quiet: simulatedQuiet, Relief: w.relief, List: func(_ context.Context, workspaceID string) ([]byok.Key, error) {
+				mu.Lock()
+				lists[workspaceID]++
+				mu.Unlock()
+				time.Sleep(w.listTakes[workspaceID])
+				if w.listFails[workspaceID] {
+					return nil, errList
+				}
+				return w.stored[workspaceID], nil
+			}})
+			unchecked := map[string]int{}
+			report := func(v Verdict) {
+				mu.Lock()
+				defer mu.Unlock()
+				if v.Unchecked != nil {
+					unchecked[v.Unchecked.WorkspaceID]++
+				}
+				for _, o := range v.Over {
+					reported[o.Pool]++
+					if err := w.checkOver(o); err != nil {
+						t.Errorf("seed %d: %v", seed, err)
+					}
+					if w.decidable && !w.over(o.Pool) {
+						t.Errorf("seed %d: false alarm: %+v", seed, o)
+					}
+				}
+			}
+
+			slots := make(chan struct{}, w.parallelism)
+			done := make([]chan struct{}, len(w.nodes))
+			for i := range done {
+				done[i] = make(chan struct{})
+			}
+			for _, i := range rand.New(rand.NewPCG(seed, 1)).Perm(len(w.nodes)) {
+				go func() {
+					defer close(done[i])
+					for _, j := range w.nodes[i].dependsOn {
+						<-done[j]
+					}
+					slots <- struct{}{}
+					defer func() { <-slots }()
+					for _, s := range w.nodes[i].steps {
+						time.Sleep(s.gap)
+						if s.op != opForeign {
+							report(play(l, s))
+						}
+					}
+				}()
+			}
+			for _, d := range done {
+				<-d
+			}
+
+			if err := w.checkReported(reported); err != nil {
+				t.Errorf("seed %d: %v", seed, err)
+			}
+			for workspaceID, n := range lists {
+				if n > 1 {
+					t.Errorf("seed %d: workspace listed %d times", seed, n)
+				}
+				if want := map[bool]int{true: 1}[w.listFails[workspaceID]]; unchecked[workspaceID] != want {
+					t.Errorf("seed %d: %d warnings, want %d", seed, unchecked[workspaceID], want)
+				}
+			}
+		})
+	}
+}
+
+func play(l *Ledger, s step) (verdict Verdict) {
+	call := l.Begin()
+	defer call.End()
+	time.Sleep(s.before)
+	switch s.op {
+	case opRead:
+		call.Read(s.pool, s.keyID)
+	case opKeep:
+		verdict = call.Keep(context.Background(), s.pool, s.keyID)
+	case opRemove:
+		call.Remove(s.pool, s.keyID)
+	case opCreate:
+		verdict = call.Create(context.Background(), s.pool, s.keyID)
+	}
+	time.Sleep(s.after)
+	return verdict
+}
+
+// plan is a ledger whose calls a test makes by hand, in virtual time.
+type plan struct {
+	*testing.T
+	ledger *Ledger
+	start  time.Time
+	lists  int
+}
+
+// inPlan runs a test on a ledger of cap 3.
+func inPlan(t *testing.T, stored []byok.Key, listErr error, test func(p *plan)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		p := &plan{T: t, start: time.Now()}
+		p.ledger = New(Config{Cap: 3, List: func(context.Context, string) ([]byok.Key, error) {
+			p.lists++
+			return stored, listErr
+		}})
+		test(p)
+	})
+}
+
+func (p *plan) read(pool Pool, id string)   { p.call(func(c *Call) { c.Read(pool, id) }) }
+func (p *plan) remove(pool Pool, id string) { p.call(func(c *Call) { c.Remove(pool, id) }) }
+
+func (p *plan) keep(pool Pool, id string) (v Verdict) {
+	p.call(func(c *Call) { v = c.Keep(p.Context(), pool, id) })
+	return v
+}
+
+func (p *plan) create(pool Pool, replacedID string) (v Verdict) {
+	p.call(func(c *Call) { v = c.Create(p.Context(), pool, replacedID) })
+	return v
+}
+
+func (p *plan) call(do func(*Call)) {
+	c := p.ledger.Begin()
+	defer c.End()
+	do(c)
+}
+
+// createBeside makes a create that may wait for the rest of the test.
+func (p *plan) createBeside(ctx context.Context, pool Pool) <-chan Verdict {
+	verdict := make(chan Verdict, 1)
+	go p.call(func(c *Call) { verdict <- c.Create(ctx, pool, "") })
+	synctest.Wait()
+	return verdict
+}
+
+func (p *plan) wantAt(want time.Duration) {
+	p.Helper()
+	if got := time.Since(p.start); got != want {
+		p.Errorf("it is %v, want %v", got, want)
+	}
+}
+
+// want compares a verdict with the pools that it should report.
+func (p *plan) want(got Verdict, pools ...Pool) {
+	p.Helper()
+	var over []Pool
+	for _, o := range got.Over {
+		over = append(over, o.Pool)
+	}
+	if !cmp.Equal(over, pools) {
+		p.Errorf("over: %v, want %v", over, pools)
+	}
+}
+
+func (p *plan) waits(verdict <-chan Verdict) {
+	p.Helper()
+	synctest.Wait()
+	select {
+	case v := <-verdict:
+		p.Fatalf("the create has returned: %+v", v)
+	default:
+	}
+}
+
+func storedIn(pool Pool, ids ...string) []byok.Key {
+	var keys []byok.Key
+	for i, id := range ids {
+		keys = append(keys, byok.Key{ID: id, ProviderID: pool.ProviderID, CreatedAt: fmt.Sprint(i)})
+	}
+	return keys
+}
+
+func TestPlans(t *testing.T) {
+	t.Parallel()
+	full := storedIn(openai, "a", "b", "c")
+	for name, tc := range map[string]struct {
+		stored []byok.Key
+		err    error
+		test   func(p *plan)
+	}{
+		"a create beside unmanaged keys is over after the quiet time": {stored: full, test: func(p *plan) {
+			v := p.create(openai, "")
+			p.wantAt(DefaultQuiet)
+			want := []*OverCap{{Pool: openai, Cap: 3, Stored: 3, Added: 1, Unmanaged: full, Settled: true, Sequential: true}}
+			if diff := cmp.Diff(want, v.Over); diff != "" {
+				p.Error(diff)
+			}
+		}},
+		"a create beside managed keys is over, whatever comes first": {stored: full, test: func(p *plan) {
+			p.keep(openai, "a")
+			verdict := p.createBeside(p.Context(), openai)
+			p.keep(openai, "b")
+			p.want(p.keep(openai, "c"))
+			v := <-verdict
+			p.wantAt(DefaultQuiet)
+			want := []*OverCap{{Pool: openai, Cap: 3, Stored: 3, Kept: 3, Added: 1, Certain: true, Settled: true}}
+			if diff := cmp.Diff(want, v.Over); diff != "" {
+				p.Error(diff)
+			}
+		}},
+		"a swap waits for the removal and not a moment longer": {stored: full, test: func(p *plan) {
+			verdict := p.createBeside(p.Context(), openai)
+			time.Sleep(time.Second)
+			p.remove(openai, "b")
+			p.want(<-verdict)
+			p.wantAt(time.Second)
+		}},
+		"a swap that removes first does not wait": {stored: full, test: func(p *plan) {
+			p.remove(openai, "b")
+			p.want(p.create(openai, ""))
+			p.wantAt(0)
+		}},
+		"a replace does not wait": {stored: full, test: func(p *plan) {
+			p.remove(openai, "b")
+			p.want(p.create(openai, "b"))
+			p.wantAt(0)
+		}},
+		"-replace looks like a keep first": {stored: full, test: func(p *plan) {
+			p.want(p.keep(openai, "b"))
+			p.want(p.create(openai, "b"))
+			p.wantAt(0)
+		}},
+		"a replace that is planned twice counts once": {stored: full, test: func(p *plan) {
+			for range 2 {
+				p.remove(openai, "b")
+				p.want(p.create(openai, "b"))
+			}
+			p.wantAt(0)
+		}},
+		"a removed key stays removed": {stored: full, test: func(p *plan) {
+			p.remove(openai, "b")
+			p.want(p.keep(openai, "b"))
+			p.want(p.create(openai, ""))
+			p.wantAt(0)
+		}},
+		"a tainted key is read and not planned": {stored: full, test: func(p *plan) {
+			p.read(openai, "b")
+			p.want(p.create(openai, ""))
+			p.wantAt(DefaultQuiet)
+			p.want(p.create(openai, ""), openai)
+			p.wantAt(2 * DefaultQuiet)
+		}},
+		"a key that was slow to be planned is not tainted": {stored: full, test: func(p *plan) {
+			p.read(openai, "b")
+			p.want(p.create(openai, ""))
+			p.want(p.keep(openai, "b"), openai)
+			p.wantAt(2 * DefaultQuiet)
+		}},
+		"a key can move to another pool": {stored: full, test: func(p *plan) {
+			p.remove(openai, "b")
+			p.want(p.create(anthropic, "b"))
+			p.want(p.create(openai, ""))
+			p.want(p.create(openai, ""), openai)
+		}},
+		"a key that moves to a full pool is over there": {stored: append(storedIn(anthropic, "x"), full...), test: func(p *plan) {
+			p.remove(anthropic, "x")
+			p.want(p.create(openai, "x"), openai)
+		}},
+		"a pool that is too full and left alone is no error": {stored: storedIn(openai, "a", "b", "c", "d"), test: func(p *plan) {
+			for _, id := range []string{"a", "b", "c", "d"} {
+				p.read(openai, id)
+				p.want(p.keep(openai, id))
+			}
+			if p.lists != 0 {
+				p.Error("listed without a create")
+			}
+		}},
+		"a kept key that is stored no more takes up no room": {stored: full[:2], test: func(p *plan) {
+			for _, id := range []string{"a", "b", "gone"} {
+				p.want(p.keep(openai, id))
+			}
+			p.want(p.create(openai, ""))
+			p.wantAt(0)
+		}},
+		"one error per pool": {test: func(p *plan) {
+			for range 3 {
+				p.want(p.create(openai, ""))
+			}
+			p.want(p.create(openai, ""), openai)
+			p.want(p.create(openai, ""))
+			p.wantAt(DefaultQuiet)
+			if p.lists != 1 {
+				p.Errorf("%d lists, want 1", p.lists)
+			}
+		}},
+		"one call waits for all pools": {stored: append(storedIn(anthropic, "x", "y", "z"), full...), test: func(p *plan) {
+			verdict := p.createBeside(p.Context(), openai)
+			p.want(p.create(anthropic, ""))
+			p.want(p.create(anthropic, ""))
+			p.want(p.create(openai, ""))
+			p.wantAt(0)
+			p.want(<-verdict, anthropic, openai)
+			p.wantAt(DefaultQuiet)
+		}},
+		"the call that waits goes on waiting for the other pools": {stored: append(storedIn(anthropic, "x", "y", "z"), full...), test: func(p *plan) {
+			verdict := p.createBeside(p.Context(), openai)
+			p.want(p.create(anthropic, ""))
+			p.remove(openai, "a")
+			p.waits(verdict)
+			p.want(<-verdict, anthropic)
+		}},
+		"a certain error of another pool does not wait": {stored: full, test: func(p *plan) {
+			verdict := p.createBeside(p.Context(), openai)
+			for range 3 {
+				p.want(p.create(anthropic, ""))
+			}
+			v := p.create(anthropic, "")
+			p.wantAt(0)
+			want := []*OverCap{{Pool: anthropic, Cap: 3, Added: 4, Certain: true}}
+			if diff := cmp.Diff(want, v.Over); diff != "" {
+				p.Error(diff)
+			}
+			p.want(<-verdict, openai)
+		}},
+		"a call in flight puts off the verdict": {stored: full, test: func(p *plan) {
+			slow := p.ledger.Begin()
+			verdict := p.createBeside(p.Context(), openai)
+			time.Sleep(time.Minute)
+			p.waits(verdict)
+			slow.End()
+			slow.End()
+			p.want(<-verdict, openai)
+			p.wantAt(time.Minute + DefaultQuiet)
+		}},
+		"every call puts off the verdict": {stored: full, test: func(p *plan) {
+			verdict := p.createBeside(p.Context(), openai)
+			for range 9 {
+				time.Sleep(DefaultQuiet - 1)
+				p.call(func(*Call) {})
+			}
+			p.want(<-verdict, openai)
+			p.wantAt(10*DefaultQuiet - 9)
+		}},
+		"a call that has waited long is relieved by the next": {stored: full, test: func(p *plan) {
+			first := p.createBeside(p.Context(), openai)
+			busy := p.ledger.Begin()
+			time.Sleep(DefaultRelief - 1)
+			p.want(p.create(openai, ""))
+			p.waits(first)
+			time.Sleep(1)
+			second := p.createBeside(p.Context(), anthropic)
+			p.want(<-first)
+			p.wantAt(DefaultRelief)
+			busy.End()
+			p.want(<-second, openai)
+			p.wantAt(DefaultRelief + DefaultQuiet)
+		}},
+		"a call that is relieved reports what is certain": {test: func(p *plan) {
+			for range 3 {
+				p.want(p.create(openai, ""))
+			}
+			first := p.createBeside(p.Context(), openai)
+			busy := p.ledger.Begin()
+			time.Sleep(DefaultRelief)
+			p.want(p.create(openai, ""))
+			p.want(<-first, openai)
+			p.wantAt(DefaultRelief)
+			busy.End()
+		}},
+		"a cancelled call reports nothing and the next takes its place": {stored: full, test: func(p *plan) {
+			ctx, cancel := context.WithCancel(p.Context())
+			first := p.createBeside(ctx, openai)
+			second := p.createBeside(p.Context(), openai)
+			p.want(<-second)
+			cancel()
+			p.want(<-first)
+			p.wantAt(0)
+			p.want(p.keep(openai, "a"), openai)
+		}},
+		"the apply walk checks nothing": {stored: full, test: func(p *plan) {
+			p.ledger.Applying()
+			p.want(p.create(openai, ""))
+			p.want(p.keep(openai, "a"))
+			p.wantAt(0)
+			if p.lists != 0 {
+				p.Error("listed in the apply walk")
+			}
+		}},
+		"the apply walk ends a wait": {stored: full, test: func(p *plan) {
+			verdict := p.createBeside(p.Context(), openai)
+			p.ledger.Applying()
+			p.want(<-verdict)
+			p.wantAt(0)
+		}},
+		"without a list, what is certain is an error": {err: errList, test: func(p *plan) {
+			v := p.create(openai, "")
+			if v.Unchecked == nil || v.Unchecked.WorkspaceID != "ws" || !errors.Is(v.Unchecked.Err, errList) {
+				p.Errorf("unchecked: %+v", v.Unchecked)
+			}
+			for range 2 {
+				p.keep(openai, "a")
+				if v := p.create(anthropic, ""); v.Unchecked != nil {
+					p.Error("a second warning for the same workspace")
+				}
+			}
+			p.want(p.create(openai, ""))
+			p.wantAt(0)
+			v = p.create(openai, "")
+			p.wantAt(DefaultQuiet)
+			want := []*OverCap{{Pool: openai, Cap: 3, Stored: -1, Kept: 1, Added: 3, Certain: true, Settled: true, Sequential: true}}
+			if diff := cmp.Diff(want, v.Over); diff != "" {
+				p.Error(diff)
+			}
+			if p.lists != 1 {
+				p.Errorf("%d lists, want 1", p.lists)
+			}
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			inPlan(t, tc.stored, tc.err, tc.test)
+		})
+	}
+}
+
+func TestCancelledListIsTriedAgain(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		lists := 0
+		l := New(Config{Cap: 1, List: func(ctx context.Context, _ string) ([]byok.Key, error) {
+			if lists++; lists == 1 {
+				<-ctx.Done()
+				return nil, ctx.Err()
+			}
+			return storedIn(openai, "a"), nil
+		}})
+		p := &plan{T: t, ledger: l, start: time.Now()}
+		ctx, cancel := context.WithCancel(t.Context())
+		first := p.createBeside(ctx, openai)
+		second := p.createBeside(t.Context(), openai)
+		p.waits(second)
+		cancel()
+		if v := <-first; v.Unchecked != nil {
+			t.Errorf("a cancelled list is reported: %v", v.Unchecked)
+		}
+		p.want(<-second, openai)
+		if lists != 2 {
+			t.Errorf("%d lists, want 2", lists)
+		}
+	})
+}
+
+func TestWorkspacesAreListedBesideEachOther(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		l := New(Config{List: func(_ context.Context, workspaceID string) ([]byok.Key, error) {
+			time.Sleep(time.Second)
+			return nil, nil
+		}})
+		p := &plan{T: t, ledger: l, start: time.Now()}
+		var verdicts []<-chan Verdict
+		for i := range 10 {
+			verdicts = append(verdicts, p.createBeside(t.Context(), Pool{fmt.Sprint(i), "openai"}))
+		}
+		for _, v := range verdicts {
+			p.want(<-v)
+		}
+		p.wantAt(time.Second)
+	})
+}
+
+func TestNilLedgerChecksNothing(t *testing.T) {
+	t.Parallel()
+	var l *Ledger
+	l.Applying()
+	call := l.Begin()
+	defer call.End()
+	call.Read(openai, "a")
+	call.Remove(openai, "a")
+	for _, v := range []Verdict{call.Keep(t.Context(), openai, "a"), call.Create(t.Context(), openai, "")} {
+		if v.Over != nil || v.Unchecked != nil {
+			t.Errorf("verdict %+v", v)
+		}
+	}
+}

@@ -1,0 +1,430 @@
+package ledger
+
+import (
+	"container/heap"
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"runtime"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+var (
+	interleavings = flag.Int("ledger.interleavings", 20_000, "number of random walks to simulate")
+	firstSeed     = flag.Uint64("ledger.seed", 1, "seed of the first walk; each further walk has the next one")
+)
+
+// TestRandomWalks plays random plans in random order and compares the verdict
+// with what the plan really does:
+//
+//   - a pool that ends up over its cap is always reported, exactly once;
+//   - a pool that does not is never reported if the plan is decidable, and
+//     otherwise only if a key that goes was not known to go after the walk had
+//     been quiet for the quiet time;
+//   - the figures of an error are those of the plan.
+//
+// A failure names its seed: -ledger.seed=SEED -ledger.interleavings=1 repeats
+// it.
+func TestRandomWalks(t *testing.T) {
+	t.Parallel()
+	var next atomic.Uint64
+	var mu sync.Mutex
+	var all tally
+	var group sync.WaitGroup
+	for range runtime.GOMAXPROCS(0) {
+		group.Go(func() {
+			var mine tally
+			for !t.Failed() {
+				n := next.Add(1) - 1
+				if n >= uint64(*interleavings) {
+					break
+				}
+				seed := *firstSeed + n
+				w := newWalk(seed)
+				s := simulate(w, seed)
+				if err := s.check(); err != nil {
+					t.Errorf("seed %d: %v", seed, err)
+				}
+				mine.count(s)
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			all.add(mine)
+		})
+	}
+	group.Wait()
+	t.Logf("%d walks from seed %d: %+v", *interleavings, *firstSeed, all)
+	if *interleavings < 10_000 || t.Failed() {
+		return
+	}
+	// Walks that never come near the cap would prove nothing.
+	for name, n := range map[string]int{
+		"Over": all.Over, "Under": all.Under, "Settled": all.Settled, "Certain": all.Certain, "Exact": all.Exact,
+		"Waits": all.Waits, "Cleared": all.Cleared, "Relieved": all.Relieved, "Unchecked": all.Unchecked,
+	} {
+		if n < *interleavings/100 {
+			t.Errorf("only %d %s in %d walks", n, name, *interleavings)
+		}
+	}
+}
+
+// tally counts what the walks of a run had in them.
+type tally struct {
+	Over, Under int // pools with creates that are over their cap, and that are not
+	Settled     int // errors after the walk was quiet
+	Certain     int // errors before that
+	Exact       int // errors compared figure by figure
+	Undecidable int // errors that are false, outside of what is decidable
+	Waits       int // calls that waited
+	Cleared     int // waits that ended because the doubt was gone
+	Relieved    int // waits that another call took over
+	Unchecked   int // lists that failed
+}
+
+func (t *tally) count(s *simulation) {
+	for pool, truth := range s.walk.truth {
+		switch {
+		case s.walk.over(pool):
+			t.Over++
+		case truth.added > 0:
+			t.Under++
+		}
+	}
+	t.add(s.tally)
+}
+
+func (t *tally) add(o tally) {
+	t.Over += o.Over
+	t.Under += o.Under
+	t.Settled += o.Settled
+	t.Certain += o.Certain
+	t.Exact += o.Exact
+	t.Undecidable += o.Undecidable
+	t.Waits += o.Waits
+	t.Cleared += o.Cleared
+	t.Relieved += o.Relieved
+	t.Unchecked += o.Unchecked
+}
+
+// simulation plays a walk on a book, in virtual time and without goroutines.
+// It keeps its own account of what is in flight, independent of the book's.
+type simulation struct {
+	walk *walk
+	rand *rand.Rand
+	book *book
+	now  time.Time
+
+	events  events
+	players []*player
+	ready   []*player
+	slots   int
+
+	lists    map[string]*simulatedList
+	waiter   *waiter
+	waiting  *player
+	inFlight int
+	active   time.Time
+	going    map[Pool]int // keys that go and are known to go
+
+	reported map[Pool]int
+	errs     []error
+	tally    tally
+}
+
+// player is a node in play.
+type player struct {
+	*node
+	at         int // next step
+	unfinished int // nodes that it depends on
+	dependents []*player
+}
+
+type simulatedList struct {
+	queue []*player
+}
+
+// event is something to do at a time; events of the same time come in random
+// order.
+type event struct {
+	at  time.Time
+	tie uint64
+	do  func()
+}
+
+type events []event
+
+func (e events) Len() int { return len(e) }
+func (e events) Less(i, j int) bool {
+	if c := e[i].at.Compare(e[j].at); c != 0 {
+		return c < 0
+	}
+	return e[i].tie < e[j].tie
+}
+func (e events) Swap(i, j int) { e[i], e[j] = e[j], e[i] }
+func (e *events) Push(x any)   { *e = append(*e, x.(event)) }
+func (e *events) Pop() any {
+	last := (*e)[len(*e)-1]
+	*e = (*e)[:len(*e)-1]
+	return last
+}
+
+func simulate(w *walk, seed uint64) *simulation {
+	s := &simulation{
+		walk:     w,
+		rand:     rand.New(rand.NewPCG(seed, 1)),
+		book:     newBook(w.cap, simulatedQuiet, w.relief),
+		now:      time.Unix(0, 0),
+		slots:    w.parallelism,
+		lists:    map[string]*simulatedList{},
+		going:    map[Pool]int{},
+		reported: map[Pool]int{},
+	}
+	for _, n := range w.nodes {
+		p := &player{node: n, unfinished: len(n.dependsOn)}
+		for _, i := range n.dependsOn {
+			s.players[i].dependents = append(s.players[i].dependents, p)
+		}
+		s.players = append(s.players, p)
+		if p.unfinished == 0 {
+			s.ready = append(s.ready, p)
+		}
+	}
+	s.start()
+	for len(s.events) > 0 {
+		e := heap.Pop(&s.events).(event)
+		s.now = e.at
+		e.do()
+	}
+	return s
+}
+
+func (s *simulation) in(d time.Duration, do func()) {
+	heap.Push(&s.events, event{s.now.Add(d), s.rand.Uint64(), do})
+}
+
+// start gives the free slots to nodes that are ready.
+func (s *simulation) start() {
+	for s.slots > 0 && len(s.ready) > 0 {
+		i := s.rand.IntN(len(s.ready))
+		p := s.ready[i]
+		s.ready = slices.Delete(s.ready, i, i+1)
+		s.slots--
+		s.step(p)
+	}
+}
+
+// step takes the next step of a node, or ends it.
+func (s *simulation) step(p *player) {
+	if p.at == len(p.steps) {
+		for _, d := range p.dependents {
+			if d.unfinished--; d.unfinished == 0 {
+				s.ready = append(s.ready, d)
+			}
+		}
+		s.slots++
+		s.start()
+		return
+	}
+	step := p.steps[p.at]
+	p.at++
+	s.in(step.gap, func() {
+		if step.op == opForeign {
+			s.step(p)
+			return
+		}
+		s.book.begin(s.now)
+		s.inFlight++
+		s.active = s.now
+		s.in(step.before, func() { s.tell(p) })
+	})
+}
+
+// tell tells the book what the call of p is about.
+func (s *simulation) tell(p *player) {
+	step := p.steps[p.at-1]
+	switch step.op {
+	case opOther:
+		s.end(p)
+	case opRead:
+		s.book.read(step.pool, step.keyID)
+		s.end(p)
+	case opRemove:
+		s.book.remove(step.pool, step.keyID)
+		s.end(p)
+	case opKeep:
+		verdict, waiter := s.book.keep(s.now, step.pool, step.keyID)
+		s.judged(p, verdict, waiter)
+	case opCreate:
+		s.book.create(step.pool, step.keyID)
+		s.list(p, step.pool.WorkspaceID)
+	}
+	s.checkWaiter()
+}
+
+// list has a workspace listed, once.
+func (s *simulation) list(p *player, workspaceID string) {
+	if !s.book.listDue(workspaceID) {
+		s.judge(p)
+		return
+	}
+	if l := s.lists[workspaceID]; l != nil {
+		l.queue = append(l.queue, p)
+		return
+	}
+	l := &simulatedList{queue: []*player{p}}
+	s.lists[workspaceID] = l
+	s.in(s.walk.listTakes[workspaceID], func() {
+		if s.walk.listFails[workspaceID] {
+			s.book.enter(workspaceID, nil, errList)
+			s.tally.Unchecked++
+		} else {
+			s.book.enter(workspaceID, s.walk.stored[workspaceID], nil)
+		}
+		s.rand.Shuffle(len(l.queue), func(i, j int) { l.queue[i], l.queue[j] = l.queue[j], l.queue[i] })
+		for _, p := range l.queue {
+			s.judge(p)
+			s.checkWaiter()
+		}
+	})
+}
+
+func (s *simulation) judge(p *player) {
+	verdict, waiter := s.book.judge(s.now, p.steps[p.at-1].pool)
+	s.judged(p, verdict, waiter)
+}
+
+func (s *simulation) judged(p *player, verdict Verdict, waiter *waiter) {
+	if waiter == nil {
+		s.report(verdict)
+		s.end(p)
+		return
+	}
+	if s.waiter != nil { // the one before has just been relieved
+		s.tally.Relieved++
+		s.checkWaiter()
+	}
+	s.tally.Waits++
+	s.waiter, s.waiting = waiter, p
+	s.tick(waiter)
+}
+
+func (s *simulation) tick(w *waiter) {
+	next := s.book.tick(s.now, w)
+	s.checkWaiter()
+	if s.waiter == w {
+		s.in(next.Sub(s.now), func() {
+			if s.waiter == w {
+				s.tick(w)
+			}
+		})
+	}
+}
+
+// checkWaiter lets the call that waits go on once it is released.
+func (s *simulation) checkWaiter() {
+	if s.waiter == nil || s.book.waiter == s.waiter {
+		return
+	}
+	verdict, p := s.waiter.verdict, s.waiting
+	s.waiter, s.waiting = nil, nil
+	if len(verdict.Over) == 0 {
+		s.tally.Cleared++
+	}
+	s.report(verdict)
+	s.end(p)
+}
+
+// end ends the call of p after what it still has to do.
+func (s *simulation) end(p *player) {
+	s.in(p.steps[p.at-1].after, func() {
+		s.book.end(s.now)
+		s.inFlight--
+		s.active = s.now
+		s.step(p)
+	})
+}
+
+// report checks errors as they are raised.
+func (s *simulation) report(verdict Verdict) {
+	for _, o := range verdict.Over {
+		s.reported[o.Pool]++
+		if o.Settled {
+			s.tally.Settled++
+		} else {
+			s.tally.Certain++
+		}
+		if err := s.walk.checkOver(o); err != nil {
+			s.errs = append(s.errs, err)
+		}
+		if o.Settled && s.walk.exact {
+			s.tally.Exact++
+		}
+		if s.walk.over(o.Pool) {
+			continue
+		}
+		s.tally.Undecidable++
+		switch quiet := s.now.Sub(s.active); {
+		case s.walk.decidable:
+			s.errs = append(s.errs, fmt.Errorf("false alarm: %+v", o))
+		case !o.Settled || o.Certain:
+			s.errs = append(s.errs, fmt.Errorf("false alarm that was certain: %+v", o))
+		case s.inFlight != 1 || quiet < simulatedQuiet:
+			s.errs = append(s.errs, fmt.Errorf("false alarm with %d calls in flight, %v after the last: %+v", s.inFlight-1, quiet, o))
+		}
+	}
+}
+
+// check compares what was reported with the truth.
+func (s *simulation) check() error {
+	for _, p := range s.players {
+		if p.at != len(p.steps) {
+			return fmt.Errorf("the walk hangs")
+		}
+	}
+	for _, err := range s.errs {
+		return err
+	}
+	return s.walk.checkReported(s.reported)
+}
+
+// checkReported compares how often each pool was reported with the truth.
+func (w *walk) checkReported(reported map[Pool]int) error {
+	for pool := range w.truth {
+		switch n := reported[pool]; {
+		case n > 1:
+			return fmt.Errorf("%v is reported %d times", pool, n)
+		case n == 0 && w.over(pool):
+			return fmt.Errorf("%v is over its cap and was missed: %+v", pool, w.want(pool))
+		}
+	}
+	return nil
+}
+
+// checkOver compares the figures of an error with those of the plan.
+func (w *walk) checkOver(o *OverCap) error {
+	if o.Total() <= o.Cap || o.Added == 0 {
+		return fmt.Errorf("an error for nothing: %+v", o)
+	}
+	want := w.want(o.Pool)
+	want.Sequential = o.Sequential
+	if w.exact && o.Settled {
+		if diff := cmp.Diff(want, *o); diff != "" {
+			return fmt.Errorf("figures (-want +got):\n%s", diff)
+		}
+		return nil
+	}
+	removed := want.Removed
+	if !w.decidable { // a key that is read long before it is planned looks like a tainted one
+		removed += want.Kept
+	}
+	if o.Stored != want.Stored || o.Kept > want.Kept+want.Replaced || o.Added > want.Added || o.Removed > removed {
+		return fmt.Errorf("figures beyond those of the plan: %+v, the plan has %+v", o, want)
+	}
+	return nil
+}
