@@ -65,9 +65,9 @@ type waiter struct {
 	verdict  Verdict
 }
 
-func newBook(cap int, quiet, relief time.Duration) *book {
+func newBook(limit int, quiet, relief time.Duration) *book {
 	return &book{
-		cap:        cap,
+		cap:        limit,
 		quiet:      quiet,
 		relief:     relief,
 		accounts:   map[Pool]*account{},
@@ -316,34 +316,34 @@ func (a *account) adds() int { return a.created + len(a.replaced) }
 
 // certain says that the keys that the plan keeps and adds are too many, never
 // mind what else is stored.
-func (a *account) certain(cap int) bool {
-	return a.adds() > 0 && a.kept+a.adds() > cap
+func (a *account) certain(limit int) bool {
+	return a.adds() > 0 && a.kept+a.adds() > limit
 }
 
 // over says that the pool is over its cap, as far as is known.
-func (a *account) over(cap int) bool {
+func (a *account) over(limit int) bool {
 	switch {
 	case a.listing == nil || a.adds() == 0:
 		return false
 	case a.listing.failed:
-		return a.certain(cap)
+		return a.certain(limit)
 	default:
-		return a.stored()-a.going+a.adds() > cap
+		return a.stored()-a.going+a.adds() > limit
 	}
 }
 
 func (a *account) stored() int { return len(a.listing.keys[a.pool.ProviderID]) }
 
-func (a *account) overCap(cap int, settled, sequential bool) *OverCap {
+func (a *account) overCap(limit int, settled, sequential bool) *OverCap {
 	o := &OverCap{
 		Pool:       a.pool,
-		Cap:        cap,
+		Cap:        limit,
 		Stored:     -1,
 		Kept:       a.kept,
 		Added:      a.adds(),
 		Replaced:   len(a.replaced),
 		Removed:    a.going,
-		Certain:    a.certain(cap),
+		Certain:    a.certain(limit),
 		Settled:    settled,
 		Sequential: sequential,
 	}

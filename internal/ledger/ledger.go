@@ -23,15 +23,20 @@
 //
 // # What cannot be decided
 //
-// A pool that ends up over its cap is always reported, unless the plan uses
-// create_before_destroy (which needs room that the plan does not show) or
-// removed { destroy = false } (which looks like a tainted key). A pool is
-// reported wrongly only if a key that goes is not known to go when the walk has
-// been quiet for the whole quiet time: with -parallelism=1 (the create that
-// waits holds up the rest of the walk), if the removal depends on the create
-// that waits, if it waits longer than the quiet time for something that is not
-// ours, and for a tainted key with -refresh=false. Two aliases of the provider
-// have two ledgers, and what others do after the list is not in it.
+// Never reported, although the apply fails: create_before_destroy without room
+// for the old and the new key (nothing in a plan call shows it),
+// removed { destroy = false } (it looks like a tainted key), two aliases of the
+// provider that fill one pool together (each has its own ledger), and what
+// others add after the list. Every other pool that ends up over its cap is
+// reported, in every order and at every parallelism.
+//
+// Reported, although the apply would succeed: a pool with a key that goes and
+// is not known to go after a whole quiet time of silence. That takes
+// -parallelism=1 (the call that waits holds up the rest of the walk), a removal
+// that depends on the call that waits, a removal that waits longer than the
+// quiet time for something that is not ours, or a tainted key with
+// -refresh=false. The apply walk is told by a hint; where there is none, a swap
+// at the cap with -parallelism=1 can be reported there too.
 //
 // # What lives where
 //
@@ -165,9 +170,9 @@ func (c *Call) Read(pool Pool, keyID string) {
 }
 
 // Keep: the plan keeps this key (prior state, no replace pending), changed or
-// not. It can have to report that a pool is over its cap, and it can wait as
-// Create does, but only in the place of a create that was cancelled or
-// relieved, or for a key that had been taken for tainted.
+// not. Almost always it returns an empty verdict at once. It waits and reports
+// as Create does in the place of a create that was cancelled or relieved, for
+// a key that had been taken for tainted, and where the list failed.
 //
 // A kept key that is not stored (deleted elsewhere, and -refresh=false) takes
 // up no room, unless the list failed and nobody knows.

@@ -262,6 +262,13 @@ func TestPlans(t *testing.T) {
 			p.want(p.create(openai, ""))
 			p.wantAt(0)
 		}},
+		"a read after the plan says nothing new": {stored: full, test: func(p *plan) {
+			for _, id := range []string{"a", "b", "c"} {
+				p.keep(openai, id)
+				p.read(openai, id)
+			}
+			p.want(p.create(openai, ""), openai)
+		}},
 		"a tainted key is read and not planned": {stored: full, test: func(p *plan) {
 			p.read(openai, "b")
 			p.want(p.create(openai, ""))
@@ -499,6 +506,32 @@ func TestNilLedgerChecksNothing(t *testing.T) {
 	for _, v := range []Verdict{call.Keep(t.Context(), openai, "a"), call.Create(t.Context(), openai, "")} {
 		if v.Over != nil || v.Unchecked != nil {
 			t.Errorf("verdict %+v", v)
+		}
+	}
+}
+
+// BenchmarkWalk is the plan of 1,000 keys in 100 full pools, one in ten of
+// them swapped.
+func BenchmarkWalk(b *testing.B) {
+	var stored []byok.Key
+	for i := range 1000 {
+		stored = append(stored, byok.Key{ID: fmt.Sprint(i), ProviderID: fmt.Sprint(i / 10)})
+	}
+	for b.Loop() {
+		l := New(Config{List: func(context.Context, string) ([]byok.Key, error) { return stored, nil }})
+		for i, key := range stored {
+			pool := Pool{"ws", key.ProviderID}
+			call := l.Begin()
+			call.Read(pool, key.ID)
+			call.End()
+			call = l.Begin()
+			if i%10 == 0 {
+				call.Remove(pool, key.ID)
+				call.Create(b.Context(), pool, "")
+			} else {
+				call.Keep(b.Context(), pool, key.ID)
+			}
+			call.End()
 		}
 	}
 }

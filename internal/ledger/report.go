@@ -50,11 +50,11 @@ func (o *OverCap) Summary() string {
 func (o *OverCap) Detail() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "Workspace %q can store at most %s for provider ID %q. After this plan it would hold %s: the API would refuse %s of them in the middle of the apply.\n",
-		clean(o.Pool.WorkspaceID), keys(o.Cap), clean(o.Pool.ProviderID), o.total(), o.atLeast(o.excess()))
+		clean(o.Pool.WorkspaceID), keys(o.Cap), clean(o.Pool.ProviderID), o.total(), o.atLeast(fmt.Sprint(o.excess())))
 
-	planned := "by this plan"
+	planned, end := "by this plan", "in the end"
 	if !o.Settled {
-		planned = "by this plan so far"
+		planned, end = "by this plan so far", "so far"
 	}
 	if o.Stored < 0 {
 		writeFigures(&b,
@@ -66,21 +66,21 @@ func (o *OverCap) Detail() string {
 			figure{" ", o.Stored, "stored today"},
 			figure{"-", o.Removed, "removed " + planned},
 			figure{"+", o.Added, "added " + planned},
-			figure{"=", o.Total(), fmt.Sprintf("in the end, %d too many", o.excess())})
+			figure{"=", o.Total(), fmt.Sprintf("%s, %d too many", end, o.excess())})
 	}
 	if len(o.Unmanaged) > 0 {
-		b.WriteString("\nStored keys that this plan does not manage:\n\n")
+		b.WriteString("\nStored keys that are not part of this plan:\n\n")
 		writeTable(&b, o.Unmanaged)
 	}
 
 	b.WriteString("\nWhat you can do:\n\n")
-	fmt.Fprintf(&b, "- Add %s fewer to this pool, or remove as many from it.\n", o.atLeast(o.excess()))
+	fmt.Fprintf(&b, "- Add %s fewer to this pool, or remove as many from it.\n", o.atLeast(keys(o.excess())))
 	if len(o.Unmanaged) > 0 {
-		b.WriteString("- If nobody needs one of the keys above any more, delete it in Sim. Its ID and masked key tell which one it is.\n")
-		b.WriteString("- If one of the keys above is a key that this plan wants to add, adopt it instead of adding it once more:\n\n")
+		b.WriteString("- If nobody needs one of the keys above any more, delete it in Sim.\n")
+		b.WriteString("- If one of the keys above is one that this plan adds once more, adopt it instead of adding it:\n\n")
 		fmt.Fprintf(&b, "    import {\n      to = byok_key.example\n      id = %q\n    }\n\n", o.Pool.String()+"/"+clean(o.Unmanaged[0].ID))
 		if o.Sequential {
-			b.WriteString("- If this plan removes one of the keys above, Terraform had not come to it yet: with -parallelism=1 it plans one key at a time. Run it again with the default parallelism.\n")
+			b.WriteString("- If your configuration removes one of the keys above, Terraform had not come to it yet, as happens with -parallelism=1. Run it again with the default parallelism.\n")
 		}
 	}
 	if o.Replaced > 0 {
@@ -93,14 +93,14 @@ func (o *OverCap) Detail() string {
 
 func (o *OverCap) excess() int { return o.Total() - o.Cap }
 
-func (o *OverCap) total() string { return o.atLeast(o.Total()) }
+func (o *OverCap) total() string { return o.atLeast(keys(o.Total())) }
 
-// atLeast is a number of keys, with a caveat when there may be more.
-func (o *OverCap) atLeast(n int) string {
+// atLeast adds a caveat to a number when it may grow.
+func (o *OverCap) atLeast(n string) string {
 	if o.Settled && o.Stored >= 0 {
-		return keys(n)
+		return n
 	}
-	return "at least " + keys(n)
+	return "at least " + n
 }
 
 // Unchecked says that the pools of a workspace were not checked.

@@ -76,6 +76,7 @@ func TestRandomWalks(t *testing.T) {
 
 // tally counts what the walks of a run had in them.
 type tally struct {
+	Decidable   int // walks inside of what can be decided
 	Over, Under int // pools with creates that are over their cap, and that are not
 	Settled     int // errors after the walk was quiet
 	Certain     int // errors before that
@@ -88,6 +89,9 @@ type tally struct {
 }
 
 func (t *tally) count(s *simulation) {
+	if s.walk.decidable {
+		t.Decidable++
+	}
 	for pool, truth := range s.walk.truth {
 		switch {
 		case s.walk.over(pool):
@@ -100,6 +104,7 @@ func (t *tally) count(s *simulation) {
 }
 
 func (t *tally) add(o tally) {
+	t.Decidable += o.Decidable
 	t.Over += o.Over
 	t.Under += o.Under
 	t.Settled += o.Settled

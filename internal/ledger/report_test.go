@@ -1,0 +1,204 @@
+package ledger
+
+import (
+	"errors"
+	"strings"
+	"testing"
+	"unicode"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/byok"
+)
+
+var reportPool = Pool{"0b1f1d3e-7c56-4d0c-9d1e-2f1d2a8f4a11", "openai"}
+
+func reportKeys() []byok.Key {
+	ci, long, hostile := "ci", "東京の本番環境で使うとても長い名前のキーです", "\x1b[31mred\nkey"
+	return []byok.Key{
+		{ID: "V1StGXR8_Z5jdHi6B-myT", Name: &ci, MaskedKey: "sk-pro...9xQ2", CreatedAt: "2026-01-02T03:04:05.123Z"},
+		{ID: "aaaaaaaaaaaaaaaaaaaaa", MaskedKey: byok.MaskUnknown, CreatedAt: "2026-01-02T23:59:59.999Z"},
+		{ID: "bbbbbbbbbbbbbbbbbbbbb", Name: &long, MaskedKey: "1234...6789", CreatedAt: "2026-02-03T04:05:06.000Z"},
+		{ID: "ccccccccccccccccccccc", Name: &hostile, MaskedKey: "sk-pro...wxyz", CreatedAt: "not a time"},
+	}
+}
+
+// TestReports shows every text as the user reads it.
+func TestReports(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct {
+		report interface {
+			Summary() string
+			Detail() string
+		}
+		summary, detail string
+	}{
+		"unmanaged keys": {
+			&OverCap{Pool: reportPool, Cap: 10, Stored: 10, Kept: 5, Removed: 1, Added: 3, Replaced: 1, Settled: true, Unmanaged: reportKeys(), Sequential: true},
+			`Pool "openai" would hold 12 keys, its cap is 10`,
+			`Workspace "0b1f1d3e-7c56-4d0c-9d1e-2f1d2a8f4a11" can store at most 10 keys for provider ID "openai". After this plan it would hold 12 keys: the API would refuse 2 of them in the middle of the apply.
+
+    10  stored today
+  -  1  removed by this plan
+  +  3  added by this plan
+  = 12  in the end, 2 too many
+
+Stored keys that are not part of this plan:
+
+  ID                     NAME                         MASKED KEY     CREATED (UTC)
+  V1StGXR8_Z5jdHi6B-myT  ci                           sk-pro...9xQ2  2026-01-02 03:04
+  aaaaaaaaaaaaaaaaaaaaa  -                            ••••••••       2026-01-02 23:59
+  bbbbbbbbbbbbbbbbbbbbb  東京の本番環境で使うとても…  1234...6789    2026-02-03 04:05
+  ccccccccccccccccccccc  �[31mred�key                 sk-pro...wxyz  not a time
+
+What you can do:
+
+- Add 2 keys fewer to this pool, or remove as many from it.
+- If nobody needs one of the keys above any more, delete it in Sim.
+- If one of the keys above is one that this plan adds once more, adopt it instead of adding it:
+
+    import {
+      to = byok_key.example
+      id = "0b1f1d3e-7c56-4d0c-9d1e-2f1d2a8f4a11/openai/V1StGXR8_Z5jdHi6B-myT"
+    }
+
+- If your configuration removes one of the keys above, Terraform had not come to it yet, as happens with -parallelism=1. Run it again with the default parallelism.
+- A replaced key counts as removed and added. With create_before_destroy it needs room for both at once, which a full pool does not have.
+- To destroy everything, run terraform destroy -refresh=false. Without it, Terraform plans what is missing before it plans to destroy.
+- If the server has another cap, set max_keys_per_provider in the provider block.`,
+		},
+		"managed keys alone": {
+			&OverCap{Pool: reportPool, Cap: 10, Stored: 8, Kept: 8, Added: 3, Certain: true, Settled: true},
+			`Pool "openai" would hold 11 keys, its cap is 10`,
+			`Workspace "0b1f1d3e-7c56-4d0c-9d1e-2f1d2a8f4a11" can store at most 10 keys for provider ID "openai". After this plan it would hold 11 keys: the API would refuse 1 of them in the middle of the apply.
+
+     8  stored today
+  -  0  removed by this plan
+  +  3  added by this plan
+  = 11  in the end, 1 too many
+
+What you can do:
+
+- Add 1 key fewer to this pool, or remove as many from it.
+- To destroy everything, run terraform destroy -refresh=false. Without it, Terraform plans what is missing before it plans to destroy.
+- If the server has another cap, set max_keys_per_provider in the provider block.`,
+		},
+		"not the whole plan": {
+			&OverCap{Pool: reportPool, Cap: 10, Stored: 4, Kept: 4, Added: 7, Certain: true},
+			`Pool "openai" would hold at least 11 keys, its cap is 10`,
+			`Workspace "0b1f1d3e-7c56-4d0c-9d1e-2f1d2a8f4a11" can store at most 10 keys for provider ID "openai". After this plan it would hold at least 11 keys: the API would refuse at least 1 of them in the middle of the apply.
+
+     4  stored today
+  -  0  removed by this plan so far
+  +  7  added by this plan so far
+  = 11  so far, 1 too many
+
+What you can do:
+
+- Add at least 1 key fewer to this pool, or remove as many from it.
+- To destroy everything, run terraform destroy -refresh=false. Without it, Terraform plans what is missing before it plans to destroy.
+- If the server has another cap, set max_keys_per_provider in the provider block.`,
+		},
+		"list failed": {
+			&OverCap{Pool: reportPool, Cap: 1, Stored: -1, Kept: 1, Added: 11, Certain: true, Settled: true},
+			`Pool "openai" would hold at least 12 keys, its cap is 1`,
+			`Workspace "0b1f1d3e-7c56-4d0c-9d1e-2f1d2a8f4a11" can store at most 1 key for provider ID "openai". After this plan it would hold at least 12 keys: the API would refuse at least 11 of them in the middle of the apply.
+
+     1  kept by this plan
+  + 11  added by this plan
+  = 12  or more: the stored keys could not be listed
+
+What you can do:
+
+- Add at least 11 keys fewer to this pool, or remove as many from it.
+- To destroy everything, run terraform destroy -refresh=false. Without it, Terraform plans what is missing before it plans to destroy.
+- If the server has another cap, set max_keys_per_provider in the provider block.`,
+		},
+		"unchecked": {
+			&Unchecked{WorkspaceID: "ws", Err: errors.New("connection refused")},
+			`The caps of a workspace could not be checked`,
+			`This plan adds keys to workspace "ws", whose stored keys could not be listed, so nobody knows whether there is room for them. If there is none, the apply fails halfway. Plan again when the workspace can be read.
+
+connection refused`,
+		},
+		"refused, in rotation order": {
+			&Refused{Pool: reportPool, Cap: 10, Stored: []byok.Key{reportKeys()[1], reportKeys()[0]}},
+			`Pool "openai" is full, its cap is 10`,
+			`Workspace "0b1f1d3e-7c56-4d0c-9d1e-2f1d2a8f4a11" stores all the keys that it can for provider ID "openai". The API refused to add another, and no delete of this apply made room within the create timeout. The key was not added.
+
+Keys in the pool now:
+
+  ID                     NAME  MASKED KEY     CREATED (UTC)
+  V1StGXR8_Z5jdHi6B-myT  ci    sk-pro...9xQ2  2026-01-02 03:04
+  aaaaaaaaaaaaaaaaaaaaa  -     ••••••••       2026-01-02 23:59
+
+What you can do:
+
+- Plan again: the plan says how many keys are too many, and which ones it does not manage.
+- If the key replaces another one, remove create_before_destroy from it: a full pool has no room for both.
+- If another key of this apply was to make room, run the apply again with the default parallelism: with -parallelism=1 a create holds up the delete that it waits for.
+- If deletes take longer than that, raise create in the timeouts block.`,
+		},
+		"refused, pool unknown": {
+			&Refused{Pool: reportPool, Cap: 10},
+			`Pool "openai" is full, its cap is 10`,
+			`Workspace "0b1f1d3e-7c56-4d0c-9d1e-2f1d2a8f4a11" stores all the keys that it can for provider ID "openai". The API refused to add another, and no delete of this apply made room within the create timeout. The key was not added.
+
+What you can do:
+
+- Plan again: the plan says how many keys are too many, and which ones it does not manage.
+- If the key replaces another one, remove create_before_destroy from it: a full pool has no room for both.
+- If another key of this apply was to make room, run the apply again with the default parallelism: with -parallelism=1 a create holds up the delete that it waits for.
+- If deletes take longer than that, raise create in the timeouts block.`,
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			if diff := cmp.Diff(tc.summary, tc.report.Summary()); diff != "" {
+				t.Error(diff)
+			}
+			if diff := cmp.Diff(tc.detail, tc.report.Detail()); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
+
+func TestTableIsNoLongerThanAPool(t *testing.T) {
+	t.Parallel()
+	var b strings.Builder
+	writeTable(&b, make([]byok.Key, tableRows+2))
+	lines := strings.Split(strings.TrimSuffix(b.String(), "\n"), "\n")
+	if got, want := len(lines), 1+tableRows+1; got != want {
+		t.Errorf("%d lines, want %d", got, want)
+	}
+	if got, want := lines[len(lines)-1], "  ... and 2 more"; got != want {
+		t.Errorf("last line %q, want %q", got, want)
+	}
+}
+
+// FuzzTable: whatever a server and other people put into a key, a table is
+// safe to print, keeps its lines, and stays verbatim in Terraform's output.
+func FuzzTable(f *testing.F) {
+	f.Add("key", "name", "sk-pro...wxyz", "2026-01-02T03:04:05.123Z")
+	f.Add("", "\x1b]0;title\a", "🔑🔑...\uFFFD", "\r\n")
+	f.Add("a\tb", strings.Repeat("e\u0301", 60), strings.Repeat("\u202e", 9), "2026-01-02T03:04:05+25:00")
+	f.Fuzz(func(t *testing.T, id, name, masked, createdAt string) {
+		var b strings.Builder
+		writeTable(&b, []byok.Key{{ID: id, Name: &name, MaskedKey: masked, CreatedAt: createdAt}})
+		lines := strings.Split(strings.TrimSuffix(b.String(), "\n"), "\n")
+		if len(lines) != 2 {
+			t.Fatalf("%d lines, want 2: %q", len(lines), b.String())
+		}
+		for _, line := range lines {
+			if !strings.HasPrefix(line, "  ") {
+				t.Errorf("Terraform would wrap %q", line)
+			}
+			for _, r := range line {
+				if !unicode.IsPrint(r) {
+					t.Errorf("%q in %q", r, line)
+				}
+			}
+		}
+	})
+}
