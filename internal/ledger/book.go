@@ -197,19 +197,18 @@ func (b *book) tick(now time.Time, w *waiter) (next time.Time) {
 	if next := b.active.Add(b.quiet); next.After(now) {
 		return next
 	}
+	var over []*account
 	for a := range b.doubtful {
 		for id, f := range a.fates {
 			if f == read {
 				a.set(id, presumed)
 			}
 		}
-		if !a.over(b.cap) {
+		if a.over(b.cap) {
+			over = append(over, a)
+		} else {
 			delete(b.doubtful, a)
 		}
-	}
-	over := make([]*account, 0, len(b.doubtful))
-	for a := range b.doubtful {
-		over = append(over, a)
 	}
 	b.release(b.report(true, over...))
 	return now.Add(b.quiet)

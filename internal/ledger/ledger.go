@@ -35,8 +35,9 @@
 // -parallelism=1 (the call that waits holds up the rest of the walk), a removal
 // that depends on the call that waits, a removal that waits longer than the
 // quiet time for something that is not ours, or a tainted key with
-// -refresh=false. The apply walk is told by a hint; where there is none, a swap
-// at the cap with -parallelism=1 can be reported there too.
+// -refresh=false. The apply walk is told by a hint. Where there is none, as in
+// OpenTofu, it is taken for a plan until the first key is created, updated or
+// deleted, and a delete that comes late can be missed in the same ways.
 //
 // # What lives where
 //
