@@ -1,0 +1,132 @@
+package seal_test
+
+import (
+	"encoding/json"
+	"errors"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/server/seal"
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/transcripts"
+)
+
+const testKey = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff"
+
+func newSealer(t testing.TB) *seal.Sealer {
+	t.Helper()
+	s, err := seal.New(testKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// The worked example and every sample and malformed case of WIRE.md section 9.
+func TestOpenTranscripts(t *testing.T) {
+	t.Parallel()
+	s := newSealer(t)
+	all, err := transcripts.Baseline()
+	if err != nil {
+		t.Fatal(err)
+	}
+	const example = "768cdc88a17fcac50a40c3c4cdcc02cf:fa532ce14c1e34cef4d35457e916112a322d:503b151c4e455659e2d948e774bd9352"
+	parts := strings.Split(example, ":")
+	// The transcripts say how the value was modified, in words.
+	modified := map[string]string{
+		"enc-malformed-empty":              "",
+		"enc-malformed-upper-case-hex":     strings.ToUpper(example),
+		"enc-malformed-ct-flipped":         parts[0] + ":0" + parts[1][1:] + ":" + parts[2],
+		"enc-malformed-short-tag-8-bytes":  parts[0] + ":" + parts[1] + ":" + parts[2][:16],
+		"enc-malformed-12-byte-iv-prefix":  parts[0][:24] + ":" + parts[1] + ":" + parts[2],
+		"enc-malformed-four-parts":         example + ":00",
+		"enc-malformed-empty-ct":           parts[0] + "::" + parts[2],
+		"enc-malformed-surrounding-spaces": " " + example + " ",
+	}
+	replayed := 0
+	for _, e := range transcripts.Group(all, "encryption") {
+		var want struct {
+			Plaintext  *string
+			HexLengths []int
+			Result     string
+			Value      string
+		}
+		if err := json.Unmarshal(e.Response.Body, &want); err != nil {
+			t.Fatalf("%s: %v", e.ID, err)
+		}
+		stored, isModified := modified[e.ID]
+		if !isModified {
+			if e.Request.Body == nil {
+				t.Errorf("%s: no stored value and no known modification", e.ID)
+				continue
+			}
+			stored = *e.Request.Body
+		}
+		got, err := s.Open(stored)
+		switch {
+		case want.Plaintext != nil && (err != nil || got != *want.Plaintext):
+			t.Errorf("%s: Open = %q, %v; want %q", e.ID, got, err, *want.Plaintext)
+		case want.Result == "decrypts" && (err != nil || got != want.Value):
+			t.Errorf("%s: Open = %q, %v; want %q", e.ID, got, err, want.Value)
+		case want.Result == "error" && err == nil:
+			t.Errorf("%s: Open = %q, want an error", e.ID, got)
+		}
+		if want.Plaintext != nil {
+			for i, part := range strings.Split(s.Seal(*want.Plaintext), ":") {
+				if len(part) != want.HexLengths[i] {
+					t.Errorf("%s: part %d of a sealed value has %d digits, want %d", e.ID, i, len(part), want.HexLengths[i])
+				}
+			}
+		}
+		replayed++
+	}
+	t.Logf("encryption: %d of %d entries match", replayed, len(transcripts.Group(all, "encryption")))
+}
+
+func TestSeal(t *testing.T) {
+	t.Parallel()
+	s := newSealer(t)
+	form := regexp.MustCompile(`^[0-9a-f]{32}:[0-9a-f]+:[0-9a-f]{32}$`)
+	first, second := s.Seal("sk-test"), s.Seal("sk-test")
+	if first == second {
+		t.Error("two seals of one value are equal: the iv is not fresh")
+	}
+	if !form.MatchString(first) {
+		t.Errorf("sealed value %q is not of the stored form", first)
+	}
+	other, err := seal.New(strings.Repeat("ab", 32))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := other.Open(first); !errors.Is(err, seal.ErrForeign) {
+		t.Errorf("another key: %v, want ErrForeign", err)
+	}
+}
+
+func TestNewRefuses(t *testing.T) {
+	t.Parallel()
+	for _, key := range []string{"", "abc", strings.Repeat("g", 64), strings.Repeat("a", 65), strings.Repeat("a", 62)} {
+		if _, err := seal.New(key); err == nil || (key != "" && strings.Contains(err.Error(), key)) {
+			t.Errorf("New(%d characters) = %v, want an error without the key", len(key), err)
+		}
+	}
+}
+
+func FuzzOpen(f *testing.F) {
+	s := newSealer(f)
+	f.Add(s.Seal("sk-test"))
+	f.Add("768cdc88a17fcac50a40c3c4cdcc02cf:fa532ce14c1e34cef4d35457e916112a322d:503b151c4e455659e2d948e774bd9352")
+	f.Add("::")
+	f.Add("é:ü:ñ")
+	f.Fuzz(func(t *testing.T, text string) {
+		if plaintext, err := s.Open(text); err == nil {
+			again, err := s.Open(s.Seal(plaintext))
+			if err != nil || again != plaintext {
+				t.Errorf("round trip of an opened value: %v", err)
+			}
+		}
+		if got, err := s.Open(s.Seal(text)); text != "" && (err != nil || got != text) {
+			t.Errorf("round trip: %q, %v", got, err)
+		}
+	})
+}
