@@ -166,7 +166,9 @@ func (b *book) judge(now time.Time, pool Pool) (Verdict, *waiter) {
 			// Of another pool than the one that is waited for, nothing more
 			// needs to be known, and the error belongs where the key is.
 			if _, doubtful := b.doubtful[a]; doubtful && w.account != a && a.certain(b.cap) {
-				return b.report(false, a), nil
+				verdict := b.report(false, a)
+				b.calm()
+				return verdict, nil
 			}
 			return Verdict{}, nil
 		}
@@ -248,14 +250,18 @@ func (b *book) note(a *account, keyID string, f fate) {
 	b.weigh(a)
 }
 
-// weigh moves a pool into doubt or out of it, and lets the waiter go when
-// nothing is in doubt.
+// weigh moves a pool into doubt or out of it.
 func (b *book) weigh(a *account) {
 	if !a.reported && a.over(b.cap) {
 		b.doubtful[a] = struct{}{}
 		return
 	}
 	delete(b.doubtful, a)
+	b.calm()
+}
+
+// calm lets the waiter go when nothing is in doubt.
+func (b *book) calm() {
 	if len(b.doubtful) == 0 && b.waiter != nil {
 		b.release(Verdict{})
 	}

@@ -348,6 +348,18 @@ func TestPlans(t *testing.T) {
 			}
 			p.want(<-verdict, openai)
 		}},
+		"the call that waits goes on at once when another reports what it waited for": {stored: append(storedIn(anthropic, "x", "y", "z"), full...), test: func(p *plan) {
+			verdict := p.createBeside(p.Context(), openai)
+			p.want(p.create(anthropic, ""))
+			p.remove(openai, "a")
+			p.waits(verdict)
+			for _, id := range []string{"x", "y"} {
+				p.want(p.keep(anthropic, id))
+			}
+			p.want(p.keep(anthropic, "z"), anthropic)
+			p.want(<-verdict)
+			p.wantAt(0)
+		}},
 		"a call in flight puts off the verdict": {stored: full, test: func(p *plan) {
 			slow := p.ledger.Begin()
 			verdict := p.createBeside(p.Context(), openai)
