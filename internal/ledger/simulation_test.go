@@ -2,6 +2,7 @@ package ledger
 
 import (
 	"container/heap"
+	"errors"
 	"flag"
 	"fmt"
 	"math/rand/v2"
@@ -27,7 +28,8 @@ var (
 //   - a pool that does not is never reported if the plan is decidable, and
 //     otherwise only if a key that goes was not known to go after the walk had
 //     been quiet for the quiet time;
-//   - the figures of an error are those of the plan.
+//   - the figures of an error are those of the plan;
+//   - a call waits only while a pool is in doubt.
 //
 // A failure names its seed: -ledger.seed=SEED -ledger.interleavings=1 repeats
 // it.
@@ -205,6 +207,9 @@ func simulate(w *walk, seed uint64) *simulation {
 		e := heap.Pop(&s.events).(event)
 		s.now = e.at
 		e.do()
+		if s.book.waiter != nil && len(s.book.doubtful) == 0 {
+			s.errs = append(s.errs, errors.New("a call waits and nothing is in doubt"))
+		}
 	}
 	return s
 }
