@@ -3,34 +3,22 @@
 // resolve route is its only caller. WIRE.md section 8.
 package rotation
 
-import "sync"
+import (
+	"sync"
 
-// Scope says whose pool a served key came from.
-type Scope string
-
-// The two owners of a pool.
-const (
-	Workspace    Scope = "workspace"
-	Organization Scope = "organization"
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/server/keystore"
 )
-
-// Pool names one pool: its owner and the provider ID.
-type Pool struct {
-	Scope      Scope
-	OwnerID    string
-	ProviderID string
-}
 
 // Rotation holds one cursor per pool. Cursors live in memory alone: a restart
 // begins again at the first key, and every process rotates by itself. It is
 // safe for concurrent use.
 type Rotation struct {
 	mu      sync.Mutex
-	cursors map[Pool]uint64
+	cursors map[keystore.Pool]uint64
 }
 
 // New returns a Rotation with every cursor at zero.
-func New() *Rotation { return &Rotation{cursors: map[Pool]uint64{}} }
+func New() *Rotation { return &Rotation{cursors: map[keystore.Pool]uint64{}} }
 
 // Next returns the index of the key that serves this call: the one under the
 // pool's cursor, or the first after it, wrapping, that opens. It returns -1
@@ -40,7 +28,7 @@ func New() *Rotation { return &Rotation{cursors: map[Pool]uint64{}} }
 // The cursor is absolute (the number of earlier calls) and moves by exactly
 // one per call, so the successor of a key that does not open is served twice
 // per cycle, and a pool that grows or shrinks shifts.
-func (r *Rotation) Next(pool Pool, size int, open func(index int) bool) int {
+func (r *Rotation) Next(pool keystore.Pool, size int, open func(index int) bool) int {
 	if size == 0 {
 		return -1
 	}

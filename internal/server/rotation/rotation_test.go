@@ -7,14 +7,19 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/server/keystore"
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/server/rotation"
 )
 
-var pool = rotation.Pool{Scope: rotation.Workspace, OwnerID: "w", ProviderID: "openai"}
+var pool = poolOf(keystore.Workspace, "w", "openai")
+
+func poolOf(scope keystore.Scope, owner, providerID string) keystore.Pool {
+	return keystore.Pool{Owner: keystore.Owner{Scope: scope, ID: owner}, ProviderID: providerID}
+}
 
 // serve calls the rotation n times over keys, of which lower-case ones do not
 // open, and returns what was served, "-" for nothing.
-func serve(r *rotation.Rotation, p rotation.Pool, keys string, n int) string {
+func serve(r *rotation.Rotation, p keystore.Pool, keys string, n int) string {
 	var served strings.Builder
 	for range n {
 		index := r.Next(p, len(keys), func(i int) bool { return keys[i] >= 'A' && keys[i] <= 'Z' })
@@ -63,10 +68,10 @@ func TestCursorsAreIndependent(t *testing.T) {
 	t.Parallel()
 	r := rotation.New()
 	serve(r, pool, "ABC", 2)
-	for _, other := range []rotation.Pool{
-		{Scope: rotation.Workspace, OwnerID: "w", ProviderID: "anthropic"},
-		{Scope: rotation.Workspace, OwnerID: "v", ProviderID: "openai"},
-		{Scope: rotation.Organization, OwnerID: "w", ProviderID: "openai"},
+	for _, other := range []keystore.Pool{
+		poolOf(keystore.Workspace, "w", "anthropic"),
+		poolOf(keystore.Workspace, "v", "openai"),
+		poolOf(keystore.Organization, "w", "openai"),
 	} {
 		if got := serve(r, other, "ABC", 1); got != "A" {
 			t.Errorf("%v begins with %s, want A", other, got)

@@ -1,0 +1,100 @@
+// Package keystore says what a store of keys does: the Store interface, its
+// records and its errors. It has no SQL; sqlstore implements it on both
+// databases and conformance holds what every implementation must pass. A store
+// only ever sees sealed values.
+package keystore
+
+import (
+	"context"
+	"errors"
+	"time"
+)
+
+// Scope says whose pool a key belongs to.
+type Scope string
+
+// The two scopes. WIRE.md sections 7 and 8.
+const (
+	Workspace    Scope = "workspace"
+	Organization Scope = "organization"
+)
+
+// Owner is one workspace or one organization.
+type Owner struct {
+	Scope Scope
+	ID    string
+}
+
+// Pool is all keys of one provider ID of one owner.
+type Pool struct {
+	Owner
+	ProviderID string
+}
+
+// Record is one stored key. Times are UTC with microseconds.
+type Record struct {
+	ID         string
+	ProviderID string
+	Name       *string
+	Sealed     string
+	CreatedBy  *string
+	CreatedAt  time.Time
+	UpdatedAt  time.Time
+}
+
+// NewKey is a key to be added.
+type NewKey struct {
+	ID        string
+	Name      *string
+	Sealed    string
+	CreatedBy string
+}
+
+// Replacement is what a replace stores. A nil Name keeps the stored name, an
+// empty one clears it.
+type Replacement struct {
+	Sealed string
+	Name   *string
+}
+
+// SealedKey is what the rotation needs of a key.
+type SealedKey struct {
+	ID     string
+	Sealed string
+}
+
+// The errors that callers tell apart.
+var (
+	// ErrNotFound reports that the pool holds no key of that ID.
+	ErrNotFound = errors.New("no such key in this pool")
+	// ErrFull reports that an add would exceed the cap.
+	ErrFull = errors.New("the pool is full")
+	// ErrLockTimeout reports that another writer held the pool for too long;
+	// nothing was changed.
+	ErrLockTimeout = errors.New("waited too long for another write to this pool")
+)
+
+// Store holds the keys of all owners. It is safe for concurrent use, by several
+// processes too: whatever a call changed is seen by every later call of any
+// process that shares the database.
+type Store interface {
+	// List returns all keys of an owner by provider ID, then in rotation order
+	// (CreatedAt, then ID, in byte order). WIRE.md section 4.
+	List(ctx context.Context, owner Owner) ([]Record, error)
+	// Pool returns the keys of a pool in rotation order.
+	Pool(ctx context.Context, pool Pool) ([]SealedKey, error)
+	// Add stores a key at the end of its pool, or returns ErrFull where the pool
+	// already holds limit keys. Adds to one pool run one after the other, adds to
+	// different pools do not wait for each other; CreatedAt is taken when it is
+	// the add's turn. WIRE.md section 5.
+	Add(ctx context.Context, pool Pool, key NewKey, limit int) (Record, error)
+	// Replace changes a key in place: ID, position, CreatedAt and CreatedBy stay,
+	// UpdatedAt always moves. ErrNotFound where the pool has no such key.
+	Replace(ctx context.Context, pool Pool, id string, with Replacement) (Record, error)
+	// Delete removes one key, or returns ErrNotFound.
+	Delete(ctx context.Context, pool Pool, id string) error
+	// DeletePool removes every key of a pool and returns their IDs.
+	DeletePool(ctx context.Context, pool Pool) ([]string, error)
+	// ProviderIDs returns the provider IDs of which an owner holds keys, sorted.
+	ProviderIDs(ctx context.Context, owner Owner) ([]string, error)
+}
