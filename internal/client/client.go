@@ -1,15 +1,40 @@
 package client
 
 import (
+	"cmp"
 	"context"
-	"errors"
+	"crypto/x509"
+	"encoding/json"
+	"net"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
 
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/byok"
 )
 
 // Client speaks to one Sim as one user. It is made for one Terraform walk:
 // its snapshots live as long as it does. Safe for concurrent use.
-type Client struct{}
+type Client struct {
+	cfg     Config
+	base    string
+	headers map[string]string
+	http    *http.Client
+	session *session
+	jitter  func() float64 // 0 up to 1
+
+	// unreachable: every attempt of the last request to end found nobody.
+	unreachable atomic.Bool
+
+	mu         sync.Mutex
+	workspaces map[string]*workspace
+}
+
+// grace is how long a write that is on the wire may outlive its context.
+const grace = 5 * time.Second
 
 // AddInput is a new key.
 type AddInput struct {
@@ -30,37 +55,224 @@ type ReplaceInput struct {
 	APIKey string
 	// Name nil leaves the stored name alone, blank clears it.
 	Name *string
+	// Prior is the key's record of earlier, if the caller has one. Its
+	// CreatedAt and CreatedBy never change, so they need not be read again.
+	Prior *byok.Key
 }
 
 // New returns a Client, or a *ConfigError. It does no I/O.
-func New(cfg Config) (*Client, error) { return &Client{}, nil }
+func New(cfg Config) (*Client, error) {
+	dialer := &net.Dialer{Timeout: 10 * time.Second, KeepAlive: 30 * time.Second}
+	return newClient(cfg, dialer.DialContext, randomJitter)
+}
+
+// dial opens a connection, as net.Dialer does.
+type dial func(ctx context.Context, network, address string) (net.Conn, error)
+
+func newClient(cfg Config, dial dial, jitter func() float64) (*Client, error) {
+	if problems, _ := cfg.Check(); len(problems) > 0 {
+		return nil, &ConfigError{Problems: problems}
+	}
+	cfg = cfg.withDefaults()
+	endpoint, _ := parseEndpoint(cfg.Endpoint)
+	certs, _ := parseCACerts(cfg.CACertPEM)
+	var roots *x509.CertPool // nil means those of the system
+	if len(certs) > 0 {
+		var err error
+		if roots, err = x509.SystemCertPool(); err != nil {
+			roots = x509.NewCertPool()
+		}
+		for _, cert := range certs {
+			roots.AddCert(cert)
+		}
+	}
+	c := &Client{
+		cfg: cfg, base: strings.TrimSuffix(endpoint.String(), "/"), headers: cfg.Headers,
+		http: newHTTPClient(cfg, roots, dial), jitter: jitter, workspaces: map[string]*workspace{},
+	}
+	c.session = newSession(c, cfg)
+	return c, nil
+}
 
 // List returns every key of the workspace by provider ID, then in rotation
 // order, from the snapshot that all reads of this Client share: one request
-// per workspace, and another one after the Client's own writes.
+// per workspace, and another one after the Client's own writes. What the
+// pointers in the keys point to is shared and must not be changed.
 func (c *Client) List(ctx context.Context, workspaceID string) ([]byok.Key, error) {
-	return nil, errors.ErrUnsupported
+	s, err := c.snapshot(ctx, workspaceID)
+	if err != nil {
+		return nil, err
+	}
+	return slices.Clone(s.keys), nil
 }
 
 // Key returns one key from the snapshot, or KindKeyNotFound.
 func (c *Client) Key(ctx context.Context, workspaceID, keyID string) (byok.Key, error) {
-	return byok.Key{}, errors.ErrUnsupported
-}
-
-// Add stores a new key and returns its full record. When the answer is lost,
-// it finds out whether the key was stored before it sends it again.
-func (c *Client) Add(ctx context.Context, workspaceID string, in AddInput) (byok.Key, error) {
-	return byok.Key{}, errors.ErrUnsupported
+	s, err := c.snapshot(ctx, workspaceID)
+	if err != nil {
+		return byok.Key{}, err
+	}
+	key, ok := s.key(keyID)
+	if !ok {
+		return byok.Key{}, c.fail(OpList, workspaceID, "", keyID, &failure{kind: KindKeyNotFound})
+	}
+	return key, nil
 }
 
 // Replace gives a stored key another secret, and another name unless
-// in.Name is nil, and returns its full record.
+// in.Name is nil, and returns its full record. It is repeated where an answer
+// is lost: the outcome is the same.
+//
+// A key that comes with an error has been replaced; only the record could not
+// be completed.
 func (c *Client) Replace(ctx context.Context, workspaceID string, in ReplaceInput) (byok.Key, error) {
-	return byok.Key{}, errors.ErrUnsupported
+	if f := checkIDs(workspaceID, in.ProviderID, &in.KeyID); f != nil {
+		return byok.Key{}, c.fail(OpReplace, workspaceID, in.ProviderID, in.KeyID, f)
+	}
+	w := c.workspace(workspaceID)
+	life := newLifeline(ctx, grace)
+	defer life.close()
+
+	w.change(func() { w.replacing++ })
+	key, f := c.replace(life, w, OpReplace, in, c.cfg.MaxRetries)
+	var covers uint64
+	w.change(func() { w.replacing--; w.writes++; covers = w.writes })
+	if f != nil {
+		return byok.Key{}, c.fail(OpReplace, workspaceID, in.ProviderID, in.KeyID, f)
+	}
+
+	prior, known := byok.Key{}, false
+	if in.Prior != nil && in.Prior.ID == in.KeyID && in.Prior.CreatedAt != "" {
+		prior, known = *in.Prior, true
+	} else if s := w.current(); s != nil {
+		prior, known = s.key(in.KeyID)
+	}
+	if !known {
+		s, f := w.readBack(ctx, covers)
+		if f == nil {
+			if prior, known = s.key(in.KeyID); !known {
+				f = &failure{kind: KindKeyNotFound, detail: "it was replaced, but then removed by somebody else"}
+			}
+		}
+		if f != nil {
+			return key, c.fail(OpReplace, workspaceID, in.ProviderID, in.KeyID, f)
+		}
+	}
+	key.CreatedAt, key.CreatedBy = prior.CreatedAt, prior.CreatedBy
+	return key, nil
 }
 
 // Delete removes one key. A key that is gone already is KindKeyNotFound,
 // unless an earlier attempt of this very call may have removed it.
 func (c *Client) Delete(ctx context.Context, workspaceID, providerID, keyID string) error {
-	return errors.ErrUnsupported
+	if f := checkIDs(workspaceID, providerID, &keyID); f != nil {
+		return c.fail(OpDelete, workspaceID, providerID, keyID, f)
+	}
+	w := c.workspace(workspaceID)
+	life := newLifeline(ctx, grace)
+	defer life.close()
+	if f := c.remove(life, w, OpDelete, providerID, keyID, c.cfg.MaxRetries); f != nil {
+		return c.fail(OpDelete, workspaceID, providerID, keyID, f)
+	}
+	return nil
+}
+
+// replace sends a replace; the record it returns lacks CreatedAt and
+// CreatedBy.
+func (c *Client) replace(ctx context.Context, w *workspace, op Op, in ReplaceInput, retries int) (byok.Key, *failure) {
+	body, err := json.Marshal(byok.SaveRequest{ProviderID: in.ProviderID, APIKey: in.APIKey, KeyID: in.KeyID, Name: in.Name})
+	if err != nil {
+		return byok.Key{}, &failure{kind: KindInvalid, refused: true}
+	}
+	var key byok.Key
+	f := c.send(ctx, &request{
+		op: op, method: http.MethodPost, path: w.path, body: body, limit: maxAnswerBytes,
+		retries: retries, persistent: retries > c.cfg.MaxRetries,
+		decode: func(body []byte, header http.Header) (err error) {
+			key, err = decodeReplaced(body, header.Get("Content-Type"), in.ProviderID, in.KeyID)
+			return err
+		},
+	})
+	return key, f
+}
+
+// remove sends a delete, always with the key's ID: without one it would remove
+// the whole pool. WIRE.md section 6.
+func (c *Client) remove(ctx context.Context, w *workspace, op Op, providerID, keyID string, retries int) *failure {
+	body, err := json.Marshal(byok.DeleteRequest{ProviderID: providerID, KeyID: keyID})
+	if err != nil || keyID == "" {
+		return &failure{kind: KindInvalid, refused: true}
+	}
+	var doubt bool // an earlier attempt may have removed the key
+	f := c.send(ctx, &request{
+		op: op, method: http.MethodDelete, path: w.path, body: body, limit: maxAnswerBytes,
+		retries: retries, persistent: retries > c.cfg.MaxRetries,
+		again:  func(f *failure) bool { doubt = doubt || !f.refused; return true },
+		decode: func(body []byte, header http.Header) error { return decodeDeleted(body, header.Get("Content-Type")) },
+	})
+	w.change(func() {
+		w.writes++
+		if f == nil || f.kind == KindKeyNotFound {
+			w.pool(providerID).freed++
+		}
+	})
+	if f.is(KindKeyNotFound) && doubt {
+		return nil
+	}
+	return f
+}
+
+func (c *Client) workspace(id string) *workspace {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	w := c.workspaces[id]
+	if w == nil {
+		w = newWorkspace(c, id)
+		c.workspaces[id] = w
+	}
+	return w
+}
+
+func (c *Client) snapshot(ctx context.Context, workspaceID string) (*snapshot, error) {
+	if f := checkIDs(workspaceID, "any", nil); f != nil {
+		return nil, c.fail(OpList, workspaceID, "", "", f)
+	}
+	s, f := c.workspace(workspaceID).read(ctx, c.cfg.MaxRetries)
+	if f != nil {
+		return nil, c.fail(OpList, workspaceID, "", "", f)
+	}
+	return s, nil
+}
+
+// checkIDs refuses what could turn a request into another one: a workspace ID
+// that leaves its place in the path, a key ID that names no key.
+func checkIDs(workspaceID, providerID string, keyID *string) *failure {
+	var detail string
+	switch {
+	case workspaceID == "":
+		detail = "the workspace ID is empty"
+	case workspaceID == "." || workspaceID == ".." || len(workspaceID) > 2*maxIDLength ||
+		strings.ContainsFunc(workspaceID, func(r rune) bool { return r < ' ' || r == 0x7f }):
+		detail = "the workspace ID cannot be one"
+	case providerID == "":
+		detail = "the provider ID is empty"
+	case !isID(providerID):
+		detail = "the provider ID cannot be one"
+	case keyID != nil && *keyID == "":
+		detail = "the key ID is empty"
+	case keyID != nil && !isID(*keyID):
+		detail = "the key ID cannot be one"
+	default:
+		return nil
+	}
+	return &failure{kind: KindInvalid, refused: true, detail: detail}
+}
+
+// fail turns a failure into what callers see.
+func (c *Client) fail(op Op, workspaceID, providerID, keyID string, f *failure) *Error {
+	return &Error{
+		Op: cmp.Or(f.op, op), Kind: f.kind, Status: f.status, RequestID: f.requestID,
+		WorkspaceID: workspaceID, ProviderID: providerID, KeyID: keyID,
+		Candidates: f.candidates, Detail: f.detail, Attempts: f.attempts, err: f.err,
+	}
 }

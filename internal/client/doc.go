@@ -5,4 +5,9 @@
 // It knows nothing of Terraform's types and decides nothing about plans; the
 // provider builds one Client per walk and turns *Error kinds into diagnostics.
 // What the API says and how it says it is WIRE.md.
+//
+// Where to look: config.go what a Client is made of; client.go the verbs;
+// add.go how an add whose answer was lost is resolved; snapshot.go the shared
+// list; session.go signing in; send.go one request with its retries; answer.go
+// what an answer must look like; errors.go what callers are told.
 package client

@@ -1,5 +1,14 @@
 package client
 
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+)
+
 // Kind says what went wrong in the reader's terms, so that a caller can say
 // what to do about it.
 type Kind string
@@ -19,7 +28,7 @@ const (
 	// KindCapReached: an add to a full pool.
 	KindCapReached Kind = "cap_reached"
 	// KindInvalid: the API refused the request's content; Detail says why.
-	// Also an empty ID, refused before any I/O.
+	// Also an ID that cannot be one, refused before any I/O.
 	KindInvalid Kind = "invalid"
 	// KindRateLimited: 429 until the retries or the time ran out.
 	KindRateLimited Kind = "rate_limited"
@@ -29,14 +38,15 @@ const (
 	KindNetwork Kind = "network"
 	// KindProtocol: an answer that is not one of this API.
 	KindProtocol Kind = "protocol"
-	// KindRedirect: the endpoint redirects; Detail names where to.
+	// KindRedirect: the endpoint redirects; Detail says where to.
 	KindRedirect Kind = "redirect"
-	// KindSignIn: email and password were refused.
+	// KindSignIn: the server refused email and password; Detail says why.
 	KindSignIn Kind = "sign_in"
-	// KindAmbiguous: it could not be decided whether an add made a key;
-	// Candidates lists the keys that may be the one.
+	// KindAmbiguous: it could not be decided whether an add made a key, or
+	// which one; Candidates lists the keys that may be it, if any.
 	KindAmbiguous Kind = "ambiguous"
-	// KindCanceled: the context ended first (canceled or past its deadline).
+	// KindCanceled: the context ended first; Unwrap tells whether it was
+	// canceled or its deadline passed.
 	KindCanceled Kind = "canceled"
 )
 
@@ -64,9 +74,9 @@ type Error struct {
 
 	WorkspaceID, ProviderID, KeyID string
 
-	// Candidates are the key IDs in doubt of KindAmbiguous.
+	// Candidates are the IDs of the keys in doubt of KindAmbiguous.
 	Candidates []string
-	// Detail is what the server or the network said, cleaned, or empty.
+	// Detail is one clause about the cause, cleaned, or empty.
 	Detail string
 	// Attempts is how many requests were sent, sign-ins not counted.
 	Attempts int
@@ -74,10 +84,121 @@ type Error struct {
 	err error
 }
 
-func (e *Error) Error() string { return string(e.Op) + ": " + string(e.Kind) }
+// Error is one sentence: what was tried, on which key, what happened.
+func (e *Error) Error() string {
+	var b strings.Builder
+	switch {
+	case e.Op == OpSignIn:
+		b.WriteString("signing in with email and password")
+	case e.Op == OpList && e.KeyID != "":
+		fmt.Fprintf(&b, "reading key %q of workspace %q", e.KeyID, e.WorkspaceID)
+	case e.Op == OpList:
+		fmt.Fprintf(&b, "listing the keys of workspace %q", e.WorkspaceID)
+	case e.Op == OpAdd:
+		fmt.Fprintf(&b, "adding a key to %s in workspace %q", e.ProviderID, e.WorkspaceID)
+	default:
+		fmt.Fprintf(&b, "%s key %q of %s in workspace %q", map[Op]string{OpReplace: "replacing", OpDelete: "deleting"}[e.Op], e.KeyID, e.ProviderID, e.WorkspaceID)
+	}
+	b.WriteString(": ")
+	b.WriteString(e.what())
+	if e.Detail != "" {
+		fmt.Fprintf(&b, ": %s", e.Detail)
+	}
+	if len(e.Candidates) > 0 {
+		fmt.Fprintf(&b, "; keys in doubt: %s", strings.Join(e.Candidates, ", "))
+	}
+	var notes []string
+	if e.Status != 0 {
+		notes = append(notes, fmt.Sprintf("status %d", e.Status))
+	}
+	if e.RequestID != "" {
+		notes = append(notes, "request "+e.RequestID)
+	}
+	if e.Attempts > 1 {
+		notes = append(notes, fmt.Sprintf("%d attempts", e.Attempts))
+	}
+	if len(notes) > 0 {
+		fmt.Fprintf(&b, " (%s)", strings.Join(notes, ", "))
+	}
+	return b.String()
+}
 
-// Unwrap gives the cause: a context error, a network error, or nil.
+func (e *Error) what() string {
+	switch e.Kind {
+	case KindUnauthorized:
+		if e.Op == OpList {
+			return "the session is not valid, or its user has no permission on this workspace"
+		}
+		return "the session is not valid"
+	case KindForbidden:
+		if e.Op == OpList || e.Op == OpSignIn {
+			return "the server refused access"
+		}
+		return "the user is not an admin of this workspace, or the workspace does not exist or is archived"
+	case KindWorkspaceNotFound:
+		return "the workspace does not exist or is archived"
+	case KindKeyNotFound:
+		return "there is no such key"
+	case KindCapReached:
+		return "the pool is full"
+	case KindInvalid:
+		return "the request is not valid"
+	case KindRateLimited:
+		return "the server asks for fewer requests"
+	case KindServer:
+		return "the server failed"
+	case KindNetwork:
+		return "no answer came"
+	case KindProtocol:
+		return "the answer is not one of this API"
+	case KindRedirect:
+		return "the endpoint redirects"
+	case KindSignIn:
+		return "the server refused"
+	case KindAmbiguous:
+		return "it cannot be told whether the key was stored"
+	case KindCanceled:
+		if errors.Is(e.err, context.DeadlineExceeded) {
+			return "the time for this operation ran out"
+		}
+		return "canceled"
+	}
+	return string(e.Kind)
+}
+
+// Unwrap gives the context's error of KindCanceled, otherwise nil.
 func (e *Error) Unwrap() error { return e.err }
 
 // IsKind reports whether err is, or wraps, an *Error of one of kinds.
-func IsKind(err error, kinds ...Kind) bool { return false }
+func IsKind(err error, kinds ...Kind) bool {
+	var e *Error
+	return errors.As(err, &e) && slices.Contains(kinds, e.Kind)
+}
+
+// failure is why one attempt of one request did not do.
+type failure struct {
+	kind      Kind
+	status    int
+	requestID string
+	detail    string
+
+	// transient: another attempt may fare better.
+	transient bool
+	// refused: the request certainly changed nothing on the server.
+	refused bool
+	// finished: the application has answered, so nothing of this request is
+	// still under way.
+	finished bool
+	// wait is how long the server asked to wait before the next attempt, if it did.
+	wait time.Duration
+
+	attempts   int
+	candidates []string
+	op         Op // OpSignIn when signing in failed, otherwise empty
+	err        error
+}
+
+func (f *failure) Error() string { return string(f.kind) }
+
+// is reports whether f is a failure of kind k; a nil one is of none.
+func (f *failure) is(k Kind) bool { return f != nil && f.kind == k }

@@ -1,0 +1,415 @@
+package client
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"time"
+
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/byok"
+)
+
+// The API has no idempotency key, and a repeated add makes a second key
+// (WIRE.md section 12). So an add is sent again only when it is certain that
+// the one before stored nothing:
+//
+//   - The adds of one process to one pool go one after the other, so that a
+//     new key in a list can be told from those of siblings.
+//   - A refusal (4xx), or a connection that broke before the request was on
+//     the wire, stored nothing.
+//   - Anything else is looked up: a key in the list with the same provider ID,
+//     name and mask, that was not there before and that no sibling has, is the
+//     one. It is adopted, and replaced by itself, since a mask does not show
+//     all of a secret.
+//   - A list without it counts only if the server had finished with the add,
+//     or had the settle time to do so.
+//   - Should a later commit than that make a twin of the second add, the list
+//     that every add reads back shows it, and one of the two goes.
+//   - What stays open is KindAmbiguous, with the IDs.
+
+const (
+	// persistentRetries is how often the requests that resolve a doubt are
+	// repeated, since to give up there is to leave it.
+	persistentRetries = 12
+	// dateTolerance is how far the Date of an answer and the createdAt of a
+	// key stored at that moment may lie apart: Date has whole seconds.
+	dateTolerance = 2 * time.Second
+	// clockTolerance is how far two clocks of one deployment may differ.
+	clockTolerance = 5 * time.Minute
+	// maxRoomPoll is the longest pause between two tries to find room.
+	maxRoomPoll = 5 * time.Second
+)
+
+// adding is one Add under way. It holds its pool's slot.
+type adding struct {
+	c    *Client
+	w    *workspace
+	p    *pool
+	life *lifeline
+
+	in   AddInput
+	name string // as stored; empty for none
+	mask string
+	body []byte
+
+	before *snapshot // of before the first attempt, or nil
+	sentAt time.Time // of the first attempt
+	doubts int       // attempts whose answer was lost
+	sent   int
+}
+
+// Add stores a new key and returns its full record. When the answer is lost,
+// it finds out whether the key was stored before it sends it again.
+//
+// A key that comes with an error is stored: record its ID, only the rest of
+// the record is incomplete. An interrupt lets an add that is on the wire end,
+// for 5 seconds at most.
+func (c *Client) Add(ctx context.Context, workspaceID string, in AddInput) (byok.Key, error) {
+	fail := func(key byok.Key, f *failure) (byok.Key, error) {
+		return key, c.fail(OpAdd, workspaceID, in.ProviderID, key.ID, f)
+	}
+	if f := checkIDs(workspaceID, in.ProviderID, nil); f != nil {
+		return fail(byok.Key{}, f)
+	}
+	body, err := json.Marshal(byok.SaveRequest{ProviderID: in.ProviderID, APIKey: in.APIKey, Name: in.Name})
+	if err != nil {
+		return fail(byok.Key{}, &failure{kind: KindInvalid})
+	}
+	a := &adding{c: c, w: c.workspace(workspaceID), in: in, body: body, mask: byok.Mask(in.APIKey), life: newLifeline(ctx, grace)}
+	defer a.life.close()
+	if in.Name != nil {
+		a.name = byok.TrimName(*in.Name)
+	}
+
+	key, complete, covers, f := a.inTurn()
+	if f != nil {
+		return fail(key, f)
+	}
+	if complete {
+		return key, nil
+	}
+	s, f := a.w.readBack(a.life, covers)
+	if f != nil {
+		f = &failure{kind: f.kind, status: f.status, requestID: f.requestID, attempts: f.attempts, err: f.err, op: f.op,
+			detail: "the key is stored, but the list with its full record could not be read"}
+		return fail(key, f)
+	}
+	return a.record(s, key)
+}
+
+// inTurn waits for the pool's slot and runs the add in it. complete means that
+// the record needs no list any more; covers is what such a list has to cover.
+func (a *adding) inTurn() (key byok.Key, complete bool, covers uint64, f *failure) {
+	a.w.change(func() {
+		a.p = a.w.pool(a.in.ProviderID)
+		a.p.adds++
+	})
+	// The write ends with the turn, in one step: whoever waits for the end of
+	// all turns must find all writes counted.
+	defer a.w.change(func() {
+		a.p.adds--
+		a.w.writes++
+		covers = a.w.writes
+	})
+	select {
+	case a.p.slot <- struct{}{}:
+		defer func() { <-a.p.slot }()
+	case <-a.life.Done():
+		return byok.Key{}, false, 0, ended(a.life)
+	}
+	if a.life.parent.Err() != nil {
+		return byok.Key{}, false, 0, ended(a.life)
+	}
+	key, complete, f = a.run()
+	if f != nil {
+		f.attempts = a.sent
+	}
+	return key, complete, 0, f
+}
+
+// run sends the add until its outcome is certain.
+func (a *adding) run() (key byok.Key, complete bool, f *failure) {
+	a.before, a.sentAt = a.w.current(), time.Now()
+	for polls := 0; ; {
+		freed := a.freed()
+		key, f = a.send()
+		switch {
+		case f == nil && a.doubts == 0:
+			return key, false, nil
+		case f == nil:
+			return a.checkTwin(key)
+		case f.kind == KindCapReached && a.in.WaitForRoom:
+			if over := a.awaitRoom(freed, polls); over != nil {
+				f.err = over.err
+				return byok.Key{}, false, f
+			}
+			polls++
+			continue
+		case f.refused:
+			return byok.Key{}, false, f
+		}
+
+		a.doubts++
+		found, open := a.resolve(f)
+		switch {
+		case open != nil:
+			return byok.Key{}, false, open
+		case found != nil:
+			return a.adopt(*found)
+		}
+		a.life.release() // certain: nothing was stored
+		if a.doubts > a.c.cfg.MaxRetries || a.life.parent.Err() != nil {
+			if a.life.parent.Err() != nil {
+				f.kind, f.err = KindCanceled, a.life.parent.Err()
+			}
+			f.detail = joinDetail(f.detail, "no key was stored")
+			return byok.Key{}, false, f
+		}
+		if over := a.pause(a.c.backoff(a.doubts-1, f.wait)); over != nil {
+			return byok.Key{}, false, over
+		}
+	}
+}
+
+// send sends the add once, and again only where the attempt before was
+// refused for the moment or never left.
+func (a *adding) send() (byok.Key, *failure) {
+	var key byok.Key
+	f := a.c.send(a.life, &request{
+		op: OpAdd, method: http.MethodPost, path: a.w.path, body: a.body, limit: maxAnswerBytes, retries: a.c.cfg.MaxRetries,
+		again: func(f *failure) bool { return f.refused },
+		decode: func(body []byte, header http.Header) (err error) {
+			if key, err = decodeAdded(body, header.Get("Content-Type"), a.in.ProviderID); err == nil && !a.isNew(key.ID) {
+				err = errors.New("it is about a key that was there before")
+			}
+			return err
+		},
+	})
+	if f != nil {
+		a.sent += f.attempts
+		return byok.Key{}, f
+	}
+	a.sent++
+	a.claim(key.ID)
+	return key, nil
+}
+
+// resolve finds out what came of an add whose answer was lost: the key that
+// it stored, nil when it certainly stored none, or the failure to tell.
+func (a *adding) resolve(lost *failure) (*byok.Key, *failure) {
+	a.setStalled(true)
+	defer a.setStalled(false)
+	failedAt := time.Now()
+	for pause := a.c.cfg.SettleTime / 8; ; pause *= 2 {
+		s, f := a.list()
+		if f != nil {
+			return nil, a.ambiguous(lost, nil, "and the list that would tell could not be read")
+		}
+		certain, doubtful := a.candidates(s)
+		switch {
+		case len(certain) == 1 && len(doubtful) == 0:
+			return &certain[0], nil
+		case len(certain)+len(doubtful) > 0:
+			return nil, a.ambiguous(lost, append(certain, doubtful...), "and the list shows keys that may be it")
+		}
+		settled := failedAt.Add(a.c.cfg.SettleTime)
+		if lost.finished || !s.started.Before(settled) {
+			return nil, nil
+		}
+		if a.life.parent.Err() != nil {
+			return nil, a.ambiguous(lost, nil, "and the operation ended before the server was certainly done with it")
+		}
+		// An interrupt ends the pause, then one more list has the last word.
+		_ = sleep(a.life.parent, min(pause, max(time.Until(settled), time.Millisecond)))
+	}
+}
+
+// list reads a list that starts now.
+func (a *adding) list() (s *snapshot, f *failure) {
+	for range 3 {
+		// A joined list may have been started with less persistence.
+		if s, f = a.w.readCovering(a.life, a.w.wrote(), persistentRetries+a.c.cfg.MaxRetries, false); f == nil || !f.transient {
+			return s, f
+		}
+	}
+	return s, f
+}
+
+// candidates are the keys in s that the add may have stored: those that are
+// certainly new, and those whose age or look leaves it open.
+func (a *adding) candidates(s *snapshot) (certain, doubtful []byok.Key) {
+	for _, key := range s.keys {
+		name := ""
+		if key.Name != nil {
+			name = *key.Name
+		}
+		if key.ProviderID != a.in.ProviderID || key.MaskedKey != a.mask || name != a.name || !a.isNew(key.ID) {
+			continue
+		}
+		switch age := a.age(s, key); {
+		case age == older:
+		case age == newer && !(a.mask == byok.MaskUnknown && a.name == ""):
+			certain = append(certain, key)
+		default:
+			doubtful = append(doubtful, key)
+		}
+	}
+	return certain, doubtful
+}
+
+type age int
+
+const (
+	older age = iota
+	unclear
+	newer
+)
+
+// age tells whether key was stored since the add was first sent. A list of
+// before settles it. Without one it is told from createdAt, against the Date
+// of the list carried back by the time that has passed here.
+func (a *adding) age(s *snapshot, key byok.Key) age {
+	if a.before != nil {
+		return newer
+	}
+	created, err := time.Parse(time.RFC3339, key.CreatedAt)
+	if err != nil || s.date.IsZero() {
+		return unclear
+	}
+	earliest := s.date.Add(-s.received.Sub(a.sentAt)).Add(-dateTolerance)
+	switch {
+	case !created.Before(earliest):
+		return newer
+	case created.Before(earliest.Add(-clockTolerance)):
+		return older
+	}
+	return unclear
+}
+
+// adopt makes certain that the key that was found holds the declared secret.
+func (a *adding) adopt(found byok.Key) (byok.Key, bool, *failure) {
+	a.claim(found.ID)
+	replaced, f := a.c.replace(a.life, a.w, OpAdd, ReplaceInput{ProviderID: a.in.ProviderID, KeyID: found.ID, APIKey: a.in.APIKey, Name: &a.name},
+		persistentRetries+a.c.cfg.MaxRetries)
+	a.w.wrote()
+	switch {
+	case f.is(KindKeyNotFound):
+		f.detail = "it was stored, but then removed by somebody else"
+		return byok.Key{}, false, f
+	case f != nil:
+		f.detail = joinDetail(f.detail, "the key is stored, but its secret could not be confirmed")
+		return found, false, f
+	}
+	replaced.CreatedAt, replaced.CreatedBy = found.CreatedAt, found.CreatedBy
+	return replaced, true, nil
+}
+
+// checkTwin looks whether an add that was given up has been stored after all,
+// beside the one that was sent in its place. The own key can be removed
+// without a doubt whose it is; the other one is then adopted.
+func (a *adding) checkTwin(key byok.Key) (byok.Key, bool, *failure) {
+	s, f := a.list()
+	if f != nil {
+		return key, false, a.ambiguous(f, nil, "the key is stored, but whether twice could not be read")
+	}
+	certain, doubtful := a.candidates(s)
+	switch {
+	case len(certain)+len(doubtful) == 0:
+		full, err := a.record(s, key)
+		if err != nil {
+			return key, false, nil // the list that every add reads back decides
+		}
+		return full, true, nil
+	case len(certain) == 1 && len(doubtful) == 0:
+		if f := a.c.remove(a.life, a.w, OpAdd, key.ProviderID, key.ID, persistentRetries+a.c.cfg.MaxRetries); f == nil || f.kind == KindKeyNotFound {
+			return a.adopt(certain[0])
+		}
+	}
+	return key, false, a.ambiguous(&failure{}, append(certain, doubtful...), "the key is stored, perhaps twice")
+}
+
+// record completes key from a list.
+func (a *adding) record(s *snapshot, key byok.Key) (byok.Key, error) {
+	full, ok := s.key(key.ID)
+	if !ok {
+		return key, a.c.fail(OpAdd, a.w.id, a.in.ProviderID, key.ID, &failure{kind: KindKeyNotFound, attempts: a.sent,
+			detail: "the server confirmed it, but the list does not show it; somebody else may have removed it"})
+	}
+	return full, nil
+}
+
+func (a *adding) ambiguous(lost *failure, candidates []byok.Key, why string) *failure {
+	f := &failure{kind: KindAmbiguous, status: lost.status, requestID: lost.requestID, detail: joinDetail(lost.detail, why)}
+	if a.life.parent.Err() != nil {
+		f.err = a.life.parent.Err()
+	}
+	for _, key := range candidates {
+		f.candidates = append(f.candidates, key.ID)
+	}
+	return f
+}
+
+// isNew reports whether no sibling has the key and no earlier list shows it.
+func (a *adding) isNew(keyID string) bool {
+	if a.before != nil {
+		if _, known := a.before.key(keyID); known {
+			return false
+		}
+	}
+	a.w.mu.Lock()
+	defer a.w.mu.Unlock()
+	_, claimed := a.w.claimed[keyID]
+	return !claimed
+}
+
+func (a *adding) claim(keyID string) {
+	a.w.change(func() { a.w.claimed[keyID] = struct{}{} })
+}
+
+func (a *adding) freed() uint64 {
+	a.w.mu.Lock()
+	defer a.w.mu.Unlock()
+	return a.p.freed
+}
+
+func (a *adding) setStalled(stalled bool) {
+	a.w.change(func() { a.p.stalled = stalled })
+}
+
+func (a *adding) pause(d time.Duration) *failure {
+	a.setStalled(true)
+	defer a.setStalled(false)
+	return sleep(a.life, d)
+}
+
+// awaitRoom returns when a key of the pool has been deleted since freed was
+// read, or when it is time to ask again: others delete, too.
+func (a *adding) awaitRoom(freed uint64, polls int) *failure {
+	a.setStalled(true)
+	defer a.setStalled(false)
+	timer := time.NewTimer(min(maxRoomPoll, max(a.c.cfg.RetryWaitMin<<min(polls, 10), 10*time.Millisecond)))
+	defer timer.Stop()
+	for {
+		a.w.mu.Lock()
+		current, changed := a.p.freed, a.w.changed
+		a.w.mu.Unlock()
+		if current != freed {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-timer.C:
+			return nil
+		case <-a.life.Done():
+			return ended(a.life)
+		}
+	}
+}
+
+func joinDetail(first, second string) string {
+	if first == "" {
+		return second
+	}
+	return first + ", " + second
+}

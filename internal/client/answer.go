@@ -1,0 +1,361 @@
+package client
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"net/http"
+	"net/url"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/byok"
+)
+
+// Limits on what a server can make the client hold.
+const (
+	maxListBytes   = 16 << 20
+	maxAnswerBytes = 1 << 20
+	maxHeaderBytes = 64 << 10
+	maxIDLength    = 128
+)
+
+// requestIDForm is the server's own form; a gateway's is of no use to its
+// operators. WIRE.md section 1.
+var requestIDForm = regexp.MustCompile(`^[0-9a-f]{8}$`)
+
+func requestID(h http.Header) string {
+	if id := h.Get("X-Request-Id"); requestIDForm.MatchString(id) {
+		return id
+	}
+	return ""
+}
+
+// readAnswer reads at most limit bytes. A body that ends early is an error.
+func readAnswer(resp *http.Response, limit int64) ([]byte, *failure) {
+	body, err := io.ReadAll(io.LimitReader(resp.Body, limit+1))
+	if err != nil {
+		f := describeNetworkError(err)
+		f.detail = "the answer was cut off: " + f.detail
+		return nil, f
+	}
+	if int64(len(body)) > limit {
+		return nil, &failure{kind: KindProtocol, detail: fmt.Sprintf("it is larger than %d MiB", limit>>20)}
+	}
+	return body, nil
+}
+
+// decodeAnswer fills v from a 200 answer. Its errors name what is wrong and
+// never repeat any of the body.
+func decodeAnswer(body []byte, contentType string, v any) error {
+	if err := json.Unmarshal(body, v); err != nil {
+		var wrongType *json.UnmarshalTypeError
+		switch {
+		case errors.As(err, &wrongType) && wrongType.Field != "" && len(wrongType.Field) <= 40:
+			kind, _, _ := strings.Cut(wrongType.Value, " ")
+			return fmt.Errorf("%s is of type %s", wrongType.Field, kind)
+		case errors.As(err, &wrongType):
+			return errors.New("it is JSON of another shape")
+		}
+		return errors.New(notJSON(body, contentType))
+	}
+	return nil
+}
+
+func notJSON(body []byte, contentType string) string {
+	trimmed := bytes.TrimSpace(body)
+	media, _, _ := mime.ParseMediaType(contentType)
+	switch {
+	case len(trimmed) == 0:
+		return "it is empty"
+	case media == "text/html" || trimmed[0] == '<':
+		return "it is HTML, not JSON; the endpoint may be wrong, or a gateway may have answered in place of Sim"
+	case trimmed[0] == '{' || trimmed[0] == '[':
+		return "it is broken or truncated JSON"
+	}
+	return "it is not JSON; the endpoint may be wrong"
+}
+
+// decodeList returns the keys of a list answer.
+func decodeList(body []byte, contentType string) ([]byok.Key, error) {
+	var answer byok.ListResponse
+	if err := decodeAnswer(body, contentType, &answer); err != nil {
+		return nil, err
+	}
+	if answer.Keys == nil {
+		return nil, errors.New("it has no keys field; the endpoint may be wrong")
+	}
+	seen := make(map[string]struct{}, len(answer.Keys))
+	for i, key := range answer.Keys {
+		if err := checkKey(key); err != nil {
+			return nil, fmt.Errorf("key %d of %d in the list: %w", i+1, len(answer.Keys), err)
+		}
+		if err := checkTime("updatedAt", key.UpdatedAt); err != nil {
+			return nil, fmt.Errorf("key %d of %d in the list: %w", i+1, len(answer.Keys), err)
+		}
+		if err := checkTime("createdAt", key.CreatedAt); err != nil {
+			return nil, fmt.Errorf("key %d of %d in the list: %w", i+1, len(answer.Keys), err)
+		}
+		if _, twice := seen[key.ID]; twice {
+			return nil, fmt.Errorf("two keys in the list have the ID %q", key.ID)
+		}
+		seen[key.ID] = struct{}{}
+	}
+	return answer.Keys, nil
+}
+
+// decodeAdded returns the key of the answer to an add, which has no updatedAt
+// and no createdBy. WIRE.md section 5.
+func decodeAdded(body []byte, contentType, providerID string) (byok.Key, error) {
+	key, err := decodeSaved(body, contentType, providerID)
+	if err != nil {
+		return byok.Key{}, err
+	}
+	return key, checkTime("key.createdAt", key.CreatedAt)
+}
+
+// decodeReplaced returns the key of the answer to a replace, which has no
+// createdAt and no createdBy. WIRE.md section 5.
+func decodeReplaced(body []byte, contentType, providerID, keyID string) (byok.Key, error) {
+	key, err := decodeSaved(body, contentType, providerID)
+	switch {
+	case err != nil:
+		return byok.Key{}, err
+	case key.ID != keyID:
+		return byok.Key{}, errors.New("it is about another key")
+	}
+	return key, checkTime("key.updatedAt", key.UpdatedAt)
+}
+
+func decodeSaved(body []byte, contentType, providerID string) (byok.Key, error) {
+	var answer byok.SaveResponse
+	if err := decodeAnswer(body, contentType, &answer); err != nil {
+		return byok.Key{}, err
+	}
+	switch {
+	case !answer.Success:
+		return byok.Key{}, errors.New("it does not say success")
+	case answer.Key.ProviderID != providerID && answer.Key.ProviderID != "":
+		return byok.Key{}, errors.New("it is about another provider ID")
+	}
+	return answer.Key, checkKey(answer.Key)
+}
+
+func decodeDeleted(body []byte, contentType string) error {
+	var answer struct {
+		Success bool `json:"success"`
+	}
+	if err := decodeAnswer(body, contentType, &answer); err != nil {
+		return err
+	}
+	if !answer.Success {
+		return errors.New("it does not say success")
+	}
+	return nil
+}
+
+func checkKey(key byok.Key) error {
+	switch {
+	case key.ID == "":
+		return errors.New("its id is missing or empty")
+	case !isID(key.ID):
+		return errors.New("its id is no ID")
+	case key.ProviderID == "":
+		return errors.New("its providerId is missing or empty")
+	case !isID(key.ProviderID):
+		return errors.New("its providerId is no provider ID")
+	case key.MaskedKey == "":
+		return errors.New("its maskedKey is missing or empty")
+	}
+	return nil
+}
+
+func checkTime(field, value string) error {
+	if value == "" {
+		return fmt.Errorf("its %s is missing or empty", field)
+	}
+	if _, err := time.Parse(time.RFC3339, value); err != nil {
+		return fmt.Errorf("its %s is no timestamp", field)
+	}
+	return nil
+}
+
+// isID reports whether s can stand for an ID in a request, a state and a log
+// line: printable ASCII without blanks, not endless.
+func isID(s string) bool {
+	return s != "" && len(s) <= maxIDLength && !strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r >= 0x7f })
+}
+
+// apiError is the body of every refusal of the BYOK routes; the auth routes
+// say message instead of error. WIRE.md sections 2 to 6.
+type apiError struct {
+	Error   string `json:"error"`
+	Message string `json:"message"`
+	Details []struct {
+		Path    []any  `json:"path"`
+		Message string `json:"message"`
+	} `json:"details"`
+}
+
+var capText = regexp.MustCompile(`^(A workspace|An organization) can store at most \d{1,6} keys per provider$`)
+
+const (
+	keyNotFoundText       = "BYOK key not found"
+	workspaceNotFoundText = "Workspace not found"
+)
+
+// refusal turns a 4xx answer into a failure.
+func refusal(op Op, status int, body []byte) *failure {
+	var said apiError
+	isAPI := json.Unmarshal(body, &said) == nil && said.Error+said.Message != ""
+	f := &failure{refused: true}
+	switch status {
+	case http.StatusUnauthorized:
+		f.kind = KindUnauthorized
+	case http.StatusForbidden:
+		f.kind = KindForbidden
+		if !isAPI {
+			f.detail = "the answer is not Sim's own, a gateway in front of it may have refused"
+		}
+	case http.StatusNotFound:
+		switch {
+		case op == OpList && said.Error == workspaceNotFoundText:
+			f.kind = KindWorkspaceNotFound
+		case op != OpList && said.Error == keyNotFoundText:
+			f.kind = KindKeyNotFound
+		default:
+			f.kind, f.detail = KindProtocol, "there is no BYOK API at this address; the endpoint may be wrong, or Sim too old"
+		}
+	case http.StatusBadRequest:
+		f.kind, f.detail = KindInvalid, knownDetail(said)
+		if capText.MatchString(said.Error) {
+			f.kind, f.detail = KindCapReached, said.Error
+		}
+	case http.StatusRequestEntityTooLarge:
+		f.kind, f.detail = KindInvalid, "the request is too large for the server"
+	default:
+		f.kind, f.detail = KindProtocol, "its status is unexpected"
+	}
+	return f
+}
+
+// knownMessages are the words of the server that may be shown. Any other
+// message could repeat the secret, in whatever encoding. WIRE.md section 5.
+var knownMessages = []*regexp.Regexp{
+	capText,
+	regexp.MustCompile(`^(API key is required|keyId cannot be empty|Request body must be valid JSON)$`),
+	regexp.MustCompile(`^Value cannot contain a NUL character \(U\+0000\)$`),
+	regexp.MustCompile(`^Name must be \d{1,6} characters or fewer$`),
+	regexp.MustCompile(`^Invalid input: expected [a-z]{1,12}, received [a-z]{1,12}$`),
+	regexp.MustCompile(`^Request body exceeds the maximum allowed size of \d{1,12} bytes$`),
+}
+
+func knownDetail(said apiError) string {
+	var parts []string
+	for _, issue := range said.Details[:min(len(said.Details), 4)] {
+		field := ""
+		if len(issue.Path) > 0 {
+			switch p := issue.Path[0]; p {
+			case "providerId", "apiKey", "keyId", "name":
+				field = p.(string) + ": "
+			}
+		}
+		switch {
+		case strings.HasPrefix(issue.Message, "Invalid option: expected one of ") && field == "providerId: ":
+			parts = append(parts, field+"the server does not know this provider ID")
+		case isKnownMessage(issue.Message):
+			parts = append(parts, field+issue.Message)
+		default:
+			parts = append(parts, field+"refused for a reason that is not shown, since it may repeat the request")
+		}
+	}
+	switch {
+	case len(parts) > 0:
+		return strings.Join(parts, "; ")
+	case isKnownMessage(said.Error):
+		return said.Error
+	}
+	return "the server gave no reason that can be shown"
+}
+
+func isKnownMessage(message string) bool {
+	for _, known := range knownMessages {
+		if known.MatchString(message) {
+			return true
+		}
+	}
+	return false
+}
+
+// knownSignInTexts maps the codes of a refused sign-in to words. WIRE.md
+// section 2.
+var knownSignInTexts = map[string]string{
+	"INVALID_EMAIL_OR_PASSWORD": "email or password is wrong",
+	"INVALID_EMAIL":             "the email is not a valid address",
+	"VALIDATION_ERROR":          "email or password is malformed",
+	"BANNED_USER":               "the user is banned",
+	"EMAIL_NOT_VERIFIED":        "the email address has not been verified yet",
+	"MISSING_OR_NULL_ORIGIN":    "the server wants an Origin header; a gateway may have added a Cookie header to the sign-in",
+	"INVALID_ORIGIN":            "the server does not trust the Origin header; a gateway may have added one",
+}
+
+func signInDetail(body []byte) string {
+	var said struct {
+		Code string `json:"code"`
+	}
+	if json.Unmarshal(body, &said) == nil && knownSignInTexts[said.Code] != "" {
+		return knownSignInTexts[said.Code]
+	}
+	return "the server gave no reason that can be shown"
+}
+
+// redirectDetail tells the endpoint that a redirect points to. Of the location
+// only what an endpoint has is shown: scheme, host, and a base path.
+func redirectDetail(resp *http.Response, apiPath string) string {
+	location, err := resp.Location()
+	if err != nil || location.Hostname() == "" || (location.Scheme != "http" && location.Scheme != "https") ||
+		strings.ContainsFunc(location.Host, func(r rune) bool { return !isHostRune(r) }) || len(location.Host) > 255 {
+		return "to nowhere that could be an endpoint"
+	}
+	to := url.URL{Scheme: location.Scheme, Host: location.Host}
+	if base, ok := strings.CutSuffix(location.Path, apiPath); ok && len(base) < 100 && !strings.ContainsFunc(base, func(r rune) bool { return !isHostRune(r) && r != '/' }) {
+		to.Path = base
+		return fmt.Sprintf("redirects are not followed; set the endpoint to %s", to.String())
+	}
+	return fmt.Sprintf("redirects are not followed, and this one leads to another page of %s; a gateway may want a sign-in of its own", to.String())
+}
+
+func isHostRune(r rune) bool {
+	return '0' <= r && r <= '9' || 'a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || strings.ContainsRune(".-:[]_", r)
+}
+
+// retryAfter is what the server asks for before another attempt: seconds, or
+// a date, in Retry-After or in the X-Retry-After of a sign-in (WIRE.md
+// section 2).
+func retryAfter(h http.Header, now time.Time) (time.Duration, bool) {
+	for _, name := range []string{"Retry-After", "X-Retry-After"} {
+		value := strings.TrimSpace(h.Get(name))
+		if value == "" {
+			continue
+		}
+		if seconds, err := strconv.ParseUint(value, 10, 64); err == nil {
+			const most = 24 * 60 * 60
+			return time.Duration(min(seconds, most)) * time.Second, true
+		} else if errors.Is(err, strconv.ErrRange) {
+			return 24 * time.Hour, true
+		}
+		if at, err := http.ParseTime(value); err == nil {
+			// The server's own clock is the better measure of its date.
+			if date, err := http.ParseTime(h.Get("Date")); err == nil {
+				now = date
+			}
+			return max(0, min(at.Sub(now), 24*time.Hour)), true
+		}
+	}
+	return 0, false
+}

@@ -1,0 +1,144 @@
+package client
+
+import (
+	"context"
+	"sync"
+	"time"
+)
+
+// flight is one piece of work that several callers wait for. It belongs to
+// none of them: a caller that gives up leaves the others their answer, and the
+// work is stopped when nobody waits any more.
+type flight[T any] struct {
+	done  chan struct{}
+	value T
+	err   *failure
+
+	mu      sync.Mutex
+	waiters int
+	ended   bool
+	cancel  context.CancelFunc
+}
+
+// launch starts work with the values of ctx, but not its end.
+func launch[T any](ctx context.Context, work func(context.Context) (T, *failure)) *flight[T] {
+	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	f := &flight[T]{done: make(chan struct{}), cancel: cancel}
+	go func() {
+		defer cancel()
+		f.value, f.err = work(ctx)
+		close(f.done)
+	}()
+	return f
+}
+
+// join counts the caller in, unless the work has been stopped.
+func (f *flight[T]) join() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.ended {
+		return false
+	}
+	f.waiters++
+	return true
+}
+
+// wait returns the outcome, or the failure of ctx. The caller has joined.
+func (f *flight[T]) wait(ctx context.Context) (T, *failure) {
+	defer func() {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		if f.waiters--; f.waiters == 0 {
+			f.ended = true
+			f.cancel()
+		}
+	}()
+	select {
+	case <-f.done:
+		return f.value, f.err
+	case <-ctx.Done():
+		var none T
+		return none, ended(ctx)
+	}
+}
+
+// lifeline is the context of a write. It ends with its parent, unless the
+// write is on the wire: then it lives on for the grace, so that a user's
+// interrupt does not lose the ID of a key that is being stored.
+type lifeline struct {
+	context.Context
+	parent context.Context
+	grace  time.Duration
+	cancel context.CancelFunc
+	detach func() bool
+
+	mu    sync.Mutex
+	held  bool
+	timer *time.Timer
+}
+
+func newLifeline(parent context.Context, grace time.Duration) *lifeline {
+	ctx, cancel := context.WithCancel(context.WithoutCancel(parent))
+	l := &lifeline{Context: ctx, parent: parent, grace: grace, cancel: cancel}
+	l.detach = context.AfterFunc(parent, l.parentEnded)
+	return l
+}
+
+func (l *lifeline) parentEnded() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.held {
+		l.cancel()
+		return
+	}
+	l.timer = time.AfterFunc(l.grace, l.cancel)
+}
+
+// hold says that a write is on the wire from here on.
+func (l *lifeline) hold() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.held = true
+}
+
+// release says that no write is on the wire any more.
+func (l *lifeline) release() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.held = false
+	if l.parent.Err() != nil {
+		l.cancel()
+	}
+}
+
+// close ends the lifeline; its owner needs it no more.
+func (l *lifeline) close() {
+	l.detach()
+	l.cancel()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.timer != nil {
+		l.timer.Stop()
+	}
+}
+
+// sleep waits for d, or returns the failure of ctx.
+func sleep(ctx context.Context, d time.Duration) *failure {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ended(ctx)
+	}
+}
+
+// ended is the failure of a context that is over.
+func ended(ctx context.Context) *failure {
+	err := ctx.Err()
+	if l, ok := ctx.(*lifeline); ok && l.parent.Err() != nil {
+		err = l.parent.Err()
+	}
+	return &failure{kind: KindCanceled, refused: true, err: err}
+}

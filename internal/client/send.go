@@ -1,0 +1,342 @@
+package client
+
+import (
+	"compress/flate"
+	"compress/gzip"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"net/http/httptrace"
+	"net/textproto"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/hashicorp/go-retryablehttp"
+	"github.com/hashicorp/terraform-plugin-log/tflog"
+)
+
+// request is one request of the API and how it may be repeated.
+type request struct {
+	op     Op
+	method string
+	// path is escaped and starts with a slash; the endpoint goes before it.
+	path string
+	body []byte
+	// limit is the largest answer in bytes.
+	limit int64
+	// retries is how often it may be repeated.
+	retries int
+	// again says which transient failures are worth another attempt; nil
+	// means all of them.
+	again func(*failure) bool
+	// persistent requests try on where others have found nobody there.
+	persistent bool
+	// decode looks at a 200 answer; an error makes it a protocol failure.
+	decode func(body []byte, header http.Header) error
+}
+
+func (r *request) mayRepeat(f *failure) bool {
+	return f.transient && (r.again == nil || r.again(f))
+}
+
+// newHTTPClient makes the one connection pool of a Client.
+func newHTTPClient(cfg Config, roots *x509.CertPool, dial dial) *http.Client {
+	transport := &http.Transport{
+		Proxy:                 http.ProxyFromEnvironment,
+		DialContext:           dial,
+		TLSClientConfig:       &tls.Config{RootCAs: roots, InsecureSkipVerify: cfg.Insecure, MinVersion: tls.VersionTLS12}, //nolint:gosec // The user asks for it by name.
+		TLSHandshakeTimeout:   10 * time.Second,
+		ForceAttemptHTTP2:     true,
+		MaxConnsPerHost:       16,
+		MaxIdleConnsPerHost:   16,
+		ExpectContinueTimeout: time.Second,
+		// Node closes a connection that has been idle for 5 s; to send an add
+		// into one that is just being closed would leave its fate open.
+		IdleConnTimeout:        4 * time.Second,
+		MaxResponseHeaderBytes: maxHeaderBytes,
+	}
+	return &http.Client{
+		// The wrapper hides CloseIdleConnections, which retryablehttp calls
+		// whenever one request has failed.
+		Transport: struct{ http.RoundTripper }{transport},
+		Timeout:   cfg.RequestTimeout,
+		// Nothing is followed: neither the session nor a key goes elsewhere.
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+}
+
+// send sends r with the session and repeats it by its policy. A session that
+// the server refuses is renewed once. When ctx is a lifeline, the request
+// holds it from the moment it is on the wire.
+func (c *Client) send(ctx context.Context, r *request) *failure {
+	attempts := 0
+	for {
+		cookie, f := c.session.cookie(ctx)
+		if f == nil {
+			var n int
+			n, f = c.repeat(ctx, r, cookie)
+			attempts += n
+		}
+		switch {
+		case f == nil:
+			return nil
+		case f.kind == KindUnauthorized && f.op == "" && c.session.renew(cookie):
+			continue
+		}
+		failed := *f // a failure of the session is shared
+		failed.attempts = attempts
+		return &failed
+	}
+}
+
+// repeat runs the loop of retryablehttp and returns how many requests were
+// sent and why the last one failed, if it did.
+func (c *Client) repeat(ctx context.Context, r *request, cookie string) (int, *failure) {
+	life, _ := ctx.(*lifeline)
+	outer := ctx
+	if life != nil {
+		outer = life.parent
+	}
+
+	var (
+		sent atomic.Bool
+		last *failure
+		wait time.Duration
+		n    int
+	)
+	traced := httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{WroteHeaders: func() {
+		sent.Store(true)
+		if life != nil {
+			life.hold()
+		}
+	}})
+	req, err := c.newRequest(traced, r, cookie)
+	if err != nil {
+		return 0, &failure{kind: KindInvalid, refused: true, detail: "no request can be made of it"}
+	}
+	started := time.Now()
+	req.SetResponseHandler(func(resp *http.Response) error {
+		f := receive(resp, r)
+		logAnswer(ctx, resp, r, time.Since(started))
+		c.unreachable.Store(false)
+		if f == nil {
+			n, last = n+1, nil
+			return nil
+		}
+		return f
+	})
+
+	retries := r.retries
+	if c.unreachable.Load() && !r.persistent {
+		// All attempts of an earlier request have found nobody there; do not
+		// make every key of a large plan wait for the same discovery.
+		retries = 0
+	}
+	loop := retryablehttp.Client{
+		HTTPClient:   c.http,
+		Logger:       logger{ctx},
+		RetryMax:     retries,
+		ErrorHandler: retryablehttp.PassthroughErrorHandler,
+		CheckRetry: func(_ context.Context, _ *http.Response, err error) (bool, error) {
+			if err == nil {
+				return false, nil // the response handler looks at it
+			}
+			last = toFailure(err)
+			if last.status == 0 && !sent.Swap(false) {
+				last.refused = true
+			}
+			n++
+			started = time.Now()
+			if life != nil && (r.op != OpAdd || last.refused) {
+				life.release()
+			}
+			wait = c.backoff(n-1, last.wait)
+			deadline, bounded := outer.Deadline()
+			return r.mayRepeat(last) && outer.Err() == nil && !(bounded && time.Until(deadline) <= wait), last
+		},
+		Backoff: func(time.Duration, time.Duration, int, *http.Response) time.Duration { return wait },
+	}
+	resp, err := loop.Do(req)
+	if resp != nil && resp.Body != nil {
+		_ = resp.Body.Close()
+	}
+	if err == nil && last == nil {
+		return n, nil
+	}
+	if last == nil {
+		last = toFailure(err)
+	}
+	if last.kind == KindNetwork && n > retries && retries > 0 {
+		c.unreachable.Store(true)
+	}
+	if outer.Err() != nil && (last.status == 0 || last.transient) {
+		last.kind, last.err = KindCanceled, outer.Err()
+	}
+	return n, last
+}
+
+func (c *Client) newRequest(ctx context.Context, r *request, cookie string) (*retryablehttp.Request, error) {
+	var body any
+	if r.body != nil {
+		body = r.body
+	}
+	req, err := retryablehttp.NewRequestWithContext(ctx, r.method, c.base+r.path, body)
+	if err != nil {
+		return nil, err
+	}
+	for name, value := range c.headers {
+		req.Header.Set(name, value)
+	}
+	req.Header.Set("Accept", "application/json")
+	req.Header.Set("User-Agent", c.cfg.UserAgent)
+	if r.body != nil {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	if cookie != "" {
+		// Each deployment accepts only one of the names and ignores the
+		// other. WIRE.md section 2.
+		req.Header.Set("Cookie", cookieName+"="+cookie+"; "+secureCookieName+"="+cookie)
+	}
+	return req, nil
+}
+
+// receive reads an answer to its end, or to its limit.
+func receive(resp *http.Response, r *request) *failure {
+	defer func() {
+		_ = resp.Body.Close()
+		resp.Body = http.NoBody // retryablehttp drains it once more
+	}()
+	f := judge(resp, r)
+	if f == nil {
+		return nil
+	}
+	f.status, f.requestID = resp.StatusCode, requestID(resp.Header)
+	f.finished = f.requestID != ""
+	f.wait, _ = retryAfter(resp.Header, time.Now())
+	return f
+}
+
+func judge(resp *http.Response, r *request) *failure {
+	contentType := resp.Header.Get("Content-Type")
+	switch status := resp.StatusCode; {
+	case status == http.StatusOK:
+		body, f := readAnswer(resp, r.limit)
+		if f != nil {
+			return f
+		}
+		if err := r.decode(body, resp.Header); err != nil {
+			return &failure{kind: KindProtocol, transient: true, detail: err.Error()}
+		}
+		return nil
+	case status >= 300 && status < 400:
+		return &failure{kind: KindRedirect, refused: true, detail: redirectDetail(resp, r.path)}
+	case status == http.StatusTooManyRequests:
+		return &failure{kind: KindRateLimited, transient: true, refused: true}
+	case status == http.StatusRequestTimeout:
+		return &failure{kind: KindNetwork, transient: true, detail: "a gateway gave up waiting for the request"}
+	case status >= 400 && status < 500:
+		body, f := readAnswer(resp, maxAnswerBytes)
+		if f != nil {
+			body = nil
+		}
+		if r.op == OpSignIn {
+			if status == http.StatusNotFound || status == http.StatusMethodNotAllowed {
+				return refusal(r.op, status, body)
+			}
+			return &failure{kind: KindSignIn, refused: true, detail: signInDetail(body)}
+		}
+		return refusal(r.op, status, body)
+	case status >= 500:
+		_, _ = io.CopyN(io.Discard, resp.Body, 4<<10) // the connection can be used again; the text cannot (WIRE.md section 12)
+		return &failure{kind: KindServer, transient: status != http.StatusNotImplemented}
+	}
+	return &failure{kind: KindProtocol, detail: "its status is unexpected", transient: contentType == ""}
+}
+
+// backoff is the wait before attempt n+1 counted from 0: exponential with full
+// jitter, and never shorter than what the server asked for, up to the limit.
+func (c *Client) backoff(n int, asked time.Duration) time.Duration {
+	longest := c.cfg.RetryWaitMax
+	ceiling := longest
+	if n < 20 {
+		ceiling = min(longest, c.cfg.RetryWaitMin<<n)
+	}
+	wait := time.Duration(c.jitter() * float64(ceiling))
+	if asked > 0 {
+		wait = asked + time.Duration(c.jitter()*float64(c.cfg.RetryWaitMin))
+	}
+	return min(wait, longest)
+}
+
+func randomJitter() float64 { return rand.Float64() } //nolint:gosec // It spreads waits, nothing else.
+
+func toFailure(err error) *failure {
+	if f, ok := errors.AsType[*failure](err); ok {
+		return f
+	}
+	return describeNetworkError(err)
+}
+
+// describeNetworkError puts an error of net/http into words of its own: the
+// original can repeat what a server sent.
+func describeNetworkError(err error) *failure {
+	f := &failure{kind: KindNetwork, transient: true}
+	var (
+		dns         *net.DNSError
+		op          *net.OpError
+		netErr      net.Error
+		notTLS      tls.RecordHeaderError
+		untrusted   *tls.CertificateVerificationError
+		authority   x509.UnknownAuthorityError
+		hostname    x509.HostnameError
+		corrupt     flate.CorruptInputError
+		badProtocol textproto.ProtocolError
+	)
+	text := err.Error()
+	switch {
+	case errors.As(err, &authority):
+		f.detail, f.transient = "the server's certificate is signed by an unknown authority; set ca_cert_pem to trust it", false
+	case errors.As(err, &hostname):
+		f.detail, f.transient = "the server's certificate is for another host name", false
+	case errors.As(err, &untrusted):
+		f.detail, f.transient = "the server's certificate cannot be verified; it may have expired", false
+	case errors.As(err, &notTLS), strings.Contains(text, "HTTP response to HTTPS client"):
+		f.detail, f.transient = "the server does not speak TLS; the endpoint may have to begin with http://", false
+	case errors.As(err, &op) && op.Op == "proxyconnect":
+		f.detail = "the proxy from the environment cannot be reached"
+	case errors.As(err, &dns) && dns.IsNotFound:
+		f.detail, f.transient = "the host name of the endpoint is unknown", false
+	case errors.As(err, &dns):
+		f.detail = "the host name of the endpoint could not be resolved"
+	case errors.Is(err, syscall.ECONNREFUSED):
+		f.detail = "the connection was refused; nothing listens at the endpoint"
+	case strings.Contains(text, "response headers exceeded"):
+		f.kind, f.detail, f.transient = KindProtocol, "its headers are larger than 64 KiB", false
+	case strings.Contains(text, "Location header"):
+		f.kind, f.detail, f.transient = KindRedirect, "to nowhere that could be an endpoint", false
+	case errors.As(err, &corrupt), errors.Is(err, gzip.ErrHeader), errors.Is(err, gzip.ErrChecksum):
+		f.kind, f.detail = KindProtocol, "its compression is broken"
+	case errors.As(err, &badProtocol), strings.Contains(text, "malformed HTTP"), strings.Contains(text, "malformed MIME"):
+		f.kind, f.detail = KindProtocol, "it is not HTTP"
+	case errors.As(err, &netErr) && netErr.Timeout(), errors.Is(err, context.DeadlineExceeded):
+		f.detail = "no complete answer came within the request timeout"
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE), errors.Is(err, net.ErrClosed):
+		f.detail = "the connection was cut"
+	default:
+		f.detail = "the connection broke"
+	}
+	return f
+}
+
+func logAnswer(ctx context.Context, resp *http.Response, r *request, took time.Duration) {
+	tflog.Debug(ctx, "BYOK API: answer", map[string]any{
+		"method": r.method, "path": r.path, "status": resp.StatusCode, "request_id": requestID(resp.Header), "milliseconds": took.Milliseconds(),
+	})
+}

@@ -1,0 +1,130 @@
+package client
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"net/url"
+	"sync"
+)
+
+// The names of the session cookie: the second one where Sim's own URL is
+// https. WIRE.md section 2.
+const (
+	cookieName       = "better-auth.session_token"
+	secureCookieName = "__Secure-better-auth.session_token"
+)
+
+const signInPath = "/api/auth/sign-in/email"
+
+// session is where the cookie of every request comes from: the configuration,
+// or a sign-in that all requests share.
+type session struct {
+	client          *Client
+	email, password string
+
+	mu sync.Mutex
+	// value is the cookie's value as it goes on the wire, empty before the
+	// sign-in.
+	value   string
+	renewed bool
+	refused *failure // a definite refusal of email and password; it stands
+	signIn  *flight[string]
+}
+
+func newSession(c *Client, cfg Config) *session {
+	s := &session{client: c, email: cfg.Email, password: cfg.Password}
+	if cfg.SessionToken != "" {
+		token, _ := normaliseSessionToken(cfg.SessionToken)
+		s.value = url.QueryEscape(token)
+	}
+	return s
+}
+
+// cookie returns the value of the session cookie and signs in for it when
+// there is none yet. Callers at the same time share one sign-in.
+func (s *session) cookie(ctx context.Context) (string, *failure) {
+	s.mu.Lock()
+	if s.value != "" || s.refused != nil {
+		defer s.mu.Unlock()
+		return s.value, s.refused
+	}
+	if s.signIn == nil || !s.signIn.join() {
+		s.signIn = launch(ctx, s.fetch)
+		s.signIn.join()
+	}
+	flying := s.signIn
+	s.mu.Unlock()
+	return flying.wait(ctx)
+}
+
+// renew reports whether a request that was refused with stale is worth
+// another attempt: somebody else has renewed the session since, or this call
+// clears the way for the one renewal that a Client has.
+func (s *session) renew(stale string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.email == "":
+		return false
+	case s.value != stale:
+		return true
+	case s.renewed:
+		return false
+	}
+	s.renewed, s.value = true, ""
+	return true
+}
+
+// fetch signs in. The request has neither Cookie nor Origin: with a cookie it
+// would need an origin that the server trusts. WIRE.md section 2.
+func (s *session) fetch(ctx context.Context) (string, *failure) {
+	body, err := json.Marshal(map[string]string{"email": s.email, "password": s.password})
+	if err != nil {
+		return "", &failure{op: OpSignIn, kind: KindInvalid, refused: true}
+	}
+	var value string
+	_, f := s.client.repeat(ctx, &request{
+		op: OpSignIn, method: http.MethodPost, path: signInPath, body: body,
+		limit: maxAnswerBytes, retries: s.client.cfg.MaxRetries,
+		decode: func(body []byte, header http.Header) (err error) {
+			value, err = sessionCookie(body, header)
+			return err
+		},
+	}, "")
+
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.signIn = nil
+	if f != nil {
+		f.op, f.refused = OpSignIn, true // the request that waits was never sent
+		if f.kind == KindSignIn {
+			s.refused = f
+		}
+		return "", f
+	}
+	s.value = value
+	return value, nil
+}
+
+// sessionCookie finds the session among the cookies of a sign-in's answer.
+func sessionCookie(body []byte, header http.Header) (string, error) {
+	for _, cookie := range (&http.Response{Header: header}).Cookies() {
+		if cookie.Name != cookieName && cookie.Name != secureCookieName {
+			continue
+		}
+		token, problem := normaliseSessionToken(cookie.Value)
+		if problem != "" {
+			return "", errors.New("its session cookie is malformed")
+		}
+		return url.QueryEscape(token), nil
+	}
+	var said struct {
+		TwoFactor bool `json:"twoFactorRedirect"`
+	}
+	if json.Unmarshal(body, &said) == nil && said.TwoFactor {
+		return "", errors.New("the user has to give a second factor, so email and password are not enough; use a session token")
+	}
+	return "", errors.New("it sets no session cookie; the endpoint may be wrong")
+}
