@@ -1,0 +1,202 @@
+package provider
+
+import (
+	"context"
+	"time"
+
+	"github.com/hashicorp/terraform-plugin-framework-timeouts/resource/timeouts"
+	"github.com/hashicorp/terraform-plugin-framework/diag"
+	"github.com/hashicorp/terraform-plugin-framework/path"
+	"github.com/hashicorp/terraform-plugin-framework/types"
+	"golang.org/x/text/unicode/norm"
+
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/byok"
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/client"
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/ledger"
+)
+
+// keyModel is a byok_key: as configured (with the write-only value), as
+// planned, or as stored in state.
+type keyModel struct {
+	WorkspaceID     types.String   `tfsdk:"workspace_id"`
+	ProviderID      types.String   `tfsdk:"provider_id"`
+	Name            types.String   `tfsdk:"name"`
+	APIKey          types.String   `tfsdk:"api_key"`
+	APIKeyWO        types.String   `tfsdk:"api_key_wo"`
+	APIKeyWOVersion types.Int64    `tfsdk:"api_key_wo_version"`
+	OnRemoteChange  types.String   `tfsdk:"on_remote_change"`
+	ID              types.String   `tfsdk:"id"`
+	MaskedKey       types.String   `tfsdk:"masked_key"`
+	CreatedBy       types.String   `tfsdk:"created_by"`
+	CreatedAt       types.String   `tfsdk:"created_at"`
+	UpdatedAt       types.String   `tfsdk:"updated_at"`
+	Timeouts        timeouts.Value `tfsdk:"timeouts"`
+}
+
+// keyIdentity is what Terraform 1.12 and later know a byok_key by.
+type keyIdentity struct {
+	WorkspaceID types.String `tfsdk:"workspace_id"`
+	ID          types.String `tfsdk:"id"`
+}
+
+func (m keyModel) identity() keyIdentity {
+	return keyIdentity{WorkspaceID: m.WorkspaceID, ID: m.ID}
+}
+
+// ref names the key in messages.
+func (m keyModel) ref() keyRef {
+	return keyRef{
+		workspaceID: m.WorkspaceID.ValueString(),
+		providerID:  m.ProviderID.ValueString(),
+		keyID:       m.ID.ValueString(),
+		name:        m.Name.ValueString(),
+	}
+}
+
+// pool is where the ledger counts the key; ok is false while it is unknown.
+func (m keyModel) pool() (pool ledger.Pool, ok bool) {
+	return ledger.Pool{WorkspaceID: m.WorkspaceID.ValueString(), ProviderID: m.ProviderID.ValueString()},
+		!m.WorkspaceID.IsUnknown() && !m.ProviderID.IsUnknown()
+}
+
+// secret is the API key that a configuration declares, by either attribute:
+// null when it declares none. It makes sense for a configuration only, because
+// plan and state never hold a write-only value.
+func (m keyModel) secret() types.String {
+	if !m.APIKey.IsNull() {
+		return m.APIKey
+	}
+	return m.APIKeyWO
+}
+
+// addInput is the request that creates the key m plans, with a secret from the
+// configuration.
+func (m keyModel) addInput(secret string) client.AddInput {
+	in := client.AddInput{ProviderID: m.ProviderID.ValueString(), APIKey: secret, WaitForRoom: true}
+	if name := byok.TrimName(m.Name.ValueString()); name != "" {
+		in.Name = &name
+	}
+	return in
+}
+
+// replaceInput is the request that makes the stored key what m plans. The name
+// always goes along, for without one the API keeps what is stored.
+func (m keyModel) replaceInput(secret string) client.ReplaceInput {
+	name := byok.TrimName(m.Name.ValueString())
+	return client.ReplaceInput{
+		ProviderID: m.ProviderID.ValueString(),
+		KeyID:      m.ID.ValueString(),
+		APIKey:     secret,
+		Name:       &name,
+	}
+}
+
+// withCreated returns m with what an add answered.
+func (m keyModel) withCreated(key byok.Key) keyModel {
+	m.ID = types.StringValue(key.ID)
+	m.CreatedBy = types.StringPointerValue(key.CreatedBy)
+	m.CreatedAt = types.StringValue(key.CreatedAt)
+	m.MaskedKey = types.StringValue(key.MaskedKey)
+	m.UpdatedAt = types.StringValue(key.UpdatedAt)
+	if key.UpdatedAt == "" {
+		// An add whose record could not be read afterwards: both times are
+		// the same, or a millisecond apart. WIRE.md section 12.
+		m.UpdatedAt = m.CreatedAt
+	}
+	return m
+}
+
+// withReplaced returns m with what a replace answered.
+func (m keyModel) withReplaced(key byok.Key) keyModel {
+	m.MaskedKey = types.StringValue(key.MaskedKey)
+	m.UpdatedAt = types.StringValue(key.UpdatedAt)
+	return m
+}
+
+// withRemote returns m, a state, with what a list shows of the key. The name
+// keeps its configured text as long as the API would store the same.
+func (m keyModel) withRemote(key byok.Key) keyModel {
+	m.ID = types.StringValue(key.ID)
+	m.ProviderID = types.StringValue(key.ProviderID)
+	if !sameName(m.Name, types.StringPointerValue(key.Name)) {
+		m.Name = types.StringPointerValue(key.Name)
+	}
+	m.MaskedKey = types.StringValue(key.MaskedKey)
+	m.CreatedBy = types.StringPointerValue(key.CreatedBy)
+	m.CreatedAt = types.StringValue(key.CreatedAt)
+	m.UpdatedAt = types.StringValue(key.UpdatedAt)
+	return m
+}
+
+// refresh returns the state and the record after a look at the key, and
+// whether either has changed. A key without a record is adopted as it is.
+func refresh(prior keyModel, record keyRecord, key byok.Key) (keyModel, keyRecord, bool) {
+	state, before := prior.withRemote(key), record
+	record.RenamedTo = nil
+	switch {
+	case record.absent():
+		record = adoptedRecord(key)
+	case record.UpdatedAt == "":
+		record.UpdatedAt = key.UpdatedAt
+	}
+	if !before.absent() && prior.OnRemoteChange.ValueString() == onRemoteChangeWarn && !sameName(prior.Name, state.Name) {
+		// Terraform would plan a name in state that is not the configured
+		// one back, and that takes an upload of the secret.
+		name := state.Name.ValueString()
+		state.Name, record.RenamedTo = prior.Name, &name
+	}
+	changed := before.absent() || before.UpdatedAt != record.UpdatedAt ||
+		before.RenamedTo != nil || record.RenamedTo != nil ||
+		state.ProviderID != prior.ProviderID || state.Name != prior.Name || state.MaskedKey != prior.MaskedKey ||
+		state.CreatedBy != prior.CreatedBy || state.CreatedAt != prior.CreatedAt || state.UpdatedAt != prior.UpdatedAt
+	return state, record, changed
+}
+
+// sameName reports whether the API stores the same name for a and b: it trims,
+// and takes blank for none. Terraform normalises text to NFC, which a name
+// from elsewhere need not be.
+func sameName(a, b types.String) bool {
+	return norm.NFC.String(byok.TrimName(a.ValueString())) == norm.NFC.String(byok.TrimName(b.ValueString()))
+}
+
+// key is the stored key behind a state, without its times of day.
+func (m keyModel) key() byok.Key {
+	return byok.Key{
+		ID:         m.ID.ValueString(),
+		ProviderID: m.ProviderID.ValueString(),
+		MaskedKey:  m.MaskedKey.ValueString(),
+		UpdatedAt:  m.UpdatedAt.ValueString(),
+	}
+}
+
+// durations are the timeouts of a key.
+type durations struct{ create, read, update, delete time.Duration }
+
+// durations returns the timeouts, or their defaults. It fails on a duration
+// that is not above zero.
+func (m keyModel) durations(ctx context.Context) (d durations, diags diag.Diagnostics) {
+	d = durations{defaultTimeout, defaultTimeout, defaultTimeout, defaultTimeout}
+	if m.Timeouts.IsNull() || m.Timeouts.IsUnknown() {
+		return d, nil
+	}
+	for name, timeout := range map[string]struct {
+		of func(context.Context, time.Duration) (time.Duration, diag.Diagnostics)
+		to *time.Duration
+	}{
+		"create": {m.Timeouts.Create, &d.create},
+		"read":   {m.Timeouts.Read, &d.read},
+		"update": {m.Timeouts.Update, &d.update},
+		"delete": {m.Timeouts.Delete, &d.delete},
+	} {
+		if value, ok := m.Timeouts.Attributes()[name]; !ok || value.IsNull() || value.IsUnknown() {
+			continue
+		}
+		value, problems := timeout.of(ctx, defaultTimeout)
+		diags.Append(problems...)
+		if !problems.HasError() && value <= 0 {
+			diags.AddAttributeError(path.Root("timeouts").AtName(name), "Invalid timeout", "A timeout has to be above zero.")
+		}
+		*timeout.to = value
+	}
+	return d, diags
+}

@@ -1,0 +1,119 @@
+package provider
+
+import (
+	"context"
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/json"
+
+	"github.com/hashicorp/terraform-plugin-framework/diag"
+	"github.com/hashicorp/terraform-plugin-framework/types"
+
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/byok"
+)
+
+// recordKey is where a record stands in private state.
+const recordKey = "byok_key"
+
+// recordVersion is that of the layout. A record of another version counts as
+// absent, which costs no more than what an import costs.
+const recordVersion = 1
+
+// keyRecord is what the provider remembers about a key from one walk to the
+// next, in private state: how the key looked after the provider's own last
+// write, so that anybody else's is noticed. State itself cannot tell, because
+// a refresh overwrites it.
+type keyRecord struct {
+	Version int `json:"v"`
+	// ID tells the second half of a replace, which has no prior state, which
+	// key goes.
+	ID string `json:"id"`
+	// MaskedKey and UpdatedAt are those of the last write, or of the moment
+	// of adoption. UpdatedAt is empty when the write could not be read back.
+	MaskedKey string `json:"masked_key"`
+	UpdatedAt string `json:"updated_at,omitempty"`
+	// Adopted is set until the provider first has reason to believe that the
+	// stored secret is the declared one: the key was imported, or its record
+	// was lost. Then nothing but the mask can tell.
+	Adopted bool `json:"adopted,omitempty"`
+	// Salt and Sum recognise a write-only value without a version.
+	Salt []byte `json:"salt,omitempty"`
+	Sum  []byte `json:"sum,omitempty"`
+	// RenamedTo is a name given elsewhere that on_remote_change = "warn"
+	// keeps out of state.
+	RenamedTo *string `json:"renamed_to,omitempty"`
+}
+
+// writtenRecord remembers a write of the provider itself.
+func writtenRecord(key byok.Key) keyRecord {
+	return keyRecord{Version: recordVersion, ID: key.ID, MaskedKey: key.MaskedKey, UpdatedAt: key.UpdatedAt}
+}
+
+// adoptedRecord remembers a key that somebody else wrote.
+func adoptedRecord(key byok.Key) keyRecord {
+	r := writtenRecord(key)
+	r.Adopted = true
+	return r
+}
+
+// declared notes that the stored secret is the one that config declares. Only
+// a write-only value without a version leaves a trace of itself: with a
+// version, nothing derived from the value is stored.
+func (r keyRecord) declared(config keyModel) keyRecord {
+	r.Adopted, r.Salt, r.Sum = false, nil, nil
+	if config.APIKey.IsNull() && !config.APIKeyWO.IsNull() && config.APIKeyWOVersion.IsNull() {
+		r.Salt = make([]byte, sha256.Size)
+		// Never fails: crypto/rand ends the process instead.
+		_, _ = rand.Read(r.Salt)
+		r.Sum = sum(r.Salt, config.APIKeyWO.ValueString())
+	}
+	return r
+}
+
+// recognises reports whether secret is the write-only value that was uploaded
+// last. Only a record with a sum can tell.
+func (r keyRecord) recognises(secret types.String) bool {
+	return len(r.Sum) > 0 && hmac.Equal(r.Sum, sum(r.Salt, secret.ValueString()))
+}
+
+func sum(salt []byte, secret string) []byte {
+	h := hmac.New(sha256.New, salt)
+	h.Write([]byte(secret))
+	return h.Sum(nil)
+}
+
+// absent reports that there is no record.
+func (r keyRecord) absent() bool { return r.Version != recordVersion }
+
+// privateReader and privateWriter are the two halves of the framework's
+// private state, whose type is internal to it.
+type privateReader interface {
+	GetKey(ctx context.Context, key string) ([]byte, diag.Diagnostics)
+}
+
+type privateWriter interface {
+	SetKey(ctx context.Context, key string, value []byte) diag.Diagnostics
+}
+
+// readRecord returns the record, or an absent one: whatever else it finds is
+// no reason to fail.
+func readRecord(ctx context.Context, private privateReader) keyRecord {
+	data, diags := private.GetKey(ctx, recordKey)
+	if diags.HasError() || len(data) == 0 {
+		return keyRecord{}
+	}
+	var r keyRecord
+	if json.Unmarshal(data, &r) != nil || r.absent() {
+		return keyRecord{}
+	}
+	return r
+}
+
+func (r keyRecord) write(ctx context.Context, private privateWriter) diag.Diagnostics {
+	data, err := json.Marshal(r)
+	if err != nil {
+		return diag.Diagnostics{diag.NewErrorDiagnostic("Private state cannot be written", err.Error())}
+	}
+	return private.SetKey(ctx, recordKey, data)
+}

@@ -1,0 +1,386 @@
+package provider
+
+import (
+	"context"
+	"time"
+
+	"github.com/hashicorp/terraform-plugin-framework-timeouts/resource/timeouts"
+	"github.com/hashicorp/terraform-plugin-framework-validators/int64validator"
+	"github.com/hashicorp/terraform-plugin-framework-validators/stringvalidator"
+	"github.com/hashicorp/terraform-plugin-framework/diag"
+	"github.com/hashicorp/terraform-plugin-framework/path"
+	"github.com/hashicorp/terraform-plugin-framework/resource"
+	"github.com/hashicorp/terraform-plugin-framework/resource/identityschema"
+	"github.com/hashicorp/terraform-plugin-framework/resource/schema"
+	"github.com/hashicorp/terraform-plugin-framework/resource/schema/stringdefault"
+	"github.com/hashicorp/terraform-plugin-framework/schema/validator"
+
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/client"
+)
+
+var (
+	_ resource.ResourceWithConfigure      = (*keyResource)(nil)
+	_ resource.ResourceWithIdentity       = (*keyResource)(nil)
+	_ resource.ResourceWithImportState    = (*keyResource)(nil)
+	_ resource.ResourceWithModifyPlan     = (*keyResource)(nil)
+	_ resource.ResourceWithValidateConfig = (*keyResource)(nil)
+)
+
+// defaultTimeout is how long an operation may take unless a timeouts block
+// says otherwise. A create has to be able to wait for deletes of its apply.
+const defaultTimeout = 2 * time.Minute
+
+// keyResource is byok_key: one stored key. Terraform makes one for each call.
+type keyResource struct{ walk *walk }
+
+func newKeyResource() resource.Resource { return &keyResource{walk: &walk{}} }
+
+func (r *keyResource) Metadata(_ context.Context, req resource.MetadataRequest, resp *resource.MetadataResponse) {
+	resp.TypeName = req.ProviderTypeName + "_key"
+}
+
+func (r *keyResource) IdentitySchema(_ context.Context, _ resource.IdentitySchemaRequest, resp *resource.IdentitySchemaResponse) {
+	resp.IdentitySchema = identityschema.Schema{
+		Attributes: map[string]identityschema.Attribute{
+			"workspace_id": identityschema.StringAttribute{
+				OptionalForImport: true,
+				Description:       "ID of the workspace. Default: that of the provider.",
+			},
+			"id": identityschema.StringAttribute{
+				RequiredForImport: true,
+				Description:       "ID of the key.",
+			},
+		},
+	}
+}
+
+// Schema has no plan modifiers: planCreate and planUpdate plan every
+// attribute, so that one place decides what is known.
+func (r *keyResource) Schema(ctx context.Context, _ resource.SchemaRequest, resp *resource.SchemaResponse) {
+	resp.Schema = schema.Schema{
+		MarkdownDescription: "An AI provider API key that a Sim workspace brings along. Sim serves the keys of one provider ID in rotation, in the order of their creation; a workspace holds up to 10 of them.",
+		Attributes: map[string]schema.Attribute{
+			"workspace_id": schema.StringAttribute{
+				Optional:            true,
+				Computed:            true,
+				MarkdownDescription: "ID of the workspace. Default: `workspace_id` of the provider. A change replaces the key.",
+				Validators:          []validator.String{idCheck},
+			},
+			"provider_id": schema.StringAttribute{
+				Required:            true,
+				MarkdownDescription: "AI provider that the key belongs to, such as `openai` or `anthropic`. An ID that this version does not know is a warning, for servers learn new ones. A change replaces the key.",
+				Validators:          []validator.String{providerIDCheck},
+			},
+			"name": schema.StringAttribute{
+				Optional:            true,
+				MarkdownDescription: "Label of the key, up to 120 characters; need not be unique. White space at both ends does not count, and a blank name is none. The API takes a new name only together with the secret.",
+				Validators:          []validator.String{nameCheck},
+			},
+			"api_key": schema.StringAttribute{
+				Optional: true,
+				// Computed, so that a configuration that leaves the secret
+				// out plans nothing; it is never anything but what a
+				// configuration once said.
+				Computed:  true,
+				Sensitive: true,
+				MarkdownDescription: "Secret of the key. Stored in state and in plans in plain text: prefer `api_key_wo`. Conflicts with `api_key_wo`. " +
+					"A key that is to be created needs one of the two. A change replaces the secret in place. " +
+					"Once removed from the configuration, the stored key and the value in state stay as they are; a change to `api_key_wo` removes it from state.",
+				Validators: []validator.String{
+					apiKeyCheck,
+					stringvalidator.ConflictsWith(path.MatchRoot("api_key_wo"), path.MatchRoot("api_key_wo_version")),
+					stringvalidator.PreferWriteOnlyAttribute(path.MatchRoot("api_key_wo")),
+				},
+			},
+			"api_key_wo": schema.StringAttribute{
+				Optional:  true,
+				WriteOnly: true,
+				Sensitive: true,
+				MarkdownDescription: "Secret of the key, write-only: never in state or plan, and may come from an ephemeral resource. Conflicts with `api_key`. " +
+					"Without `api_key_wo_version`, a salted hash of it is kept in private state, and a changed value replaces the secret in place.",
+				Validators: []validator.String{apiKeyCheck},
+			},
+			"api_key_wo_version": schema.Int64Attribute{
+				Optional: true,
+				MarkdownDescription: "Version of `api_key_wo`, at least 1. When set, a change of it, and nothing else, uploads `api_key_wo`, and nothing derived from the value is stored. " +
+					"Needed for a value that differs from run to run.",
+				Validators: []validator.Int64{int64validator.AtLeast(1)},
+			},
+			"on_remote_change": schema.StringAttribute{
+				Optional: true,
+				Computed: true,
+				Default:  stringdefault.StaticString(onRemoteChangeRepair),
+				MarkdownDescription: "What a plan does about a key that somebody else has replaced or renamed: `repair` (default) warns and puts the declared secret and name back, `warn` only warns. " +
+					"A key that was deleted is planned for creation in either case.",
+				Validators: []validator.String{stringvalidator.OneOf(onRemoteChangeRepair, onRemoteChangeWarn)},
+			},
+			"id": schema.StringAttribute{
+				Computed:            true,
+				MarkdownDescription: "ID of the key. Stays the same when the secret or the name changes.",
+			},
+			"masked_key": schema.StringAttribute{
+				Computed:            true,
+				MarkdownDescription: "What Sim shows of the secret, such as `sk-pro...7Qz3`. Eight bullets for a secret of up to 8 characters, and for one that the server cannot decrypt.",
+			},
+			"created_by": schema.StringAttribute{
+				Computed:            true,
+				MarkdownDescription: "ID of the user who added the key, if Sim still knows.",
+			},
+			"created_at": schema.StringAttribute{
+				Computed:            true,
+				MarkdownDescription: "When the key was added (RFC 3339, UTC). It decides the place in the rotation.",
+			},
+			"updated_at": schema.StringAttribute{
+				Computed:            true,
+				MarkdownDescription: "When the secret or the name was last written (RFC 3339, UTC).",
+			},
+		},
+		Blocks: map[string]schema.Block{
+			"timeouts": timeouts.Block(ctx, timeouts.Opts{
+				Create: true, Read: true, Update: true, Delete: true,
+				CreateDescription: "How long adding the key may take, as a duration such as `30s` or `5m`. In a full pool, this includes waiting for keys that the same apply deletes. Default: `2m`.",
+				ReadDescription:   "How long reading the key may take. Default: `2m`.",
+				UpdateDescription: "How long replacing the secret or the name may take. Default: `2m`.",
+				DeleteDescription: "How long deleting the key may take. Default: `2m`.",
+			}),
+		},
+	}
+}
+
+func (r *keyResource) Configure(_ context.Context, req resource.ConfigureRequest, _ *resource.ConfigureResponse) {
+	if w, ok := req.ProviderData.(*walk); ok {
+		r.walk = w
+	}
+}
+
+// ValidateConfig covers what one attribute alone cannot tell.
+func (r *keyResource) ValidateConfig(ctx context.Context, req resource.ValidateConfigRequest, resp *resource.ValidateConfigResponse) {
+	var config keyModel
+	resp.Diagnostics.Append(req.Config.Get(ctx, &config)...)
+	if resp.Diagnostics.HasError() {
+		return
+	}
+	_, diags := config.durations(ctx)
+	resp.Diagnostics.Append(diags...)
+}
+
+// ModifyPlan decides what becomes of the key, tells the ledger, and reports
+// what the ledger and the key's own history have to say.
+func (r *keyResource) ModifyPlan(ctx context.Context, req resource.ModifyPlanRequest, resp *resource.ModifyPlanResponse) {
+	call := r.walk.ledger.Begin()
+	defer call.End()
+	// A hint of Terraform's that this is the apply walk.
+	applying := req.ClientCapabilities.DeferralAllowed
+	if applying {
+		r.walk.ledger.Applying()
+	}
+
+	var config, proposed, prior keyModel
+	creates, deletes := req.State.Raw.IsNull(), req.Plan.Raw.IsNull()
+	if !creates {
+		resp.Diagnostics.Append(req.State.Get(ctx, &prior)...)
+	}
+	if !deletes {
+		resp.Diagnostics.Append(req.Config.Get(ctx, &config)...)
+		resp.Diagnostics.Append(req.Plan.Get(ctx, &proposed)...)
+	}
+	if resp.Diagnostics.HasError() {
+		return
+	}
+	record := readRecord(ctx, req.Private)
+	priorPool, _ := prior.pool()
+
+	switch {
+	case deletes:
+		call.Remove(priorPool, prior.ID.ValueString())
+
+	case creates:
+		planned := planCreate(config, proposed, r.walk.workspaceID)
+		if planned.WorkspaceID.IsNull() {
+			resp.Diagnostics.Append(missingWorkspaceDiagnostic())
+		}
+		if config.secret().IsNull() {
+			resp.Diagnostics.Append(missingSecretDiagnostic())
+		}
+		resp.Diagnostics.Append(resp.Plan.Set(ctx, planned)...)
+		if pool, known := planned.pool(); known && !planned.WorkspaceID.IsNull() {
+			// The private state of a replace names the key that goes.
+			resp.Diagnostics.Append(verdictDiagnostics(call.Create(ctx, pool, record.ID), r.walk.capCheck)...)
+		}
+
+	default:
+		p := planUpdate(config, proposed, prior, record, r.walk.workspaceID)
+		resp.Diagnostics.Append(resp.Plan.Set(ctx, p.planned)...)
+		if p.movesWorkspace {
+			resp.RequiresReplace.Append(path.Root("workspace_id"))
+		}
+		if p.movesProviderID {
+			resp.RequiresReplace.Append(path.Root("provider_id"))
+		}
+		if p.replaces() {
+			call.Remove(priorPool, prior.ID.ValueString())
+			return
+		}
+		verdict := call.Keep(ctx, priorPool, prior.ID.ValueString())
+		resp.Diagnostics.Append(verdictDiagnostics(verdict, r.walk.capCheck)...)
+		resp.Diagnostics.Append(updateDiagnostics(config, prior, record)...)
+		if !applying {
+			resp.Diagnostics.Append(driftDiagnostics(config, prior, p)...)
+		}
+		if record.ID == "" {
+			// A replace that the user or the graph forces shows in the next
+			// call only, which has no state.
+			record = adoptedRecord(prior.key())
+			resp.Diagnostics.Append(record.write(ctx, resp.Private)...)
+		}
+	}
+}
+
+// updateDiagnostics reports changes that the API takes only with a secret.
+func updateDiagnostics(config, prior keyModel, record keyRecord) (diags diag.Diagnostics) {
+	if !config.secret().IsNull() {
+		return nil
+	}
+	if !config.Name.IsUnknown() && renames(config, prior, record) {
+		diags.Append(renameWithoutSecretDiagnostic(prior.ref()))
+	}
+	if v := config.APIKeyWOVersion; !v.IsNull() && !v.IsUnknown() && changesVersion(config, prior) {
+		diags.Append(versionWithoutSecretDiagnostic())
+	}
+	return diags
+}
+
+func (r *keyResource) Create(ctx context.Context, req resource.CreateRequest, resp *resource.CreateResponse) {
+	r.walk.ledger.Applying()
+	var config, plan keyModel
+	resp.Diagnostics.Append(req.Config.Get(ctx, &config)...)
+	resp.Diagnostics.Append(req.Plan.Get(ctx, &plan)...)
+	timeouts, diags := plan.durations(ctx)
+	resp.Diagnostics.Append(diags...)
+	if config.secret().IsNull() {
+		resp.Diagnostics.Append(missingSecretDiagnostic())
+	}
+	if resp.Diagnostics.HasError() {
+		return
+	}
+	addCtx, cancel := context.WithTimeout(ctx, timeouts.create)
+	defer cancel()
+
+	key, err := r.walk.client.Add(addCtx, plan.WorkspaceID.ValueString(), plan.addInput(config.secret().ValueString()))
+	switch {
+	case client.IsKind(err, client.KindCapReached):
+		pool, _ := plan.pool()
+		resp.Diagnostics.Append(refusedDiagnostic(ctx, r.walk, pool))
+		return
+	case key.ID == "":
+		resp.Diagnostics.Append(clientDiagnostic(err, "create", plan.ref()))
+		return
+	}
+	state := plan.withCreated(key)
+	if err != nil {
+		// A key with an ID is stored, whatever else went wrong: an error
+		// here would taint it, and the next apply would delete it.
+		resp.Diagnostics.Append(notReadBackDiagnostic(err, state.ref()))
+	}
+	resp.Diagnostics.Append(resp.State.Set(ctx, state)...)
+	resp.Diagnostics.Append(resp.Identity.Set(ctx, state.identity())...)
+	resp.Diagnostics.Append(writtenRecord(key).declared(config).write(ctx, resp.Private)...)
+}
+
+// Read takes the key from the list that all reads of a walk share.
+func (r *keyResource) Read(ctx context.Context, req resource.ReadRequest, resp *resource.ReadResponse) {
+	call := r.walk.ledger.Begin()
+	defer call.End()
+	var prior keyModel
+	resp.Diagnostics.Append(req.State.Get(ctx, &prior)...)
+	timeouts, diags := prior.durations(ctx)
+	resp.Diagnostics.Append(diags...)
+	if resp.Diagnostics.HasError() {
+		return
+	}
+	resp.Diagnostics.Append(resp.Identity.Set(ctx, prior.identity())...)
+	if r.walk.client == nil {
+		return // nothing can be known yet
+	}
+	ctx, cancel := context.WithTimeout(ctx, timeouts.read)
+	defer cancel()
+
+	key, err := r.walk.client.Key(ctx, prior.WorkspaceID.ValueString(), prior.ID.ValueString())
+	switch {
+	case client.IsKind(err, client.KindKeyNotFound):
+		resp.Diagnostics.Append(deletedDiagnostic(prior.ref()))
+		resp.State.RemoveResource(ctx)
+		return
+	case err != nil:
+		resp.Diagnostics.Append(clientDiagnostic(err, "read", prior.ref()))
+		return
+	}
+	pool, _ := prior.pool()
+	call.Read(pool, key.ID)
+
+	state, record, changed := refresh(prior, readRecord(ctx, req.Private), key)
+	if changed {
+		resp.Diagnostics.Append(resp.State.Set(ctx, state)...)
+		resp.Diagnostics.Append(record.write(ctx, resp.Private)...)
+	}
+}
+
+func (r *keyResource) Update(ctx context.Context, req resource.UpdateRequest, resp *resource.UpdateResponse) {
+	r.walk.ledger.Applying()
+	var config, plan, prior keyModel
+	resp.Diagnostics.Append(req.Config.Get(ctx, &config)...)
+	resp.Diagnostics.Append(req.Plan.Get(ctx, &plan)...)
+	resp.Diagnostics.Append(req.State.Get(ctx, &prior)...)
+	timeouts, diags := plan.durations(ctx)
+	resp.Diagnostics.Append(diags...)
+	if resp.Diagnostics.HasError() {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, timeouts.update)
+	defer cancel()
+
+	state, record := plan, readRecord(ctx, req.Private)
+	p := planUpdate(config, plan, prior, record, r.walk.workspaceID)
+	if p.upload && plan.UpdatedAt.IsUnknown() {
+		key, err := r.walk.client.Replace(ctx, plan.WorkspaceID.ValueString(), plan.replaceInput(config.secret().ValueString()))
+		if err != nil && key.UpdatedAt == "" {
+			resp.Diagnostics.Append(clientDiagnostic(err, "update", plan.ref()))
+			return
+		}
+		state = plan.withReplaced(key)
+		record = writtenRecord(key)
+	} else {
+		// Nothing to send: the plan says so, or left it open and the values
+		// at apply are those that are stored.
+		state.MaskedKey, state.UpdatedAt = prior.MaskedKey, prior.UpdatedAt
+	}
+	if !config.secret().IsNull() {
+		record = record.declared(config)
+	}
+	if state.APIKey.IsUnknown() {
+		state.APIKey = p.planned.APIKey
+	}
+	resp.Diagnostics.Append(resp.State.Set(ctx, state)...)
+	resp.Diagnostics.Append(resp.Identity.Set(ctx, state.identity())...)
+	resp.Diagnostics.Append(record.write(ctx, resp.Private)...)
+}
+
+// Delete always names the key: without an ID the API would remove all keys of
+// the provider ID. WIRE.md section 6.
+func (r *keyResource) Delete(ctx context.Context, req resource.DeleteRequest, resp *resource.DeleteResponse) {
+	r.walk.ledger.Applying()
+	var prior keyModel
+	resp.Diagnostics.Append(req.State.Get(ctx, &prior)...)
+	timeouts, diags := prior.durations(ctx)
+	resp.Diagnostics.Append(diags...)
+	if resp.Diagnostics.HasError() {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, timeouts.delete)
+	defer cancel()
+
+	err := r.walk.client.Delete(ctx, prior.WorkspaceID.ValueString(), prior.ProviderID.ValueString(), prior.ID.ValueString())
+	if err != nil && !client.IsKind(err, client.KindKeyNotFound) {
+		resp.Diagnostics.Append(clientDiagnostic(err, "delete", prior.ref()))
+	}
+}

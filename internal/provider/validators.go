@@ -1,0 +1,100 @@
+package provider
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"unicode"
+
+	"github.com/hashicorp/terraform-plugin-framework/schema/validator"
+
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/byok"
+)
+
+// stringCheck is a validator of a known string. Its findings are sentences
+// that never hold the value, unless the value is no secret.
+type stringCheck struct {
+	describes string
+	check     func(value string) (summary, problem, warning string)
+}
+
+func (c stringCheck) Description(context.Context) string         { return c.describes }
+func (c stringCheck) MarkdownDescription(context.Context) string { return c.describes }
+
+func (c stringCheck) ValidateString(_ context.Context, req validator.StringRequest, resp *validator.StringResponse) {
+	if req.ConfigValue.IsNull() || req.ConfigValue.IsUnknown() {
+		return
+	}
+	summary, problem, warning := c.check(req.ConfigValue.ValueString())
+	if problem != "" {
+		resp.Diagnostics.AddAttributeError(req.Path, summary, problem)
+	}
+	if warning != "" {
+		resp.Diagnostics.AddAttributeWarning(req.Path, summary, warning)
+	}
+}
+
+// providerIDCheck lets new provider IDs through, for servers grow them.
+var providerIDCheck = stringCheck{
+	describes: "a provider ID: lower-case letters, digits, underscores and hyphens",
+	check: func(id string) (summary, problem, warning string) {
+		nearest := ""
+		if known := byok.NearestProviderID(strings.ToLower(strings.TrimSpace(id))); known != "" {
+			nearest = fmt.Sprintf(" Did you mean %q?", known)
+		}
+		switch {
+		case !byok.IsProviderIDForm(id):
+			return "Invalid provider ID", fmt.Sprintf("%q is not a provider ID: 1 to 64 lower-case letters, digits, underscores and hyphens, with a letter or digit at both ends.%s", id, nearest), ""
+		case !byok.IsKnownProviderID(id):
+			return "Unknown provider ID", "", fmt.Sprintf("%q is not a provider ID that this version of the provider knows.%s It is sent as it is; a server that does not know it either refuses it at apply.", id, nearest)
+		}
+		return "", "", ""
+	},
+}
+
+// nameCheck holds the API's rules for a name at plan. WIRE.md section 5.
+var nameCheck = stringCheck{
+	describes: fmt.Sprintf("at most %d UTF-16 units after trimming", byok.MaxNameLength),
+	check: func(name string) (summary, problem, warning string) {
+		if strings.ContainsRune(name, 0) {
+			return "Invalid name", "A name cannot contain a NUL character (U+0000).", ""
+		}
+		if n := byok.NameLength(byok.TrimName(name)); n > byok.MaxNameLength {
+			return "Invalid name", fmt.Sprintf("The name has %d characters, at most %d are allowed. White space at both ends does not count; a character outside the Basic Multilingual Plane, such as an emoji, counts as two.", n, byok.MaxNameLength), ""
+		}
+		return "", "", ""
+	},
+}
+
+// apiKeyCheck refuses what the API refuses, and warns of what is stored as it
+// is but hardly meant: the API does not trim. WIRE.md section 5.
+var apiKeyCheck = stringCheck{
+	describes: "not empty, without NUL characters",
+	check: func(apiKey string) (summary, problem, warning string) {
+		switch {
+		case apiKey == "":
+			return "Invalid API key", "The API key is empty. To leave it out, use null.", ""
+		case strings.ContainsRune(apiKey, 0):
+			return "Invalid API key", "An API key cannot contain a NUL character (U+0000).", ""
+		case strings.TrimFunc(apiKey, isBlank) == "":
+			return "Blank API key", "", "The API key is nothing but white space. It is stored as it is."
+		case strings.TrimFunc(apiKey, isBlank) != apiKey:
+			return "White space around API key", "", "The API key begins or ends with white space, such as the newline at the end of a file. It is stored as it is, and AI providers refuse such keys. " +
+				"Unless it is meant, wrap the value in trimspace()."
+		}
+		return "", "", ""
+	},
+}
+
+func isBlank(r rune) bool { return unicode.IsSpace(r) || byok.IsECMAScriptSpace(r) }
+
+// idCheck is for IDs that end up in a URL path and an import ID.
+var idCheck = stringCheck{
+	describes: "a workspace ID: not empty, without slashes and white space",
+	check: func(id string) (summary, problem, warning string) {
+		if id == "" || strings.ContainsFunc(id, func(r rune) bool { return r == '/' || isBlank(r) || unicode.IsControl(r) }) {
+			return "Invalid workspace ID", fmt.Sprintf("%q is not a workspace ID: it is empty, or has slashes, white space or control characters. The ID stands in the address of the workspace, after /workspace/.", id), ""
+		}
+		return "", "", ""
+	},
+}
