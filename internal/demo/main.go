@@ -1,0 +1,490 @@
+// Command demo shows the main job end to end: it applies examples/demo against
+// a reference server of its own, looks at what came of it as a user would, and
+// leaves nothing behind. `make demo` builds the binaries and runs it from the
+// root of the repository. It ends non-zero where a step is not as it should
+// be.
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"strings"
+	"syscall"
+	"text/tabwriter"
+	"time"
+)
+
+const (
+	providerAddress = "registry.terraform.io/terraform-provider-byok/byok"
+	mirrorVersion   = "0.0.1"
+	workspaceID     = "11111111-2222-4333-8444-555555555555"
+	stepTimeout     = time.Minute
+)
+
+func main() {
+	bin := flag.String("bin", "bin", "folder with terraform-provider-byok and byok-server")
+	config := flag.String("config", filepath.Join("examples", "demo"), "folder with the Terraform configuration")
+	flag.Parse()
+
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := run(ctx, os.Stdout, *bin, *config); err != nil {
+		fmt.Fprintf(os.Stderr, "\ndemo: %v\n", err)
+		os.Exit(1)
+	}
+}
+
+// demo is one run: its folder, its server and what it told the server to keep.
+type demo struct {
+	out     io.Writer
+	step    int
+	dir     string
+	bin     string
+	env     []string
+	server  *exec.Cmd
+	exited  chan error
+	access  map[string]string // what the server wrote to its env file
+	secret  string            // INTERNAL_API_SECRET, for /reference/resolve
+	apiKeys map[string]map[string]string
+}
+
+func run(ctx context.Context, out io.Writer, bin, config string) (err error) {
+	dir, err := os.MkdirTemp("", "byok-demo-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	d := &demo{
+		out: out, dir: dir, bin: bin, secret: rand.Text(),
+		apiKeys: map[string]map[string]string{
+			"openai":    secretsFor("openai", "blue", "green", "red"),
+			"anthropic": secretsFor("anthropic", "primary", "spare"),
+		},
+	}
+	defer func() { err = errors.Join(err, d.stopServer()) }()
+
+	for _, step := range []func(context.Context) error{
+		d.startServer,
+		func(ctx context.Context) error { return d.initTerraform(ctx, config) },
+		d.applyKeys,
+		d.askForKeys,
+		d.planAgain,
+		d.overfillPool,
+		d.replaceSecret,
+		d.destroyKeys,
+		func(context.Context) error {
+			d.narrate("Stop byok-server and remove its folder")
+			return d.stopServer()
+		},
+	} {
+		stepCtx, cancel := context.WithTimeout(ctx, stepTimeout)
+		err := step(stepCtx)
+		cancel()
+		if err != nil {
+			return fmt.Errorf("step %d: %w", d.step, err)
+		}
+	}
+	fmt.Fprintln(out, "\nAll steps came out as they should.")
+	return nil
+}
+
+func (d *demo) startServer(ctx context.Context) error {
+	bootstrap := fmt.Sprintf(`{
+	  "users": [{"email": "demo@example.com", "password": %q, "name": "Demo"}],
+	  "workspaces": [{"id": %q, "name": "Demo", "owner": "demo@example.com"}]
+	}`, rand.Text(), workspaceID)
+	bootstrapFile, envFile := filepath.Join(d.dir, "bootstrap.json"), filepath.Join(d.dir, "server.env")
+	if err := os.WriteFile(bootstrapFile, []byte(bootstrap), 0o600); err != nil {
+		return err
+	}
+	var log bytes.Buffer
+	d.server = exec.Command(filepath.Join(d.bin, "byok-server"), "serve", //nolint:gosec // the binary just built
+		"--listen", "127.0.0.1:0", "--database", "sqlite:"+filepath.Join(d.dir, "byok-server.db"),
+		"--bootstrap", bootstrapFile, "--env-file", envFile)
+	d.server.Env = append(os.Environ(), "INTERNAL_API_SECRET="+d.secret)
+	d.server.Stdout, d.server.Stderr = &log, &log
+	if err := d.server.Start(); err != nil {
+		return err
+	}
+	d.exited = make(chan error, 1)
+	go func() { d.exited <- d.server.Wait() }()
+
+	for d.access == nil {
+		select {
+		case err := <-d.exited:
+			d.server = nil
+			return fmt.Errorf("byok-server ended at start: %w\n%s", err, log.String())
+		case <-ctx.Done():
+			return errors.New("byok-server did not write its env file")
+		case <-time.After(20 * time.Millisecond):
+		}
+		text, err := os.ReadFile(envFile) //nolint:gosec // our own folder
+		if errors.Is(err, os.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		d.access = parseEnv(string(text))
+	}
+	d.narrate("Start byok-server on %s, its keys encrypted in an SQLite file", d.access["BYOK_ENDPOINT"])
+	return nil
+}
+
+// initTerraform lays the provider out as a registry would, so that init runs
+// as it does for users.
+func (d *demo) initTerraform(ctx context.Context, config string) error {
+	platform := runtime.GOOS + "_" + runtime.GOARCH
+	mirror := filepath.Join(d.dir, "mirror")
+	if err := copyFile(filepath.Join(d.bin, "terraform-provider-byok"),
+		filepath.Join(mirror, providerAddress, mirrorVersion, platform, "terraform-provider-byok_v"+mirrorVersion), 0o700); err != nil {
+		return err
+	}
+	cliConfig := filepath.Join(d.dir, "terraform.rc")
+	rc := fmt.Sprintf("provider_installation {\n  filesystem_mirror {\n    path = %q\n  }\n}\n", mirror)
+	if err := os.WriteFile(cliConfig, []byte(rc), 0o600); err != nil {
+		return err
+	}
+	files, err := filepath.Glob(filepath.Join(config, "*.tf"))
+	if err != nil || len(files) == 0 {
+		return fmt.Errorf("no *.tf in %s; run the demo from the root of the repository", config)
+	}
+	for _, file := range files {
+		if err := copyFile(file, filepath.Join(d.dir, "config", filepath.Base(file)), 0o600); err != nil {
+			return err
+		}
+	}
+	d.env = []string{"TF_CLI_CONFIG_FILE=" + cliConfig, "TF_IN_AUTOMATION=1", "TF_INPUT=0", "CHECKPOINT_DISABLE=1"}
+	for name, value := range d.access {
+		d.env = append(d.env, name+"="+value)
+	}
+
+	d.narrate("terraform init, with the provider from a local filesystem mirror")
+	_, err = d.terraform(ctx, 0, "init")
+	return err
+}
+
+func (d *demo) applyKeys(ctx context.Context) error {
+	d.narrate("terraform apply: three OpenAI keys and two Anthropic keys, their secrets write-only")
+	out, err := d.terraform(ctx, 0, "apply", "-auto-approve")
+	if err != nil {
+		return err
+	}
+	if err := expect(out, "Apply complete! Resources: 5 added, 0 changed, 0 destroyed."); err != nil {
+		return err
+	}
+	d.narrate("The keys as the data source byok_keys returns them, in rotation order")
+	keys, err := d.keys(ctx)
+	if err != nil {
+		return err
+	}
+	table := tabwriter.NewWriter(d.out, 0, 0, 3, ' ', 0)
+	fmt.Fprintln(table, "     PROVIDER ID\tNAME\tKEY ID\tMASKED KEY")
+	for _, key := range keys {
+		fmt.Fprintf(table, "     %s\t%s\t%s\t%s\n", key.ProviderID, key.Name, key.ID, key.MaskedKey)
+	}
+	return table.Flush()
+}
+
+func (d *demo) askForKeys(ctx context.Context) error {
+	d.narrate("Ask the server for an OpenAI key seven times: served in the order of that list")
+	keys, err := d.keys(ctx)
+	if err != nil {
+		return err
+	}
+	var pool []storedKey
+	for _, key := range keys {
+		if key.ProviderID == "openai" {
+			pool = append(pool, key)
+		}
+	}
+	if len(pool) != 3 {
+		return fmt.Errorf("the data source lists %d OpenAI keys, not 3", len(pool))
+	}
+	var served, letters []string
+	for i := range 7 {
+		got, err := d.resolve(ctx, "openai")
+		if err != nil {
+			return err
+		}
+		want := pool[i%3]
+		if got.KeyID != want.ID || got.APIKey != d.apiKeys["openai"][want.Name] {
+			return fmt.Errorf("call %d was served key %s, not %s (%s)", i+1, got.KeyID, want.ID, want.Name)
+		}
+		served, letters = append(served, want.Name), append(letters, string(rune('A'+i%3)))
+	}
+	d.detail("%s   (%s)", strings.Join(letters, " "), strings.Join(served, ", "))
+	return nil
+}
+
+func (d *demo) planAgain(ctx context.Context) error {
+	d.narrate("terraform plan again")
+	out, err := d.terraform(ctx, 0, "plan", "-detailed-exitcode")
+	if err != nil {
+		return err
+	}
+	if err := expect(out, "No changes."); err != nil {
+		return err
+	}
+	d.detail("No changes. Your infrastructure matches the configuration.")
+	return nil
+}
+
+func (d *demo) overfillPool(ctx context.Context) error {
+	names, full := []string{"blue", "green", "red"}, secretsFor("openai")
+	for i := 4; i <= 11; i++ {
+		names = append(names, fmt.Sprintf("extra-%02d", i))
+	}
+	for _, name := range names {
+		full[name] = "sk-demo-openai-" + rand.Text()
+	}
+	for name, apiKey := range d.apiKeys["openai"] {
+		full[name] = apiKey
+	}
+	d.narrate("terraform plan with eleven OpenAI keys: the cap is an error before anything changes")
+	out, err := d.terraformWith(ctx, 1, map[string]any{"openai_names": names, "openai_api_keys": full}, "plan")
+	if err != nil {
+		return err
+	}
+	begin := strings.Index(out, "Error: ")
+	if begin < 0 || !strings.Contains(out[begin:], "openai") {
+		return fmt.Errorf("the plan failed, but not at the cap:\n%s", out)
+	}
+	fmt.Fprintln(d.out)
+	for line := range strings.Lines("╷\n│ " + strings.TrimSpace(out[begin:])) {
+		fmt.Fprint(d.out, "     ", line)
+	}
+	fmt.Fprintln(d.out)
+	return nil
+}
+
+func (d *demo) replaceSecret(ctx context.Context) error {
+	d.narrate("Replace the secret of green: one update in place, the same key ID")
+	before, err := d.key(ctx, "green")
+	if err != nil {
+		return err
+	}
+	d.apiKeys["openai"]["green"] = "sk-next-openai-green-" + rand.Text()
+	out, err := d.terraform(ctx, 0, "apply", "-auto-approve")
+	if err != nil {
+		return err
+	}
+	if err := expect(out, "Apply complete! Resources: 0 added, 1 changed, 0 destroyed."); err != nil {
+		return err
+	}
+	after, err := d.key(ctx, "green")
+	if err != nil {
+		return err
+	}
+	if after.ID != before.ID || after.MaskedKey == before.MaskedKey {
+		return fmt.Errorf("key %s (%s) became %s (%s)", before.ID, before.MaskedKey, after.ID, after.MaskedKey)
+	}
+	for range 3 {
+		got, err := d.resolve(ctx, "openai")
+		if err != nil {
+			return err
+		}
+		if got.KeyID == after.ID && got.APIKey != d.apiKeys["openai"]["green"] {
+			return fmt.Errorf("key %s still serves its old secret", after.ID)
+		}
+	}
+	d.detail("%s: %s is now %s, and served", after.ID, before.MaskedKey, after.MaskedKey)
+	return nil
+}
+
+func (d *demo) destroyKeys(ctx context.Context) error {
+	d.narrate("terraform destroy")
+	out, err := d.terraform(ctx, 0, "destroy", "-auto-approve")
+	if err != nil {
+		return err
+	}
+	if err := expect(out, "Destroy complete! Resources: 5 destroyed."); err != nil {
+		return err
+	}
+	for _, providerID := range []string{"openai", "anthropic"} {
+		if got, err := d.resolve(ctx, providerID); err != nil {
+			return err
+		} else if got != nil {
+			return fmt.Errorf("the server still serves %s key %s", providerID, got.KeyID)
+		}
+	}
+	d.detail("5 keys destroyed; the server has none left to serve")
+	return nil
+}
+
+func (d *demo) stopServer() error {
+	if d.server == nil {
+		return nil
+	}
+	server := d.server
+	d.server = nil
+	if err := server.Process.Signal(syscall.SIGTERM); err != nil {
+		return err
+	}
+	select {
+	case err := <-d.exited:
+		if err != nil {
+			return fmt.Errorf("byok-server: %w", err)
+		}
+		return nil
+	case <-time.After(stepTimeout):
+		_ = server.Process.Kill()
+		return errors.New("byok-server did not stop when asked to")
+	}
+}
+
+// storedKey is an element of the output "keys".
+type storedKey struct {
+	ID         string `json:"id"`
+	ProviderID string `json:"provider_id"`
+	Name       string `json:"name"`
+	MaskedKey  string `json:"masked_key"`
+}
+
+func (d *demo) keys(ctx context.Context) ([]storedKey, error) {
+	out, err := d.terraform(ctx, 0, "output", "-json", "keys")
+	if err != nil {
+		return nil, err
+	}
+	var keys []storedKey
+	err = json.Unmarshal([]byte(out), &keys)
+	return keys, err
+}
+
+func (d *demo) key(ctx context.Context, name string) (storedKey, error) {
+	keys, err := d.keys(ctx)
+	for _, key := range keys {
+		if key.Name == name {
+			return key, err
+		}
+	}
+	return storedKey{}, errors.Join(err, fmt.Errorf("the data source lists no key named %s", name))
+}
+
+// servedKey is an answer of /reference/resolve.
+type servedKey struct {
+	APIKey string `json:"apiKey"`
+	KeyID  string `json:"keyId"`
+}
+
+// resolve asks for a key as Sim's own workflows would; nil where there is
+// none.
+func (d *demo) resolve(ctx context.Context, providerID string) (*servedKey, error) {
+	body := fmt.Sprintf(`{"workspaceId":%q,"providerId":%q}`, workspaceID, providerID)
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, d.access["BYOK_ENDPOINT"]+"/reference/resolve", strings.NewReader(body))
+	if err != nil {
+		return nil, err
+	}
+	req.Header.Set("Authorization", "Bearer "+d.secret)
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return nil, fmt.Errorf("resolve answered %s", resp.Status)
+	}
+	var key *servedKey
+	err = json.NewDecoder(resp.Body).Decode(&key)
+	return key, err
+}
+
+func (d *demo) terraform(ctx context.Context, exit int, args ...string) (string, error) {
+	return d.terraformWith(ctx, exit, nil, args...)
+}
+
+// terraformWith runs terraform with variables beside the usual ones and
+// returns what it printed, or an error where it did not end with exit.
+func (d *demo) terraformWith(ctx context.Context, exit int, variables map[string]any, args ...string) (string, error) {
+	all := map[string]any{"openai_api_keys": d.apiKeys["openai"], "anthropic_api_keys": d.apiKeys["anthropic"]}
+	for name, value := range variables {
+		all[name] = value
+	}
+	cmd := exec.CommandContext(ctx, "terraform", append([]string{"-chdir=" + filepath.Join(d.dir, "config")}, append(args, "-no-color")...)...) //nolint:gosec // our own arguments
+	cmd.Env = append(cleanEnv(), d.env...)
+	for name, value := range all {
+		text, err := json.Marshal(value)
+		if err != nil {
+			return "", err
+		}
+		cmd.Env = append(cmd.Env, "TF_VAR_"+name+"="+string(text))
+	}
+	out, err := cmd.CombinedOutput()
+	if exitErr := (*exec.ExitError)(nil); err != nil && !errors.As(err, &exitErr) {
+		return "", err
+	}
+	if got := cmd.ProcessState.ExitCode(); got != exit {
+		return "", fmt.Errorf("terraform %s ended with %d, not %d:\n%s", args[0], got, exit, out)
+	}
+	return string(out), nil
+}
+
+func (d *demo) narrate(format string, args ...any) {
+	d.step++
+	fmt.Fprintf(d.out, "%2d.  %s\n", d.step, fmt.Sprintf(format, args...))
+}
+
+func (d *demo) detail(format string, args ...any) {
+	fmt.Fprintf(d.out, "     %s\n", fmt.Sprintf(format, args...))
+}
+
+func expect(out, want string) error {
+	if strings.Contains(out, want) {
+		return nil
+	}
+	return fmt.Errorf("terraform did not say %q:\n%s", want, out)
+}
+
+// secretsFor makes up one API key per name.
+func secretsFor(providerID string, names ...string) map[string]string {
+	apiKeys := map[string]string{}
+	for _, name := range names {
+		apiKeys[name] = "sk-demo-" + providerID + "-" + name + "-" + rand.Text()
+	}
+	return apiKeys
+}
+
+// cleanEnv is the environment without what steers Terraform or the provider.
+func cleanEnv() []string {
+	var kept []string
+	for _, entry := range os.Environ() {
+		if !strings.HasPrefix(entry, "TF_") && !strings.HasPrefix(entry, "BYOK_") {
+			kept = append(kept, entry)
+		}
+	}
+	return kept
+}
+
+var envLine = regexp.MustCompile(`(?m)^export (\w+)=['"]?(.*?)['"]?$`)
+
+func parseEnv(text string) map[string]string {
+	values := map[string]string{}
+	for _, match := range envLine.FindAllStringSubmatch(text, -1) {
+		values[match[1]] = match[2]
+	}
+	return values
+}
+
+func copyFile(from, to string, mode os.FileMode) error {
+	data, err := os.ReadFile(from) //nolint:gosec // our own files
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Dir(to), 0o700); err != nil {
+		return err
+	}
+	return os.WriteFile(to, data, mode)
+}
