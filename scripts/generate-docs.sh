@@ -32,6 +32,7 @@ TF
 export TF_CLI_CONFIG_FILE="$work/terraform.rc" CHECKPOINT_DISABLE=1
 terraform fmt -recursive examples >/dev/null
 terraform -chdir="$work/config" init -no-color >/dev/null
-terraform -chdir="$work/config" providers schema -json > "$work/schema.json"
+terraform -chdir="$work/config" providers schema -json |
+  sed "s#\"$address\"#\"byok\"#" > "$work/schema.json" # tfplugindocs looks the provider up by its short name
 go tool -modfile=tools/go.mod tfplugindocs generate \
   --provider-name byok --rendered-provider-name BYOK --providers-schema "$work/schema.json"

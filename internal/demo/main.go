@@ -117,6 +117,7 @@ func (d *demo) startServer(ctx context.Context) error {
 	d.server.Env = append(os.Environ(), "INTERNAL_API_SECRET="+d.secret)
 	d.server.Stdout, d.server.Stderr = &log, &log
 	if err := d.server.Start(); err != nil {
+		d.server = nil
 		return err
 	}
 	d.exited = make(chan error, 1)
