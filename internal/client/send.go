@@ -320,7 +320,7 @@ func describeNetworkError(err error) *failure {
 	case strings.Contains(text, "response headers exceeded"):
 		f.kind, f.detail, f.transient = KindProtocol, "its headers are larger than 64 KiB", false
 	case strings.Contains(text, "Location header"):
-		f.kind, f.detail, f.transient = KindRedirect, "to nowhere that could be an endpoint", false
+		f.kind, f.detail, f.transient, f.refused = KindRedirect, "to nowhere that could be an endpoint", false, true
 	case errors.As(err, &corrupt), errors.Is(err, gzip.ErrHeader), errors.Is(err, gzip.ErrChecksum):
 		f.kind, f.detail = KindProtocol, "its compression is broken"
 	case errors.As(err, &badProtocol), strings.Contains(text, "malformed HTTP"), strings.Contains(text, "malformed MIME"):

@@ -1,0 +1,514 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/byok"
+)
+
+const openaiPool = "w1/openai"
+
+func input() AddInput {
+	return AddInput{ProviderID: "openai", APIKey: canary, Name: ptr("  ci  ")}
+}
+
+// onAdd scripts the n-th add alone.
+func onAdd(m *model, n int, a act) {
+	adds := 0
+	m.script = func(_ int, r *http.Request, body []byte) act {
+		if !strings.HasPrefix(describe(r, body), "ADD") {
+			return act{}
+		}
+		adds++
+		if adds-1 == n {
+			return a
+		}
+		return act{}
+	}
+}
+
+func TestAddAnswersTheFullRecord(t *testing.T) {
+	t.Parallel()
+	play(t, nil, func(s *scene) {
+		key, err := s.client.Add(s.ctx, "w1", input())
+		if err != nil {
+			s.Fatal(err)
+		}
+		if want := s.model.keys(openaiPool)[0].Key; key.ID != want.ID || *key.Name != "ci" || key.CreatedBy == nil || key.UpdatedAt != want.UpdatedAt {
+			s.Errorf("got %+v, want %+v", key, want)
+		}
+		s.wantRequests("ADD openai, GET")
+	})
+}
+
+// TestAddWhoseAnswerIsLost: whatever happens to an add, the pool holds the key
+// once, and the caller knows its ID.
+func TestAddWhoseAnswerIsLost(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct {
+		lost     act
+		requests string // in order; settle lists are told by their number
+		waited   time.Duration
+	}{
+		"stored, then cut": {act{cut: true}, "ADD openai, GET, REPLACE openai", 0},
+		"stored, 502 of a gateway": {act{answer: func(w http.ResponseWriter) { write(w, 502, "<html>"+canary) }},
+			"ADD openai, GET, REPLACE openai", 0},
+		"stored, 500 of the server": {act{answer: func(w http.ResponseWriter) { write(w, 500, canary, "X-Request-Id: 0123abcd") }},
+			"ADD openai, GET, REPLACE openai", 0},
+		"stored, 200 with HTML": {act{answer: func(w http.ResponseWriter) { write(w, 200, "<html>"+canary) }},
+			"ADD openai, GET, REPLACE openai", 0},
+		"stored, truncated answer": {act{answer: func(w http.ResponseWriter) { write(w, 200, `{"success":true,"key":{"id":"`, "Content-Length: 200") }},
+			"ADD openai, GET, REPLACE openai", 0},
+		"stored, 201 in place of 200": {act{answer: func(w http.ResponseWriter) { write(w, 201, `{}`) }},
+			"ADD openai, GET, REPLACE openai", 0},
+		"stored, answer without an ID": {act{answer: func(w http.ResponseWriter) {
+			write(w, 200, `{"success":true,"key":{"id":"","providerId":"openai","name":null,"maskedKey":"x","createdAt":"2026-01-02T03:04:05.000Z"}}`)
+		}}, "ADD openai, GET, REPLACE openai", 0},
+		"not stored, cut": {act{cut: true, skip: true}, "ADD openai, GET, GET, GET, GET, GET, ADD openai, GET", 6500 * time.Millisecond},
+		"not stored, 503 of a gateway": {answered(503, canary, "Retry-After: 2"),
+			"ADD openai, GET, GET, GET, GET, GET, ADD openai, GET", 8500 * time.Millisecond},
+		"not stored, 500 of the server": {answered(500, canary, "X-Request-Id: 0123abcd"),
+			"ADD openai, GET, ADD openai, GET", 500 * time.Millisecond},
+		"not stored, rate limited": {answered(429, `{"message":"`+canary+`"}`, "Retry-After: 7"),
+			"ADD openai, ADD openai, GET", 7500 * time.Millisecond},
+		"stored late": {act{late: 2 * time.Second}, "ADD openai, GET, GET, GET, REPLACE openai", 2250 * time.Millisecond},
+		"stored late, at the end of the lock wait": {act{late: 5 * time.Second}, "ADD openai, GET, GET, GET, GET, REPLACE openai", 5250 * time.Millisecond},
+		"stored later than anyone would think": {act{late: 6100 * time.Millisecond},
+			"ADD openai, GET, GET, GET, GET, GET, ADD openai, GET, DELETE openai, REPLACE openai", 6500 * time.Millisecond},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			play(t, nil, func(s *scene) {
+				onAdd(s.model, 0, tc.lost)
+				s.model.seed(openaiPool, canary, "ci", time.Now().Add(-time.Hour)) // an older twin is not it
+				start := time.Now()
+				key, err := s.client.Add(s.ctx, "w1", input())
+				if err != nil {
+					s.Fatalf("%v; requests: %s", err, s.model.requests())
+				}
+				if waited := time.Since(start); waited != tc.waited {
+					s.Errorf("it took %s, want %s", waited, tc.waited)
+				}
+				s.wantRequests(tc.requests)
+				time.Sleep(time.Minute)
+				keys := s.model.keys(openaiPool)
+				if len(keys) != 2 || keys[1].ID != key.ID || keys[1].secret != canary {
+					s.Fatalf("the pool holds %d keys, of which %s was returned", len(keys), key.ID)
+				}
+				if key.CreatedAt != keys[1].CreatedAt || key.UpdatedAt != keys[1].UpdatedAt || key.CreatedBy == nil || *key.Name != "ci" {
+					s.Errorf("the record is not complete: %+v", key)
+				}
+			})
+		})
+	}
+}
+
+func TestAddIsNotSentAgain(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct {
+		act
+		kind Kind
+	}{
+		"400":        {answered(400, `{"error":"Validation error","details":[{"path":["apiKey"],"message":"`+canaryJSON()+`"}]}`), KindInvalid},
+		"400 HTML":   {answered(400, canary), KindInvalid},
+		"401":        {answered(401, `{"error":"`+canaryJSON()+`"}`), KindUnauthorized},
+		"403":        {answered(403, `{"error":"Only workspace admins can manage BYOK keys"}`), KindForbidden},
+		"403 HTML":   {answered(403, canary), KindForbidden},
+		"404 HTML":   {answered(404, canary), KindProtocol},
+		"409":        {answered(409, `{"error":"`+canaryJSON()+`"}`), KindProtocol},
+		"413":        {answered(413, `{"error":"too large"}`), KindInvalid},
+		"308":        {answered(308, "/x", "Location: https://elsewhere.example/api/workspaces/w1/byok-keys"), KindRedirect},
+		"302":        {answered(302, "", "Location: https://login.example/?next="+"x"), KindRedirect},
+		"301 broken": {answered(301, "", "Location: http://[::1"), KindRedirect},
+		"cap":        {answered(400, `{"error":"A workspace can store at most 10 keys per provider"}`), KindCapReached},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			play(t, nil, func(s *scene) {
+				onAdd(s.model, 0, tc.act)
+				_, err := s.client.Add(s.ctx, "w1", input())
+				s.wantKind(err, tc.kind)
+				s.wantRequests("ADD openai")
+			})
+		})
+	}
+}
+
+func canaryJSON() string { return strings.Trim(mustJSON(canary), `"`) }
+
+// TestAddInDoubt: what cannot be told is an error that lists the keys, and
+// nothing more is sent.
+func TestAddInDoubt(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct {
+		in    AddInput
+		setup func(s *scene) // before the add
+		lost  func(s *scene) act
+		want  int // candidates
+	}{
+		"two keys have appeared": {input(), nil, func(s *scene) act {
+			return act{cut: true, after: func() { s.model.seed(openaiPool, canary, "ci", time.Now()) }}
+		}, 2},
+		"its age is unclear": {input(), func(s *scene) { s.model.seed(openaiPool, canary, "ci", time.Now().Add(-time.Minute)) },
+			func(*scene) act { return act{cut: true, skip: true} }, 1},
+		"no name, and a mask that shows nothing": {AddInput{ProviderID: "openai", APIKey: "short"}, nil,
+			func(*scene) act { return act{cut: true} }, 1},
+		"the list cannot be read": {input(), func(s *scene) {
+			s.model.script = func(_ int, r *http.Request, _ []byte) act {
+				if r.Method == http.MethodGet {
+					return answered(503, canary)
+				}
+				return act{cut: true}
+			}
+		}, nil, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			play(t, nil, func(s *scene) {
+				if tc.setup != nil {
+					tc.setup(s)
+				}
+				if tc.lost != nil {
+					onAdd(s.model, 0, tc.lost(s))
+				}
+				_, err := s.client.Add(s.ctx, "w1", tc.in)
+				e := s.wantKind(err, KindAmbiguous)
+				if len(e.Candidates) != tc.want {
+					s.Errorf("candidates %v, want %d; %v", e.Candidates, tc.want, err)
+				}
+				if n := s.model.count("ADD"); n != 1 {
+					s.Errorf("%d adds were sent, want 1", n)
+				}
+				for _, id := range e.Candidates {
+					if !strings.Contains(err.Error(), id) {
+						s.Errorf("%q does not name %s", err, id)
+					}
+				}
+			})
+		})
+	}
+}
+
+// TestAddKnowsWhatWasThere: with a list from before, the age of a key is no
+// question, whatever the clocks say.
+func TestAddKnowsWhatWasThere(t *testing.T) {
+	t.Parallel()
+	play(t, nil, func(s *scene) {
+		s.model.seed(openaiPool, canary, "ci", time.Now().Add(-time.Minute))
+		if _, err := s.client.List(s.ctx, "w1"); err != nil {
+			s.Fatal(err)
+		}
+		onAdd(s.model, 0, act{skip: true, cut: true, after: func() {}})
+		key, err := s.client.Add(s.ctx, "w1", input())
+		if err != nil {
+			s.Fatal(err)
+		}
+		if keys := s.model.keys(openaiPool); len(keys) != 2 || keys[1].ID != key.ID {
+			s.Errorf("the pool holds %+v, got %s", keys, key.ID)
+		}
+	})
+}
+
+// TestAddNeverTakesASiblings: identical adds side by side, each loses its first
+// answer, end as keys of their own.
+func TestAddNeverTakesASiblings(t *testing.T) {
+	t.Parallel()
+	for _, stored := range []bool{true, false} {
+		t.Run(fmt.Sprintf("stored=%t", stored), func(t *testing.T) {
+			t.Parallel()
+			play(t, nil, func(s *scene) {
+				var mu sync.Mutex
+				cut := 0
+				s.model.script = func(_ int, r *http.Request, body []byte) act {
+					mu.Lock()
+					defer mu.Unlock()
+					if !strings.HasPrefix(describe(r, body), "ADD") {
+						return act{}
+					}
+					cut++
+					return act{cut: cut%2 == 1, skip: cut%2 == 1 && !stored}
+				}
+				ids := addAll(s, slices.Repeat([]AddInput{input()}, 8))
+				if keys := s.model.keys(openaiPool); len(keys) != 8 || len(ids) != 8 {
+					s.Errorf("%d keys stored, %d IDs returned, want 8 each", len(keys), len(ids))
+				}
+			})
+		})
+	}
+}
+
+// addAll adds side by side and returns the distinct IDs.
+func addAll(s *scene, inputs []AddInput) map[string]bool {
+	s.Helper()
+	var wg sync.WaitGroup
+	var mu sync.Mutex
+	ids := map[string]bool{}
+	for _, in := range inputs {
+		wg.Go(func() {
+			key, err := s.client.Add(s.ctx, "w1", in)
+			mu.Lock()
+			defer mu.Unlock()
+			if err != nil {
+				s.Error(err)
+			}
+			if key.CreatedBy == nil || key.UpdatedAt == "" {
+				s.Errorf("incomplete record %+v", key)
+			}
+			ids[key.ID] = true
+		})
+	}
+	wg.Wait()
+	return ids
+}
+
+func TestAddsShareOneReadBack(t *testing.T) {
+	t.Parallel()
+	for name, providerIDs := range map[string][]string{
+		"one pool":  slices.Repeat([]string{"openai"}, 10),
+		"ten pools": byok.ProviderIDs()[:10],
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			play(t, nil, func(s *scene) {
+				s.model.script = func(n int, r *http.Request, _ []byte) act {
+					if r.Method == http.MethodPost {
+						time.Sleep(time.Duration(n%4+1) * 10 * time.Millisecond)
+					}
+					return act{}
+				}
+				var inputs []AddInput
+				for _, id := range providerIDs {
+					inputs = append(inputs, AddInput{ProviderID: id, APIKey: canary})
+				}
+				if ids := addAll(s, inputs); len(ids) != 10 {
+					s.Errorf("%d IDs", len(ids))
+				}
+				if adds, lists := s.model.count("ADD"), s.model.count("GET"); adds != 10 || lists != 1 {
+					s.Errorf("%d adds and %d lists, want 10 and 1", adds, lists)
+				}
+			})
+		})
+	}
+}
+
+func TestAddsOfOnePoolTakeTurns(t *testing.T) {
+	t.Parallel()
+	play(t, nil, func(s *scene) {
+		var mu sync.Mutex
+		inFlight := 0
+		s.model.script = func(_ int, r *http.Request, _ []byte) act {
+			if r.Method == http.MethodPost {
+				mu.Lock()
+				inFlight++
+				if inFlight > 1 {
+					s.Error("two adds to one pool at the same time")
+				}
+				mu.Unlock()
+				time.Sleep(time.Millisecond)
+				return act{after: func() { mu.Lock(); inFlight--; mu.Unlock() }}
+			}
+			return act{}
+		}
+		addAll(s, slices.Repeat([]AddInput{input()}, 6))
+	})
+}
+
+func fill(s *scene) []string {
+	var ids []string
+	for i := range byok.Cap {
+		ids = append(ids, s.model.seed(openaiPool, fmt.Sprintf("sk-filler-%08d", i), "", time.Now().Add(-time.Hour)))
+	}
+	return ids
+}
+
+func TestAddWaitsForRoom(t *testing.T) {
+	t.Parallel()
+	in := input()
+	in.WaitForRoom = true
+	t.Run("own delete wakes it", func(t *testing.T) {
+		t.Parallel()
+		play(t, nil, func(s *scene) {
+			ids := fill(s)
+			done := make(chan error, 1)
+			go func() { _, err := s.client.Add(s.ctx, "w1", in); done <- err }()
+			time.Sleep(100 * time.Millisecond)
+			start := time.Now()
+			if err := s.client.Delete(s.ctx, "w1", "openai", ids[0]); err != nil {
+				s.Fatal(err)
+			}
+			if err := <-done; err != nil {
+				s.Fatal(err)
+			}
+			if waited := time.Since(start); waited != 0 {
+				s.Errorf("it noticed after %s", waited)
+			}
+		})
+	})
+	t.Run("polls for deletes of others", func(t *testing.T) {
+		t.Parallel()
+		play(t, nil, func(s *scene) {
+			fill(s)
+			time.AfterFunc(20*time.Second, func() {
+				s.model.mu.Lock()
+				s.model.pools[openaiPool] = s.model.pools[openaiPool][1:]
+				s.model.mu.Unlock()
+			})
+			if _, err := s.client.Add(s.ctx, "w1", in); err != nil {
+				s.Fatal(err)
+			}
+			if n := s.model.count("ADD"); n > 10 {
+				s.Errorf("%d adds in 20 s", n)
+			}
+		})
+	})
+	t.Run("ends with its context, and does not hold up others", func(t *testing.T) {
+		t.Parallel()
+		play(t, nil, func(s *scene) {
+			fill(s)
+			ctx, cancel := context.WithTimeout(s.ctx, time.Minute)
+			defer cancel()
+			var wg sync.WaitGroup
+			for range 3 {
+				wg.Go(func() {
+					_, err := s.client.Add(ctx, "w1", in)
+					if !IsKind(err, KindCapReached, KindCanceled) || !errors.Is(err, context.DeadlineExceeded) {
+						s.Errorf("got %v, want the cap or the deadline", err)
+					}
+				})
+			}
+			time.Sleep(time.Second)
+			start := time.Now()
+			other := input()
+			other.ProviderID = "anthropic"
+			if _, err := s.client.Add(s.ctx, "w1", other); err != nil {
+				s.Error(err)
+			}
+			if waited := time.Since(start); waited != 0 {
+				s.Errorf("an add to another pool waited %s for its list", waited)
+			}
+			wg.Wait()
+			if waited := time.Since(start); waited != 59*time.Second {
+				s.Errorf("they gave up after %s", waited)
+			}
+		})
+	})
+}
+
+func TestAddCanceled(t *testing.T) {
+	t.Parallel()
+	t.Run("in the queue", func(t *testing.T) {
+		t.Parallel()
+		play(t, nil, func(s *scene) {
+			s.model.script = func(int, *http.Request, []byte) act { time.Sleep(2 * time.Second); return act{} }
+			go func() { _, _ = s.client.Add(s.ctx, "w1", input()) }()
+			time.Sleep(time.Second)
+			ctx, cancel := context.WithTimeout(s.ctx, time.Millisecond)
+			defer cancel()
+			_, err := s.client.Add(ctx, "w1", input())
+			s.wantKind(err, KindCanceled)
+			time.Sleep(time.Minute)
+			if n := s.model.count("ADD"); n != 1 {
+				s.Errorf("%d adds sent, want 1", n)
+			}
+		})
+	})
+	t.Run("on the wire it ends well within the grace", func(t *testing.T) {
+		t.Parallel()
+		play(t, nil, func(s *scene) {
+			s.model.script = func(_ int, r *http.Request, _ []byte) act { time.Sleep(2 * time.Second); return act{} }
+			ctx, cancel := context.WithCancel(s.ctx)
+			time.AfterFunc(time.Second, cancel)
+			key, err := s.client.Add(ctx, "w1", input())
+			if err != nil || key.ID != s.model.keys(openaiPool)[0].ID || key.UpdatedAt == "" {
+				s.Errorf("got %+v, %v", key, err)
+			}
+		})
+	})
+	t.Run("on the wire of a server that hangs", func(t *testing.T) {
+		t.Parallel()
+		play(t, nil, func(s *scene) {
+			hang := make(chan struct{})
+			defer close(hang)
+			s.model.script = func(int, *http.Request, []byte) act { <-hang; return act{cut: true, skip: true} }
+			ctx, cancel := context.WithCancel(s.ctx)
+			time.AfterFunc(time.Second, cancel)
+			start := time.Now()
+			_, err := s.client.Add(ctx, "w1", input())
+			s.wantKind(err, KindAmbiguous)
+			if !errors.Is(err, context.Canceled) {
+				s.Errorf("%v is not context.Canceled", err)
+			}
+			if took := time.Since(start); took > time.Second+grace {
+				s.Errorf("it took %s", took)
+			}
+		})
+	})
+	t.Run("while it settles", func(t *testing.T) {
+		t.Parallel()
+		play(t, nil, func(s *scene) {
+			onAdd(s.model, 0, act{cut: true, skip: true})
+			ctx, cancel := context.WithTimeout(s.ctx, time.Second)
+			defer cancel()
+			start := time.Now()
+			_, err := s.client.Add(ctx, "w1", input())
+			s.wantKind(err, KindAmbiguous)
+			if took := time.Since(start); took != time.Second {
+				s.Errorf("it took %s", took)
+			}
+		})
+	})
+	t.Run("while it backs off", func(t *testing.T) {
+		t.Parallel()
+		play(t, nil, func(s *scene) {
+			s.model.script = func(int, *http.Request, []byte) act { return answered(429, "", "Retry-After: 20") }
+			ctx, cancel := context.WithCancel(s.ctx)
+			time.AfterFunc(time.Second, cancel)
+			start := time.Now()
+			_, err := s.client.Add(ctx, "w1", input())
+			e := s.wantKind(err, KindCanceled)
+			if took := time.Since(start); took != time.Second || e.Status != 429 {
+				s.Errorf("it took %s, status %d", took, e.Status)
+			}
+		})
+	})
+}
+
+func TestAddStoredButNotReadBack(t *testing.T) {
+	t.Parallel()
+	play(t, nil, func(s *scene) {
+		s.model.script = func(_ int, r *http.Request, _ []byte) act {
+			if r.Method == http.MethodGet {
+				return answered(500, canary)
+			}
+			return act{}
+		}
+		key, err := s.client.Add(s.ctx, "w1", input())
+		e := s.wantKind(err, KindServer)
+		if key.ID == "" || e.KeyID != key.ID || e.Attempts != 5 {
+			s.Errorf("got %+v, %+v", key, e)
+		}
+	})
+}
+
+func TestAddWithoutRetries(t *testing.T) {
+	t.Parallel()
+	play(t, func(c *Config) { c.MaxRetries = 0 }, func(s *scene) {
+		onAdd(s.model, 0, act{cut: true, skip: true})
+		_, err := s.client.Add(s.ctx, "w1", input())
+		s.wantKind(err, KindNetwork)
+		if n := s.model.count("ADD"); n != 1 {
+			s.Errorf("%d adds", n)
+		}
+		if !strings.Contains(err.Error(), "no key was stored") {
+			s.Errorf("%v", err)
+		}
+	})
+}
