@@ -240,9 +240,14 @@ func deletedDiagnostic(key keyRef) diag.Diagnostic {
 		fmt.Sprintf("The %s does not exist any more. If it is still in the configuration, it is planned for creation.", key))
 }
 
-func notReadBackDiagnostic(err error, key keyRef) diag.Diagnostic {
-	return diag.NewWarningDiagnostic("Key created, but not read back",
-		fmt.Sprintf("The %s was stored, and is in state. Reading its full record afterwards failed, so that created_by is empty and updated_at is that of its creation, until the next plan reads it.\n\n%v", key, err))
+// incompleteDiagnostic is about an add that stored a key and then failed.
+func incompleteDiagnostic(err error, key keyRef) diag.Diagnostic {
+	detail := fmt.Sprintf("The %s is stored and in state, but what followed failed. The next plan reads its full record, and uploads the secret once more if it is in doubt.\n\n%v", key, err)
+	var e *client.Error
+	if errors.As(err, &e) {
+		detail += candidates(e)
+	}
+	return diag.NewWarningDiagnostic("Key created, but not all is well", detail)
 }
 
 func unknownConfigurationDiagnostic(doing string) diag.Diagnostic {

@@ -81,13 +81,14 @@ func (m keyModel) addInput(secret string) client.AddInput {
 
 // replaceInput is the request that makes the stored key what m plans. The name
 // always goes along, for without one the API keeps what is stored.
-func (m keyModel) replaceInput(secret string) client.ReplaceInput {
-	name := byok.TrimName(m.Name.ValueString())
+func (m keyModel) replaceInput(secret string, prior keyModel) client.ReplaceInput {
+	name, key := byok.TrimName(m.Name.ValueString()), prior.key()
 	return client.ReplaceInput{
 		ProviderID: m.ProviderID.ValueString(),
 		KeyID:      m.ID.ValueString(),
 		APIKey:     secret,
 		Name:       &name,
+		Prior:      &key,
 	}
 }
 
@@ -159,12 +160,14 @@ func sameName(a, b types.String) bool {
 	return norm.NFC.String(byok.TrimName(a.ValueString())) == norm.NFC.String(byok.TrimName(b.ValueString()))
 }
 
-// key is the stored key behind a state, without its times of day.
+// key is the stored key that a state shows, without its name.
 func (m keyModel) key() byok.Key {
 	return byok.Key{
 		ID:         m.ID.ValueString(),
 		ProviderID: m.ProviderID.ValueString(),
 		MaskedKey:  m.MaskedKey.ValueString(),
+		CreatedBy:  m.CreatedBy.ValueStringPointer(),
+		CreatedAt:  m.CreatedAt.ValueString(),
 		UpdatedAt:  m.UpdatedAt.ValueString(),
 	}
 }

@@ -1,6 +1,7 @@
 package provider
 
 import (
+	"github.com/hashicorp/terraform-plugin-framework/path"
 	"github.com/hashicorp/terraform-plugin-framework/types"
 
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/byok"
@@ -38,6 +39,17 @@ type updatePlan struct {
 
 // replaces reports whether the key makes way for another one.
 func (p updatePlan) replaces() bool { return p.movesWorkspace || p.movesProviderID }
+
+// replacedBy names the attributes that ask for a replace.
+func (p updatePlan) replacedBy() (paths path.Paths) {
+	if p.movesWorkspace {
+		paths.Append(path.Root("workspace_id"))
+	}
+	if p.movesProviderID {
+		paths.Append(path.Root("provider_id"))
+	}
+	return paths
+}
 
 // planUpdate decides what happens to a key that exists. It is pure, so that
 // the plan, the second look at the start of the apply, and the apply itself
@@ -110,6 +122,8 @@ func changesSecret(config, prior keyModel, record keyRecord) bool {
 	case secret.IsUnknown():
 		// With a version, the version alone decides.
 		return !config.APIKey.IsNull() || config.APIKeyWOVersion.IsNull() || changesVersion(config, prior)
+	case record.Unconfirmed:
+		return true
 	case !config.APIKey.IsNull() && !prior.APIKey.IsNull():
 		return !config.APIKey.Equal(prior.APIKey)
 	case !prior.APIKey.IsNull():

@@ -37,6 +37,9 @@ type keyRecord struct {
 	// stored secret is the declared one: the key was imported, or its record
 	// was lost. Then nothing but the mask can tell.
 	Adopted bool `json:"adopted,omitempty"`
+	// Unconfirmed is set when an add lost its answer and it could not be made
+	// certain that the key found in its place has the declared secret.
+	Unconfirmed bool `json:"unconfirmed,omitempty"`
 	// Salt and Sum recognise a write-only value without a version.
 	Salt []byte `json:"salt,omitempty"`
 	Sum  []byte `json:"sum,omitempty"`

@@ -16,6 +16,7 @@ import (
 	"github.com/hashicorp/terraform-plugin-framework/schema/validator"
 
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/client"
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/ledger"
 )
 
 var (
@@ -175,65 +176,76 @@ func (r *keyResource) ModifyPlan(ctx context.Context, req resource.ModifyPlanReq
 		r.walk.ledger.Applying()
 	}
 
-	var config, proposed, prior keyModel
+	var m plannedModels
 	creates, deletes := req.State.Raw.IsNull(), req.Plan.Raw.IsNull()
 	if !creates {
-		resp.Diagnostics.Append(req.State.Get(ctx, &prior)...)
+		resp.Diagnostics.Append(req.State.Get(ctx, &m.prior)...)
 	}
 	if !deletes {
-		resp.Diagnostics.Append(req.Config.Get(ctx, &config)...)
-		resp.Diagnostics.Append(req.Plan.Get(ctx, &proposed)...)
+		resp.Diagnostics.Append(req.Config.Get(ctx, &m.config)...)
+		resp.Diagnostics.Append(req.Plan.Get(ctx, &m.proposed)...)
 	}
 	if resp.Diagnostics.HasError() {
 		return
 	}
-	record := readRecord(ctx, req.Private)
-	priorPool, _ := prior.pool()
+	m.record = readRecord(ctx, req.Private)
 
 	switch {
 	case deletes:
-		call.Remove(priorPool, prior.ID.ValueString())
-
+		pool, _ := m.prior.pool()
+		call.Remove(pool, m.prior.ID.ValueString())
 	case creates:
-		planned := planCreate(config, proposed, r.walk.workspaceID)
-		if planned.WorkspaceID.IsNull() {
-			resp.Diagnostics.Append(missingWorkspaceDiagnostic())
-		}
-		if config.secret().IsNull() {
-			resp.Diagnostics.Append(missingSecretDiagnostic())
-		}
-		resp.Diagnostics.Append(resp.Plan.Set(ctx, planned)...)
-		if pool, known := planned.pool(); known && !planned.WorkspaceID.IsNull() {
-			// The private state of a replace names the key that goes.
-			resp.Diagnostics.Append(verdictDiagnostics(call.Create(ctx, pool, record.ID), r.walk.capCheck)...)
-		}
-
+		r.modifyCreate(ctx, call, m, resp)
 	default:
-		p := planUpdate(config, proposed, prior, record, r.walk.workspaceID)
-		resp.Diagnostics.Append(resp.Plan.Set(ctx, p.planned)...)
-		if p.movesWorkspace {
-			resp.RequiresReplace.Append(path.Root("workspace_id"))
-		}
-		if p.movesProviderID {
-			resp.RequiresReplace.Append(path.Root("provider_id"))
-		}
-		if p.replaces() {
-			call.Remove(priorPool, prior.ID.ValueString())
-			return
-		}
-		verdict := call.Keep(ctx, priorPool, prior.ID.ValueString())
-		resp.Diagnostics.Append(verdictDiagnostics(verdict, r.walk.capCheck)...)
-		resp.Diagnostics.Append(updateDiagnostics(config, prior, record)...)
-		if !applying {
-			resp.Diagnostics.Append(driftDiagnostics(config, prior, p)...)
-		}
-		if record.ID == "" {
-			// A replace that the user or the graph forces shows in the next
-			// call only, which has no state.
-			record = adoptedRecord(prior.key())
-			resp.Diagnostics.Append(record.write(ctx, resp.Private)...)
+		p := r.modifyUpdate(ctx, call, m, resp)
+		if !p.replaces() && !applying {
+			resp.Diagnostics.Append(driftDiagnostics(m.config, m.prior, p)...)
 		}
 	}
+}
+
+// plannedModels is what Terraform hands over for a plan. proposed is config
+// with the state's values where config has none.
+type plannedModels struct {
+	config, proposed, prior keyModel
+	record                  keyRecord
+}
+
+func (r *keyResource) modifyCreate(ctx context.Context, call *ledger.Call, m plannedModels, resp *resource.ModifyPlanResponse) {
+	planned := planCreate(m.config, m.proposed, r.walk.workspaceID)
+	resp.Diagnostics.Append(resp.Plan.Set(ctx, planned)...)
+	if m.config.secret().IsNull() {
+		resp.Diagnostics.Append(missingSecretDiagnostic())
+	}
+	if planned.WorkspaceID.IsNull() {
+		resp.Diagnostics.Append(missingWorkspaceDiagnostic())
+		return
+	}
+	if pool, known := planned.pool(); known {
+		// The record of a replace is that of the key that goes.
+		verdict := call.Create(ctx, pool, m.record.ID)
+		resp.Diagnostics.Append(verdictDiagnostics(verdict, r.walk.capCheck)...)
+	}
+}
+
+func (r *keyResource) modifyUpdate(ctx context.Context, call *ledger.Call, m plannedModels, resp *resource.ModifyPlanResponse) updatePlan {
+	p := planUpdate(m.config, m.proposed, m.prior, m.record, r.walk.workspaceID)
+	resp.Diagnostics.Append(resp.Plan.Set(ctx, p.planned)...)
+	pool, _ := m.prior.pool()
+	if p.replaces() {
+		call.Remove(pool, m.prior.ID.ValueString())
+		resp.RequiresReplace.Append(p.replacedBy()...)
+		return p
+	}
+	verdict := call.Keep(ctx, pool, m.prior.ID.ValueString())
+	resp.Diagnostics.Append(verdictDiagnostics(verdict, r.walk.capCheck)...)
+	resp.Diagnostics.Append(updateDiagnostics(m.config, m.prior, m.record)...)
+	if m.record.absent() {
+		// -replace and replace_triggered_by show in a second call only, which
+		// has no state: the record tells it which key goes.
+		resp.Diagnostics.Append(adoptedRecord(m.prior.key()).write(ctx, resp.Private)...)
+	}
+	return p
 }
 
 // updateDiagnostics reports changes that the API takes only with a secret.
@@ -276,15 +288,16 @@ func (r *keyResource) Create(ctx context.Context, req resource.CreateRequest, re
 		resp.Diagnostics.Append(clientDiagnostic(err, "create", plan.ref()))
 		return
 	}
-	state := plan.withCreated(key)
+	state, record := plan.withCreated(key), writtenRecord(key).declared(config)
 	if err != nil {
 		// A key with an ID is stored, whatever else went wrong: an error
 		// here would taint it, and the next apply would delete it.
-		resp.Diagnostics.Append(notReadBackDiagnostic(err, state.ref()))
+		resp.Diagnostics.Append(incompleteDiagnostic(err, state.ref()))
+		record.Unconfirmed = key.UpdatedAt != "" || client.IsKind(err, client.KindAmbiguous)
 	}
 	resp.Diagnostics.Append(resp.State.Set(ctx, state)...)
 	resp.Diagnostics.Append(resp.Identity.Set(ctx, state.identity())...)
-	resp.Diagnostics.Append(writtenRecord(key).declared(config).write(ctx, resp.Private)...)
+	resp.Diagnostics.Append(record.write(ctx, resp.Private)...)
 }
 
 // Read takes the key from the list that all reads of a walk share.
@@ -342,13 +355,12 @@ func (r *keyResource) Update(ctx context.Context, req resource.UpdateRequest, re
 	state, record := plan, readRecord(ctx, req.Private)
 	p := planUpdate(config, plan, prior, record, r.walk.workspaceID)
 	if p.upload && plan.UpdatedAt.IsUnknown() {
-		key, err := r.walk.client.Replace(ctx, plan.WorkspaceID.ValueString(), plan.replaceInput(config.secret().ValueString()))
-		if err != nil && key.UpdatedAt == "" {
+		key, err := r.walk.client.Replace(ctx, plan.WorkspaceID.ValueString(), plan.replaceInput(config.secret().ValueString(), prior))
+		if err != nil {
 			resp.Diagnostics.Append(clientDiagnostic(err, "update", plan.ref()))
 			return
 		}
-		state = plan.withReplaced(key)
-		record = writtenRecord(key)
+		state, record = plan.withReplaced(key), writtenRecord(key)
 	} else {
 		// Nothing to send: the plan says so, or left it open and the values
 		// at apply are those that are stored.
