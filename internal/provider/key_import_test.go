@@ -1,0 +1,57 @@
+package provider
+
+import (
+	"strings"
+	"testing"
+)
+
+func TestParseImportID(t *testing.T) {
+	t.Parallel()
+	for in, want := range map[string]importID{
+		"key":           {keyID: "key"},
+		"ws/key":        {workspaceID: "ws", keyID: "key"},
+		"ws/openai/key": {workspaceID: "ws", providerID: "openai", keyID: "key"},
+	} {
+		if got, diags := parseImportID(in); got != want || diags.HasError() {
+			t.Errorf("%q: %+v, %s", in, got, text(diags))
+		}
+	}
+	const expected = "Expected: WORKSPACE_ID/PROVIDER_ID/KEY_ID, WORKSPACE_ID/KEY_ID, or KEY_ID alone with the workspace_id of the provider."
+	for in, want := range map[string]string{
+		"/key":         `Part 1 of "/key" is empty or has white space. ` + expected,
+		"ws/":          `Part 2 of "ws/" is empty or has white space. ` + expected,
+		"ws//key":      `Part 2 of "ws//key" is empty or has white space. ` + expected,
+		"ws/openai/":   `Part 3 of "ws/openai/" is empty or has white space. ` + expected,
+		" ":            `Part 1 of " " is empty or has white space. ` + expected,
+		"ws/key\n":     `Part 2 of "ws/key\n" is empty or has white space. ` + expected,
+		"a/b/c/d":      `"a/b/c/d" has 4 parts between slashes, at most 3 are expected: ` + importForms + ".",
+		"https://a/b/": `"https://a/b/" has 5 parts between slashes, at most 3 are expected: ` + importForms + ".",
+	} {
+		got, diags := parseImportID(in)
+		if want = "error : Invalid import ID: " + want; got != (importID{}) || text(diags) != want {
+			t.Errorf("%q: %+v\n%s\nwant\n%s", in, got, text(diags), want)
+		}
+	}
+}
+
+func FuzzParseImportID(f *testing.F) {
+	for _, seed := range []string{"", "key", "ws/key", "ws/openai/key", "a/b/c/d", " / "} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, in string) {
+		id, diags := parseImportID(in)
+		if diags.HasError() {
+			return
+		}
+		parts := []string{id.keyID}
+		if id.providerID != "" {
+			parts = append([]string{id.providerID}, parts...)
+		}
+		if id.workspaceID != "" {
+			parts = append([]string{id.workspaceID}, parts...)
+		}
+		if strings.Join(parts, "/") != in {
+			t.Errorf("%q is taken apart into %+v", in, id)
+		}
+	})
+}
