@@ -1,212 +1,261 @@
-// Package pgtest starts a throw-away PostgreSQL cluster for the tests of one
-// package and hands out a fresh database per test. Only tests import it.
+//go:build unix
+
+// Package pgtest gives tests a PostgreSQL of their own: one throw-away cluster
+// per test binary, listening on a socket in a temporary folder, and a fresh
+// database per test. Only tests import it.
+//
+// A test binary that uses it stops the cluster at its end:
+//
+//	func TestMain(m *testing.M) { os.Exit(pgtest.Run(m)) }
+//
+// On Linux a cluster whose test binary was killed is stopped by the kernel.
 package pgtest
 
 import (
+	"bytes"
 	"context"
-	"database/sql"
 	"errors"
 	"fmt"
-	"net"
+	"net/url"
 	"os"
 	"os/exec"
 	"os/user"
 	"path/filepath"
+	"runtime"
+	"slices"
 	"strconv"
+	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
 
-	_ "github.com/jackc/pgx/v5/stdlib" // registers the driver "pgx"
+	"github.com/jackc/pgx/v5"
 )
 
-// Cluster is a running PostgreSQL on a free loopback port.
-type Cluster struct {
-	dir       string
-	port      int
-	process   *exec.Cmd
-	exited    chan struct{}
-	databases atomic.Int64
-}
+const (
+	superuser    = "postgres"
+	startTimeout = 30 * time.Second
+	stopTimeout  = 10 * time.Second
+)
 
-// Package is the cluster of one test package. Where PostgreSQL cannot start,
-// Database fails the test under CI=true and skips it elsewhere, with the
-// reason.
-//
-//	var postgres pgtest.Package
-//	func TestMain(m *testing.M) { os.Exit(postgres.Run(m)) }
-type Package struct {
+// shared is the cluster of this test binary. A test binary is one program, and
+// its tests share the 0.7 s that a cluster takes to start.
+var shared struct {
+	once    sync.Once
 	cluster *Cluster
 	err     error
 }
 
-// Run starts the cluster, runs the tests and stops the cluster. It returns the
-// tests' exit code.
-func (l *Package) Run(m *testing.M) int {
-	l.cluster, l.err = Start()
-	if l.err == nil {
-		defer l.cluster.Stop()
+// Run runs the tests and stops the cluster that they started, if any. It
+// returns the exit code for os.Exit.
+func Run(m *testing.M) int {
+	code := m.Run()
+	if shared.cluster != nil {
+		if err := shared.cluster.Stop(); err != nil {
+			fmt.Fprintln(os.Stderr, "pgtest:", err)
+			return max(code, 1)
+		}
 	}
-	return m.Run()
+	return code
 }
 
-// Database returns the URL of a fresh, empty database.
-func (l *Package) Database(t testing.TB) string {
+// URL returns the URL of a fresh, empty database of this binary's cluster,
+// which it starts when it is the first to ask. clauses go to CREATE DATABASE:
+// without any, the database has the collation C. Where PostgreSQL cannot start,
+// the test is skipped; under CI=true it fails.
+func URL(t testing.TB, clauses ...string) string {
 	t.Helper()
-	if l.err != nil {
+	shared.once.Do(func() { shared.cluster, shared.err = Start() })
+	if shared.err != nil {
 		if os.Getenv("CI") == "true" {
-			t.Fatalf("PostgreSQL cannot start: %v", l.err)
+			t.Fatalf("PostgreSQL does not start, and CI=true needs it: %v", shared.err)
 		}
-		t.Skipf("NOT RUN: PostgreSQL cannot start: %v", l.err)
+		t.Skipf("needs PostgreSQL: %v", shared.err)
 	}
-	url, err := l.cluster.CreateDatabase(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	return url
+	return shared.cluster.Database(t, clauses...)
 }
 
-// Start makes a cluster in a temporary folder and starts it. Its data is as
-// durable as PostgreSQL's defaults. Stop it when done.
-func Start() (*Cluster, error) {
-	bin, err := binaries()
-	if err != nil {
-		return nil, err
-	}
-	credential, err := unprivileged()
-	if err != nil {
-		return nil, err
-	}
-	dir, err := os.MkdirTemp("", "byok-postgres-")
-	if err != nil {
-		return nil, err
-	}
-	c := &Cluster{dir: dir, exited: make(chan struct{})}
-	if err := c.start(bin, credential); err != nil {
-		c.Stop()
-		return nil, err
-	}
-	return c, nil
+// Cluster is a running PostgreSQL.
+type Cluster struct {
+	dir       string
+	process   *exec.Cmd
+	exited    chan struct{}
+	log       *lockedBuffer
+	databases atomic.Int64
 }
 
-func (c *Cluster) start(bin string, credential *syscall.Credential) error {
-	if credential != nil {
-		if err := os.Chown(c.dir, int(credential.Uid), int(credential.Gid)); err != nil {
-			return err
+// Option changes how a cluster starts.
+type Option func(*[]string)
+
+// WithFsync makes commits wait for the disk, as in production. Without it a
+// cluster is fast and does not survive a crash.
+func WithFsync() Option {
+	return func(args *[]string) { *args = append(*args, "-c", "fsync=on", "-c", "synchronous_commit=on") }
+}
+
+// Start starts a cluster. Its caller stops it.
+func Start(options ...Option) (c *Cluster, err error) {
+	initdb, err := find("initdb")
+	if err != nil {
+		return nil, err
+	}
+	postgres, err := find("postgres")
+	if err != nil {
+		return nil, err
+	}
+	as, err := credential()
+	if err != nil {
+		return nil, err
+	}
+	// Not t.TempDir: a socket's path may be 107 bytes long at most, and the
+	// cluster outlives the test that starts it.
+	dir, err := os.MkdirTemp("", "pgtest")
+	if err != nil {
+		return nil, err
+	}
+	c = &Cluster{dir: dir, exited: make(chan struct{}), log: &lockedBuffer{}}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, c.Stop())
+		}
+	}()
+	if as != nil {
+		if err := os.Chown(dir, int(as.Uid), int(as.Gid)); err != nil {
+			return nil, err
 		}
 	}
-	command := func(name string, args ...string) *exec.Cmd {
-		cmd := exec.Command(filepath.Join(bin, name), args...)
-		cmd.Dir = c.dir
-		cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "LC_ALL=C.UTF-8", "HOME=" + c.dir}
-		// A cluster must not outlive a test binary that was killed.
-		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: credential, Pdeathsig: syscall.SIGINT}
-		return cmd
+	data := filepath.Join(dir, "data")
+	init := command(as, dir, initdb, "--pgdata", data, "--username", superuser, "--auth", "trust",
+		"--encoding", "UTF8", "--locale", "C", "--no-sync", "--no-instructions")
+	if out, err := init.CombinedOutput(); err != nil {
+		return nil, fmt.Errorf("initdb: %w: %s", err, bytes.TrimSpace(out))
 	}
-	data := filepath.Join(c.dir, "data")
-	if out, err := command("initdb", "--pgdata="+data, "--auth=trust", "--username=postgres", "--encoding=UTF8", "--no-sync").CombinedOutput(); err != nil {
-		return fmt.Errorf("initdb: %w\n%s", err, out)
+	args := []string{
+		"-D", data, "-k", dir,
+		"-c", "listen_addresses=", "-c", "max_connections=200", "-c", "shared_buffers=64MB",
+		"-c", "fsync=off", "-c", "synchronous_commit=off", "-c", "full_page_writes=off",
+		"-c", "autovacuum=off", "-c", "log_statement=none",
 	}
-	var err error
-	if c.port, err = freePort(); err != nil {
-		return err
+	for _, option := range options {
+		option(&args)
 	}
-	c.process = command("postgres", "-D", data, "-p", strconv.Itoa(c.port),
-		"-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories=", "-c", "max_connections=300",
-		"-c", "shared_buffers=64MB", "-c", "logging_collector=off")
-	log, err := os.Create(filepath.Join(c.dir, "log")) //nolint:gosec // our own folder
-	if err != nil {
-		return err
-	}
-	defer log.Close()
-	c.process.Stdout, c.process.Stderr = log, log
-	if err := c.process.Start(); err != nil {
-		c.process = nil
-		return err
-	}
+	c.process = command(as, dir, postgres, args...)
+	c.process.Stdout, c.process.Stderr = c.log, c.log
+	started := make(chan error)
 	go func() {
-		_ = c.process.Wait()
+		// The kernel stops PostgreSQL when the thread that started it ends
+		// (sysProcAttr): this one, which lives as long as PostgreSQL does.
+		runtime.LockOSThread()
+		err := c.process.Start()
+		started <- err
+		if err == nil {
+			_ = c.process.Wait()
+		}
 		close(c.exited)
 	}()
-	return c.await()
+	if err := <-started; err != nil {
+		return nil, fmt.Errorf("postgres: %w", err)
+	}
+	return c, c.ready()
 }
 
-// await returns when the cluster answers.
-func (c *Cluster) await() error {
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
-	defer cancel()
-	db, err := sql.Open("pgx", c.url("postgres"))
-	if err != nil {
-		return err
+// URL returns the URL of a database of the cluster.
+func (c *Cluster) URL(database string) string {
+	query := url.Values{"host": {c.dir}, "port": {"5432"}, "user": {superuser}, "sslmode": {"disable"}}
+	return (&url.URL{Scheme: "postgres", Path: "/" + database, RawQuery: query.Encode()}).String()
+}
+
+// Database creates a fresh database, drops it when the test ends, and returns
+// its URL.
+func (c *Cluster) Database(t testing.TB, clauses ...string) string {
+	t.Helper()
+	name := fmt.Sprintf("test_%d", c.databases.Add(1))
+	if err := c.admin(context.Background(), strings.Join(append([]string{"CREATE DATABASE", name}, clauses...), " ")); err != nil {
+		t.Fatalf("pgtest: %v", err)
 	}
-	defer db.Close()
+	t.Cleanup(func() {
+		if err := c.admin(context.Background(), "DROP DATABASE "+name+" WITH (FORCE)"); err != nil {
+			t.Errorf("pgtest: %v", err)
+		}
+	})
+	return c.URL(name)
+}
+
+// Stop ends the cluster by its process ID and removes its folder.
+func (c *Cluster) Stop() error {
+	var errs []error
+	if c.process != nil && c.process.Process != nil {
+		// SIGQUIT is the immediate shutdown: nothing here needs a checkpoint.
+		_ = c.process.Process.Signal(syscall.SIGQUIT)
+		select {
+		case <-c.exited:
+		case <-time.After(stopTimeout):
+			errs = append(errs, fmt.Errorf("postgres (process %d) does not stop; killed it", c.process.Process.Pid), c.process.Process.Kill())
+			<-c.exited
+		}
+	}
+	return errors.Join(append(errs, os.RemoveAll(c.dir))...)
+}
+
+// ready waits until the cluster answers.
+func (c *Cluster) ready() error {
+	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
+	defer cancel()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
 	for {
-		err := db.PingContext(ctx)
+		err := c.admin(ctx, "SELECT 1")
 		if err == nil {
 			return nil
 		}
 		select {
 		case <-c.exited:
-			log, _ := os.ReadFile(filepath.Join(c.dir, "log"))
-			return fmt.Errorf("postgres exited at start:\n%s", log)
+			return fmt.Errorf("postgres ended: %s", c.log)
 		case <-ctx.Done():
-			return fmt.Errorf("postgres did not answer within 30 s: %w", err)
-		case <-time.After(20 * time.Millisecond):
+			return fmt.Errorf("postgres did not answer within %s: %w: %s", startTimeout, err, c.log)
+		case <-tick.C:
 		}
 	}
 }
 
-// CreateDatabase makes an empty database and returns its URL.
-func (c *Cluster) CreateDatabase(ctx context.Context) (string, error) {
-	db, err := sql.Open("pgx", c.url("postgres"))
+func (c *Cluster) admin(ctx context.Context, query string) error {
+	conn, err := pgx.Connect(ctx, c.URL("postgres"))
 	if err != nil {
-		return "", err
+		return err
 	}
-	defer db.Close()
-	name := fmt.Sprintf("test_%d", c.databases.Add(1))
-	if _, err := db.ExecContext(ctx, "CREATE DATABASE "+name); err != nil {
-		return "", err
-	}
-	return c.url(name), nil
+	defer conn.Close(ctx)
+	_, err = conn.Exec(ctx, query)
+	return err
 }
 
-// Stop stops the cluster and removes its folder.
-func (c *Cluster) Stop() {
-	if c.process != nil {
-		_ = c.process.Process.Signal(syscall.SIGQUIT)
-		<-c.exited
+// find looks for a program of PostgreSQL on PATH, then where Debian keeps it,
+// the newest version first.
+func find(program string) (string, error) {
+	if path, err := exec.LookPath(program); err == nil {
+		return path, nil
 	}
-	_ = os.RemoveAll(c.dir)
+	paths, _ := filepath.Glob("/usr/lib/postgresql/*/bin/" + program)
+	if len(paths) == 0 {
+		return "", fmt.Errorf("%s is neither on PATH nor in /usr/lib/postgresql/*/bin; install PostgreSQL", program)
+	}
+	version := func(path string) int {
+		n, _ := strconv.Atoi(strings.Split(path, "/")[4])
+		return n
+	}
+	return slices.MaxFunc(paths, func(a, b string) int { return version(a) - version(b) }), nil
 }
 
-func (c *Cluster) url(database string) string {
-	return fmt.Sprintf("postgres://postgres@127.0.0.1:%d/%s?sslmode=disable", c.port, database)
-}
-
-// binaries returns the folder that holds initdb and postgres.
-func binaries() (string, error) {
-	if path, err := exec.LookPath("initdb"); err == nil {
-		if path, err = filepath.EvalSymlinks(path); err == nil {
-			return filepath.Dir(path), nil
-		}
-	}
-	found, _ := filepath.Glob("/usr/lib/postgresql/*/bin/initdb")
-	if len(found) == 0 {
-		return "", errors.New("no initdb on the PATH or in /usr/lib/postgresql; install PostgreSQL 15 or later")
-	}
-	return filepath.Dir(found[len(found)-1]), nil
-}
-
-// unprivileged returns the user to run PostgreSQL as, nil for the caller: it
-// refuses to run as root.
-func unprivileged() (*syscall.Credential, error) {
+// credential is the user that PostgreSQL runs as: this one or, since PostgreSQL
+// refuses root, the user postgres.
+func credential() (*syscall.Credential, error) {
 	if os.Geteuid() != 0 {
 		return nil, nil
 	}
-	account, err := user.Lookup("postgres")
+	account, err := user.Lookup(superuser)
 	if err != nil {
-		return nil, fmt.Errorf("PostgreSQL refuses to run as root and there is no user postgres: %w", err)
+		return nil, fmt.Errorf("PostgreSQL does not run as root, and there is no user %s: %w", superuser, err)
 	}
 	uid, err := strconv.ParseUint(account.Uid, 10, 32)
 	if err != nil {
@@ -219,11 +268,28 @@ func unprivileged() (*syscall.Credential, error) {
 	return &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}, nil
 }
 
-func freePort() (int, error) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return 0, err
-	}
-	defer listener.Close()
-	return listener.Addr().(*net.TCPAddr).Port, nil
+func command(as *syscall.Credential, dir, program string, args ...string) *exec.Cmd {
+	cmd := exec.Command(program, args...)
+	cmd.Dir = dir // the current one may be closed to that user
+	cmd.Env = append(os.Environ(), "LC_ALL=C", "TZ=UTC")
+	cmd.SysProcAttr = sysProcAttr(as)
+	return cmd
+}
+
+// lockedBuffer keeps what a process says.
+type lockedBuffer struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (b *lockedBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.text.Write(p)
+}
+
+func (b *lockedBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return strings.TrimSpace(b.text.String())
 }

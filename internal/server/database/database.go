@@ -1,20 +1,24 @@
 // Package database opens the store's database and brings its schema up to
-// date. It knows where data lives, not what it means: keystore/sqlstore and
-// access hold the queries, written once for both dialects with $1 placeholders.
+// date. It knows where data lives, not what it means: keystore/sqlite,
+// keystore/postgres and access hold the queries. Those of access are written
+// once for both dialects, with $1 placeholders and Time.
 package database
 
 import (
 	"context"
+	"crypto/rand"
 	"database/sql"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 
-	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/jackc/pgx/v5/stdlib"
 	_ "modernc.org/sqlite" // registers the driver "sqlite"
 )
@@ -35,12 +39,25 @@ type DB struct {
 	Dialect Dialect
 	Read    *sql.DB
 	Write   *sql.DB
+	// Postgres is what keystore/postgres uses; nil on SQLite.
+	Postgres *pgxpool.Pool
 	// Path is the SQLite file; empty for memory and PostgreSQL.
 	Path string
 }
 
 // busyTimeout is how long a SQLite writer waits for another process.
 const busyTimeout = 5 * time.Second
+
+// sqliteReaders is how many reads run side by side.
+const sqliteReaders = 8
+
+// The connections that one server opens to PostgreSQL: 20, so that four servers
+// fit under PostgreSQL's default limit of 100. pool_max_conns in the URL sets
+// another number for the key store.
+const (
+	accessConnections   = 8
+	keystoreConnections = 12
+)
 
 // Open opens a database by its target: "sqlite:PATH", "sqlite::memory:" or
 // "postgres://USER:PASSWORD@HOST:PORT/NAME". It reaches the database but leaves
@@ -59,6 +76,9 @@ func Open(ctx context.Context, target string) (*DB, error) {
 
 // Close closes the database.
 func (db *DB) Close() error {
+	if db.Postgres != nil {
+		db.Postgres.Close()
+	}
 	if db.Read == db.Write {
 		return db.Write.Close()
 	}
@@ -71,13 +91,14 @@ func (db *DB) Ping(ctx context.Context) error {
 	return db.Read.QueryRowContext(ctx, "SELECT 1").Scan(&one)
 }
 
+// openMemory opens a database that lives as long as one of its connections:
+// SQLite's memdb shares it between the connections that know its name.
 func openMemory(ctx context.Context) (*DB, error) {
-	// A second connection would be a second, empty database.
-	conn, err := openSQLite(ctx, ":memory:", 1)
+	db, err := openSQLite(ctx, "file:/byok-"+rand.Text(), url.Values{"vfs": {"memdb"}}, "journal_mode(MEMORY)")
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("database sqlite::memory:: %w", Explain(err))
 	}
-	return &DB{Dialect: SQLite, Read: conn, Write: conn}, nil
+	return db, nil
 }
 
 func openFile(ctx context.Context, path string) (*DB, error) {
@@ -89,67 +110,82 @@ func openFile(ctx context.Context, path string) (*DB, error) {
 		return nil, err
 	}
 	if info, err := os.Stat(filepath.Dir(abs)); err != nil || !info.IsDir() {
-		return nil, fmt.Errorf("database sqlite:%s: the folder %s does not exist", path, filepath.Dir(path))
+		return nil, fmt.Errorf("database sqlite:%s: the folder %s does not exist; create it first", path, filepath.Dir(path))
 	}
 	// The file holds password hashes, sessions and sealed keys. SQLite gives its
 	// -wal and -shm files the same mode.
 	file, err := os.OpenFile(abs, os.O_RDWR|os.O_CREATE, 0o600) //nolint:gosec // the operator names the file
-	if err != nil && !os.IsPermission(err) {
+	switch {
+	case errors.Is(err, fs.ErrPermission), errors.Is(err, syscall.EROFS):
+		return nil, fmt.Errorf("database sqlite:%s: %w", path, errors.Join(ErrReadOnly, err))
+	case err != nil:
 		return nil, fmt.Errorf("database sqlite:%s: %w", path, err)
 	}
-	if err == nil {
-		_ = file.Close()
-	}
-	write, err := openSQLite(ctx, abs, 1)
-	if err != nil {
+	if err := file.Close(); err != nil {
 		return nil, fmt.Errorf("database sqlite:%s: %w", path, err)
 	}
-	read, err := openSQLite(ctx, abs, 8)
+	db, err := openSQLite(ctx, "file:"+(&url.URL{Path: abs}).EscapedPath(), url.Values{}, "journal_mode(WAL)")
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("database sqlite:%s: %w", path, err), write.Close())
+		return nil, fmt.Errorf("database sqlite:%s: %w", path, Explain(err))
 	}
-	return &DB{Dialect: SQLite, Read: read, Write: write, Path: abs}, nil
+	db.Path = abs
+	return db, nil
 }
 
-func openSQLite(ctx context.Context, path string, connections int) (*sql.DB, error) {
-	query := url.Values{"_txlock": {"immediate"}}
-	for _, pragma := range []string{
+func openSQLite(ctx context.Context, name string, query url.Values, pragmas ...string) (*DB, error) {
+	query.Set("_txlock", "immediate")
+	query["_pragma"] = append([]string{
 		fmt.Sprintf("busy_timeout(%d)", busyTimeout.Milliseconds()),
-		"journal_mode(WAL)",
+	}, append(pragmas,
 		// An acknowledged write survives a power cut.
 		"synchronous(FULL)",
 		"foreign_keys(ON)",
 		"cache_size(-16000)",
-	} {
-		query.Add("_pragma", pragma)
+	)...)
+	db := &DB{Dialect: SQLite}
+	for _, pool := range []struct {
+		into        **sql.DB
+		connections int
+	}{{&db.Write, 1}, {&db.Read, sqliteReaders}} {
+		conn, err := sql.Open("sqlite", name+"?"+query.Encode())
+		if err != nil {
+			return nil, err
+		}
+		conn.SetMaxOpenConns(pool.connections)
+		conn.SetMaxIdleConns(pool.connections)
+		if err := conn.PingContext(ctx); err != nil {
+			if db.Write != nil {
+				err = errors.Join(err, db.Write.Close())
+			}
+			return nil, errors.Join(err, conn.Close())
+		}
+		*pool.into = conn
 	}
-	conn, err := sql.Open("sqlite", "file:"+(&url.URL{Path: path}).EscapedPath()+"?"+query.Encode())
-	if err != nil {
-		return nil, err
-	}
-	conn.SetMaxOpenConns(connections)
-	conn.SetMaxIdleConns(connections)
-	if err := conn.PingContext(ctx); err != nil {
-		return nil, errors.Join(err, conn.Close())
-	}
-	return conn, nil
+	return db, nil
 }
 
 func openPostgres(ctx context.Context, target string) (*DB, error) {
-	config, err := pgx.ParseConfig(target)
+	config, err := pgxpool.ParseConfig(target)
 	if err != nil {
 		// The parser's message can quote the target, password included.
 		return nil, errors.New("database postgres: the URL is malformed; write postgres://USER:PASSWORD@HOST:PORT/NAME")
 	}
-	// Times are written and read as UTC without a zone.
-	config.RuntimeParams["timezone"] = "UTC"
-	config.RuntimeParams["application_name"] = "byok-server"
-	pool := stdlib.OpenDB(*config)
-	pool.SetMaxOpenConns(24)
-	pool.SetMaxIdleConns(24)
-	pool.SetConnMaxIdleTime(5 * time.Minute)
-	if err := pool.PingContext(ctx); err != nil {
-		return nil, errors.Join(fmt.Errorf("database postgres at %s:%d/%s: %w", config.Host, config.Port, config.Database, err), pool.Close())
+	if !strings.Contains(target, "pool_max_conns=") {
+		config.MaxConns = keystoreConnections
 	}
-	return &DB{Dialect: Postgres, Read: pool, Write: pool}, nil
+	// Times are written and read as UTC without a zone.
+	config.ConnConfig.RuntimeParams["timezone"] = "UTC"
+	config.ConnConfig.RuntimeParams["application_name"] = "byok-server"
+	access := stdlib.OpenDB(*config.ConnConfig)
+	access.SetMaxOpenConns(accessConnections)
+	access.SetMaxIdleConns(accessConnections)
+	access.SetConnMaxIdleTime(5 * time.Minute)
+	if err := access.PingContext(ctx); err != nil {
+		return nil, errors.Join(fmt.Errorf("database postgres at %s:%d/%s: %w", config.ConnConfig.Host, config.ConnConfig.Port, config.ConnConfig.Database, err), access.Close())
+	}
+	pool, err := pgxpool.NewWithConfig(ctx, config)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("database postgres: %w", err), access.Close())
+	}
+	return &DB{Dialect: Postgres, Read: access, Write: access, Postgres: pool}, nil
 }

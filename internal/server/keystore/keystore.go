@@ -1,13 +1,16 @@
 // Package keystore says what a store of keys does: the Store interface, its
-// records and its errors. It has no SQL; sqlstore implements it on both
-// databases and conformance holds what every implementation must pass. A store
-// only ever sees sealed values.
+// records and its errors. It has no SQL: sqlite and postgres implement it,
+// backend chooses between them, and conformance holds what every implementation
+// must pass. The API and the legacy import call it. A store only ever sees
+// sealed values.
 package keystore
 
 import (
 	"context"
 	"errors"
+	"strings"
 	"time"
+	"unicode/utf8"
 )
 
 // Scope says whose pool a key belongs to.
@@ -31,7 +34,8 @@ type Pool struct {
 	ProviderID string
 }
 
-// Record is one stored key. Times are UTC with microseconds.
+// Record is one stored key. Times are UTC with microseconds; the wire cuts
+// them to milliseconds.
 type Record struct {
 	ID         string
 	ProviderID string
@@ -42,7 +46,8 @@ type Record struct {
 	UpdatedAt  time.Time
 }
 
-// NewKey is a key to be added.
+// NewKey is a key to be added. An empty or nil Name and an empty CreatedBy are
+// stored as none.
 type NewKey struct {
 	ID        string
 	Name      *string
@@ -63,6 +68,10 @@ type SealedKey struct {
 	Sealed string
 }
 
+// LockWait is how long a write waits for the others of its pool before it
+// returns ErrLockTimeout. WIRE.md section 5.
+const LockWait = 5 * time.Second
+
 // The errors that callers tell apart.
 var (
 	// ErrNotFound reports that the pool holds no key of that ID.
@@ -72,11 +81,15 @@ var (
 	// ErrLockTimeout reports that another writer held the pool for too long;
 	// nothing was changed.
 	ErrLockTimeout = errors.New("waited too long for another write to this pool")
+	// ErrText reports a value that is not UTF-8 or contains U+0000, which not
+	// every database can hold; nothing was changed.
+	ErrText = errors.New("a stored text must be UTF-8 without U+0000")
 )
 
 // Store holds the keys of all owners. It is safe for concurrent use, by several
 // processes too: whatever a call changed is seen by every later call of any
-// process that shares the database.
+// process that shares the database, and survives a power cut. A call that
+// returns its context's error before it began to write has changed nothing.
 type Store interface {
 	// List returns all keys of an owner by provider ID, then in rotation order
 	// (CreatedAt, then ID, in byte order). WIRE.md section 4.
@@ -85,8 +98,8 @@ type Store interface {
 	Pool(ctx context.Context, pool Pool) ([]SealedKey, error)
 	// Add stores a key at the end of its pool, or returns ErrFull where the pool
 	// already holds limit keys. Adds to one pool run one after the other, adds to
-	// different pools do not wait for each other; CreatedAt is taken when it is
-	// the add's turn. WIRE.md section 5.
+	// different pools do not wait for each other's locks; CreatedAt is taken when
+	// it is the add's turn. WIRE.md section 5.
 	Add(ctx context.Context, pool Pool, key NewKey, limit int) (Record, error)
 	// Replace changes a key in place: ID, position, CreatedAt and CreatedBy stay,
 	// UpdatedAt always moves. ErrNotFound where the pool has no such key.
@@ -97,4 +110,31 @@ type Store interface {
 	DeletePool(ctx context.Context, pool Pool) ([]string, error)
 	// ProviderIDs returns the provider IDs of which an owner holds keys, sorted.
 	ProviderIDs(ctx context.Context, owner Owner) ([]string, error)
+}
+
+// Storable reports whether every backend can hold the texts: UTF-8 without
+// U+0000. A lookup by any other text finds nothing.
+func Storable(texts ...string) bool {
+	for _, text := range texts {
+		if !utf8.ValidString(text) || strings.IndexByte(text, 0) >= 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// Text returns the text behind an optional one, "" for none.
+func Text(optional *string) string {
+	if optional == nil {
+		return ""
+	}
+	return *optional
+}
+
+// Optional returns none for "".
+func Optional(text string) *string {
+	if text == "" {
+		return nil
+	}
+	return &text
 }

@@ -1,0 +1,249 @@
+// Package postgres is the key store on PostgreSQL. Adds to one pool queue up
+// behind the advisory lock of the real server, so that both can share a
+// database. Its callers know it as a keystore.Store. The schema and the
+// connections belong to package database.
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/server/database"
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/server/keystore"
+)
+
+// commitWait bounds the last step of an add, which no longer follows its
+// caller's context: whether a cancelled add is stored would be anybody's guess.
+const commitWait = 10 * time.Second
+
+// Store implements keystore.Store.
+type Store struct {
+	pool      *pgxpool.Pool
+	now       func() time.Time
+	locks     locks
+	workspace *statements
+	org       *statements
+}
+
+var _ keystore.Store = (*Store)(nil)
+
+// statements are the queries on one scope's table. pgx prepares each once per
+// connection.
+type statements struct {
+	list, pool, providerIDs          string
+	add, replace, remove, removePool string
+	lockPrefix                       string
+}
+
+// New returns a store on a migrated database, which it does not close. now is
+// the clock that stamps keys.
+func New(db *database.DB, now func() time.Time) *Store {
+	return &Store{
+		pool: db.Postgres, now: now,
+		workspace: queries("workspace", "byok:"),
+		// The IDs of both scopes are arbitrary text; their locks must not meet.
+		org: queries("organization", "byok:organization:"),
+	}
+}
+
+func queries(owner, lockPrefix string) *statements {
+	on := strings.NewReplacer("{owner}", owner,
+		"{record}", "id, provider_id, name, encrypted_api_key, created_by, created_at, updated_at").Replace
+	return &statements{
+		lockPrefix:  lockPrefix,
+		list:        on("SELECT {record} FROM {owner}_byok_keys WHERE {owner}_id = $1 ORDER BY provider_id, created_at, id"),
+		pool:        on("SELECT id, encrypted_api_key FROM {owner}_byok_keys WHERE {owner}_id = $1 AND provider_id = $2 ORDER BY created_at, id"),
+		providerIDs: on("SELECT DISTINCT provider_id FROM {owner}_byok_keys WHERE {owner}_id = $1 ORDER BY provider_id"),
+		// It inserts nothing into a full pool.
+		add: on(`INSERT INTO {owner}_byok_keys ({owner}_id, provider_id, id, name, encrypted_api_key, created_by, created_at, updated_at)
+			SELECT $1::text, $2::text, $3::text, $4::text, $5::text, $6::text, $7::timestamp, $7::timestamp
+			WHERE (SELECT count(*) FROM {owner}_byok_keys WHERE {owner}_id = $1 AND provider_id = $2) < $8::bigint`),
+		replace: on(`UPDATE {owner}_byok_keys SET encrypted_api_key = $4, updated_at = $5,
+			name = CASE WHEN $6::boolean THEN name ELSE $7::text END
+			WHERE id = $3 AND {owner}_id = $1 AND provider_id = $2 RETURNING {record}`),
+		remove:     on("DELETE FROM {owner}_byok_keys WHERE id = $3 AND {owner}_id = $1 AND provider_id = $2"),
+		removePool: on("DELETE FROM {owner}_byok_keys WHERE {owner}_id = $1 AND provider_id = $2 RETURNING id"),
+	}
+}
+
+// List implements keystore.Store.
+func (s *Store) List(ctx context.Context, owner keystore.Owner) ([]keystore.Record, error) {
+	if !keystore.Storable(owner.ID) {
+		return nil, nil
+	}
+	rows, _ := s.pool.Query(ctx, s.on(owner.Scope).list, owner.ID) // CollectRows returns its error
+	records, err := pgx.CollectRows(rows, scanRecord)
+	return records, explain("list keys", err)
+}
+
+// Pool implements keystore.Store.
+func (s *Store) Pool(ctx context.Context, pool keystore.Pool) ([]keystore.SealedKey, error) {
+	if !storable(pool) {
+		return nil, nil
+	}
+	rows, _ := s.pool.Query(ctx, s.on(pool.Scope).pool, pool.ID, pool.ProviderID) // CollectRows returns its error
+	keys, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (key keystore.SealedKey, err error) {
+		err = row.Scan(&key.ID, &key.Sealed)
+		return key, err
+	})
+	return keys, explain("read pool", err)
+}
+
+// Add implements keystore.Store. It takes two round trips: one up to the lock,
+// and one, when the pool is this add's alone, that stamps, counts, stores and
+// commits.
+func (s *Store) Add(ctx context.Context, pool keystore.Pool, key keystore.NewKey, limit int) (keystore.Record, error) {
+	name := keystore.Text(key.Name)
+	if !storable(pool, key.ID, name, key.Sealed, key.CreatedBy) {
+		return keystore.Record{}, fmt.Errorf("add key: %w", keystore.ErrText)
+	}
+	record := keystore.Record{
+		ID: key.ID, ProviderID: pool.ProviderID, Name: keystore.Optional(name),
+		Sealed: key.Sealed, CreatedBy: keystore.Optional(key.CreatedBy),
+	}
+	err := s.locked(ctx, pool, func(ctx context.Context, conn *pgx.Conn) error {
+		at := database.At(s.now()).Time
+		record.CreatedAt, record.UpdatedAt = at, at
+		batch := &pgx.Batch{}
+		batch.Queue(s.on(pool.Scope).add, pool.ID, pool.ProviderID, record.ID, record.Name, record.Sealed, record.CreatedBy, at, limit)
+		batch.Queue("COMMIT")
+		results := conn.SendBatch(ctx, batch)
+		tag, err := results.Exec()
+		err = errors.Join(err, results.Close())
+		if err == nil && tag.RowsAffected() == 0 {
+			return keystore.ErrFull
+		}
+		return err
+	})
+	if err != nil {
+		return keystore.Record{}, explain("add key", err)
+	}
+	return record, nil
+}
+
+// locked begins a transaction, takes the pool's lock and calls act, which
+// commits.
+func (s *Store) locked(ctx context.Context, pool keystore.Pool, act func(context.Context, *pgx.Conn) error) error {
+	name := s.on(pool.Scope).lockPrefix + pool.ID + ":" + pool.ProviderID
+	deadline := time.Now().Add(keystore.LockWait)
+	waiting, cancel := context.WithDeadlineCause(ctx, deadline, keystore.ErrLockTimeout)
+	defer cancel()
+	release, err := s.locks.take(waiting, name)
+	if err != nil {
+		return context.Cause(waiting)
+	}
+	defer release()
+
+	conn, err := s.pool.Acquire(ctx)
+	if err != nil {
+		return err
+	}
+	// The pool closes a connection that comes back with a transaction open.
+	defer conn.Release()
+
+	// READ COMMITTED whatever the database's default is: the count has to see
+	// what was committed while this add waited.
+	batch := &pgx.Batch{}
+	batch.Queue("BEGIN ISOLATION LEVEL READ COMMITTED")
+	batch.Queue("SELECT set_config('lock_timeout', $1, true)", strconv.FormatInt(max(1, time.Until(deadline).Milliseconds()), 10))
+	batch.Queue("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))", name)
+	if err := conn.SendBatch(ctx, batch).Close(); err != nil {
+		_, _ = conn.Exec(context.WithoutCancel(ctx), "ROLLBACK")
+		return err
+	}
+	ctx, cancel = context.WithTimeout(context.WithoutCancel(ctx), commitWait)
+	defer cancel()
+	err = act(ctx, conn.Conn())
+	if err != nil && conn.Conn().PgConn().TxStatus() != 'I' {
+		_, _ = conn.Exec(ctx, "ROLLBACK")
+	}
+	return err
+}
+
+// Replace implements keystore.Store.
+func (s *Store) Replace(ctx context.Context, pool keystore.Pool, id string, with keystore.Replacement) (keystore.Record, error) {
+	name := keystore.Text(with.Name)
+	if !keystore.Storable(name, with.Sealed) {
+		return keystore.Record{}, fmt.Errorf("replace key: %w", keystore.ErrText)
+	}
+	if !storable(pool, id) {
+		return keystore.Record{}, keystore.ErrNotFound
+	}
+	rows, _ := s.pool.Query(ctx, s.on(pool.Scope).replace, pool.ID, pool.ProviderID, id, with.Sealed,
+		database.At(s.now()).Time, with.Name == nil, keystore.Optional(name)) // CollectExactlyOneRow returns its error
+	record, err := pgx.CollectExactlyOneRow(rows, scanRecord)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return keystore.Record{}, keystore.ErrNotFound
+	}
+	if err != nil {
+		return keystore.Record{}, explain("replace key", err)
+	}
+	return record, nil
+}
+
+// Delete implements keystore.Store.
+func (s *Store) Delete(ctx context.Context, pool keystore.Pool, id string) error {
+	if !storable(pool, id) {
+		return keystore.ErrNotFound
+	}
+	tag, err := s.pool.Exec(ctx, s.on(pool.Scope).remove, pool.ID, pool.ProviderID, id)
+	if err == nil && tag.RowsAffected() == 0 {
+		return keystore.ErrNotFound
+	}
+	return explain("delete key", err)
+}
+
+// DeletePool implements keystore.Store.
+func (s *Store) DeletePool(ctx context.Context, pool keystore.Pool) ([]string, error) {
+	if !storable(pool) {
+		return nil, nil
+	}
+	rows, _ := s.pool.Query(ctx, s.on(pool.Scope).removePool, pool.ID, pool.ProviderID) // CollectRows returns its error
+	ids, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	return ids, explain("delete pool", err)
+}
+
+// ProviderIDs implements keystore.Store.
+func (s *Store) ProviderIDs(ctx context.Context, owner keystore.Owner) ([]string, error) {
+	if !keystore.Storable(owner.ID) {
+		return nil, nil
+	}
+	rows, _ := s.pool.Query(ctx, s.on(owner.Scope).providerIDs, owner.ID) // CollectRows returns its error
+	ids, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	return ids, explain("list provider IDs", err)
+}
+
+func (s *Store) on(scope keystore.Scope) *statements {
+	if scope == keystore.Organization {
+		return s.org
+	}
+	return s.workspace
+}
+
+func scanRecord(row pgx.CollectableRow) (r keystore.Record, err error) {
+	err = row.Scan(&r.ID, &r.ProviderID, &r.Name, &r.Sealed, &r.CreatedBy, &r.CreatedAt, &r.UpdatedAt)
+	return r, err
+}
+
+func storable(pool keystore.Pool, texts ...string) bool {
+	return keystore.Storable(pool.ID, pool.ProviderID) && keystore.Storable(texts...)
+}
+
+// explain says what was tried and turns a database's error into one of
+// keystore's, or into one that says what to do.
+func explain(verb string, err error) error {
+	switch err = database.Explain(err); {
+	case err == nil, errors.Is(err, keystore.ErrFull):
+		return err
+	case errors.Is(err, database.ErrBusy):
+		return fmt.Errorf("%s: %w", verb, errors.Join(keystore.ErrLockTimeout, err))
+	}
+	return fmt.Errorf("%s: %w", verb, err)
+}

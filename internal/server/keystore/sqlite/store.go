@@ -1,0 +1,261 @@
+// Package sqlite is the key store on SQLite: reads run side by side, writes go
+// through one queue that commits all who wait together. Its callers know it as
+// a keystore.Store. The schema and the file belong to package database.
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/server/database"
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/server/keystore"
+)
+
+// Store implements keystore.Store.
+type Store struct {
+	now       func() time.Time
+	writes    *queue
+	workspace *statements
+	org       *statements
+}
+
+var _ keystore.Store = (*Store)(nil)
+
+// statements are the prepared queries on one scope's table.
+type statements struct {
+	list, pool, providerIDs          *sql.Stmt
+	add, replace, remove, removePool *sql.Stmt
+}
+
+// The queries, {owner} being workspace or organization. Each write is one
+// statement: package queue relies on it.
+const (
+	recordColumns    = "id, provider_id, name, encrypted_api_key, created_by, created_at, updated_at"
+	listQuery        = "SELECT " + recordColumns + " FROM {owner}_byok_keys WHERE {owner}_id = $1 ORDER BY provider_id, created_at, id"
+	poolQuery        = "SELECT id, encrypted_api_key FROM {owner}_byok_keys WHERE {owner}_id = $1 AND provider_id = $2 ORDER BY created_at, id"
+	providerIDsQuery = "SELECT DISTINCT provider_id FROM {owner}_byok_keys WHERE {owner}_id = $1 ORDER BY provider_id"
+	// It inserts nothing into a full pool.
+	addQuery = `INSERT INTO {owner}_byok_keys ({owner}_id, provider_id, id, name, encrypted_api_key, created_by, created_at, updated_at)
+		SELECT $1, $2, $3, $4, $5, $6, $7, $7
+		WHERE (SELECT count(*) FROM {owner}_byok_keys WHERE {owner}_id = $1 AND provider_id = $2) < $8`
+	replaceQuery = `UPDATE {owner}_byok_keys SET encrypted_api_key = $4, updated_at = $5, name = CASE WHEN $6 THEN name ELSE $7 END
+		WHERE id = $3 AND {owner}_id = $1 AND provider_id = $2 RETURNING ` + recordColumns
+	removeQuery     = "DELETE FROM {owner}_byok_keys WHERE id = $3 AND {owner}_id = $1 AND provider_id = $2"
+	removePoolQuery = "DELETE FROM {owner}_byok_keys WHERE {owner}_id = $1 AND provider_id = $2 RETURNING id"
+)
+
+// New returns a store on a migrated database, which it does not close. now is
+// the clock that stamps keys.
+func New(ctx context.Context, db *database.DB, now func() time.Time) (*Store, error) {
+	s := &Store{now: now, writes: newQueue(db.Write)}
+	var err error
+	if s.workspace, err = prepare(ctx, db, "workspace"); err == nil {
+		s.org, err = prepare(ctx, db, "organization")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open the key store: %w", database.Explain(err))
+	}
+	return s, nil
+}
+
+func prepare(ctx context.Context, db *database.DB, owner string) (*statements, error) {
+	st := &statements{}
+	for _, q := range []struct {
+		into  **sql.Stmt
+		on    *sql.DB
+		query string
+	}{
+		{&st.list, db.Read, listQuery},
+		{&st.pool, db.Read, poolQuery},
+		{&st.providerIDs, db.Read, providerIDsQuery},
+		{&st.add, db.Write, addQuery},
+		{&st.replace, db.Write, replaceQuery},
+		{&st.remove, db.Write, removeQuery},
+		{&st.removePool, db.Write, removePoolQuery},
+	} {
+		stmt, err := q.on.PrepareContext(ctx, strings.ReplaceAll(q.query, "{owner}", owner))
+		if err != nil {
+			return nil, err
+		}
+		*q.into = stmt
+	}
+	return st, nil
+}
+
+// List implements keystore.Store.
+func (s *Store) List(ctx context.Context, owner keystore.Owner) ([]keystore.Record, error) {
+	if !keystore.Storable(owner.ID) {
+		return nil, nil
+	}
+	records, err := read(ctx, s.on(owner.Scope).list, scanRecord, owner.ID)
+	return records, explain("list keys", err)
+}
+
+// Pool implements keystore.Store.
+func (s *Store) Pool(ctx context.Context, pool keystore.Pool) ([]keystore.SealedKey, error) {
+	if !storable(pool) {
+		return nil, nil
+	}
+	keys, err := read(ctx, s.on(pool.Scope).pool, func(row scanner) (key keystore.SealedKey, err error) {
+		err = row.Scan(&key.ID, &key.Sealed)
+		return key, err
+	}, pool.ID, pool.ProviderID)
+	return keys, explain("read pool", err)
+}
+
+// Add implements keystore.Store.
+func (s *Store) Add(ctx context.Context, pool keystore.Pool, key keystore.NewKey, limit int) (keystore.Record, error) {
+	name := keystore.Text(key.Name)
+	if !storable(pool, key.ID, name, key.Sealed, key.CreatedBy) {
+		return keystore.Record{}, fmt.Errorf("add key: %w", keystore.ErrText)
+	}
+	record := keystore.Record{
+		ID: key.ID, ProviderID: pool.ProviderID, Name: keystore.Optional(name),
+		Sealed: key.Sealed, CreatedBy: keystore.Optional(key.CreatedBy),
+	}
+	err := s.writes.do(ctx, func(tx *sql.Tx) error {
+		at := database.At(s.now())
+		record.CreatedAt, record.UpdatedAt = at.Time, at.Time
+		added, err := exec(tx, s.on(pool.Scope).add,
+			pool.ID, pool.ProviderID, record.ID, record.Name, record.Sealed, record.CreatedBy, at, limit)
+		if err == nil && added == 0 {
+			return keystore.ErrFull
+		}
+		return err
+	})
+	if err != nil {
+		return keystore.Record{}, explain("add key", err)
+	}
+	return record, nil
+}
+
+// Replace implements keystore.Store.
+func (s *Store) Replace(ctx context.Context, pool keystore.Pool, id string, with keystore.Replacement) (record keystore.Record, err error) {
+	name := keystore.Text(with.Name)
+	if !keystore.Storable(name, with.Sealed) {
+		return keystore.Record{}, fmt.Errorf("replace key: %w", keystore.ErrText)
+	}
+	if !storable(pool, id) {
+		return keystore.Record{}, keystore.ErrNotFound
+	}
+	err = s.writes.do(ctx, func(tx *sql.Tx) (err error) {
+		record, err = scanRecord(tx.StmtContext(context.Background(), s.on(pool.Scope).replace).QueryRowContext(context.Background(),
+			pool.ID, pool.ProviderID, id, with.Sealed, database.At(s.now()), with.Name == nil, keystore.Optional(name)))
+		if errors.Is(err, sql.ErrNoRows) {
+			return keystore.ErrNotFound
+		}
+		return err
+	})
+	if err != nil {
+		return keystore.Record{}, explain("replace key", err)
+	}
+	return record, nil
+}
+
+// Delete implements keystore.Store.
+func (s *Store) Delete(ctx context.Context, pool keystore.Pool, id string) error {
+	if !storable(pool, id) {
+		return keystore.ErrNotFound
+	}
+	return explain("delete key", s.writes.do(ctx, func(tx *sql.Tx) error {
+		removed, err := exec(tx, s.on(pool.Scope).remove, pool.ID, pool.ProviderID, id)
+		if err == nil && removed == 0 {
+			return keystore.ErrNotFound
+		}
+		return err
+	}))
+}
+
+// DeletePool implements keystore.Store.
+func (s *Store) DeletePool(ctx context.Context, pool keystore.Pool) (ids []string, err error) {
+	if !storable(pool) {
+		return nil, nil
+	}
+	err = s.writes.do(ctx, func(tx *sql.Tx) (err error) {
+		ids, err = read(context.Background(), tx.StmtContext(context.Background(), s.on(pool.Scope).removePool), scanText, pool.ID, pool.ProviderID)
+		return err
+	})
+	if err != nil {
+		return nil, explain("delete pool", err)
+	}
+	return ids, nil
+}
+
+// ProviderIDs implements keystore.Store.
+func (s *Store) ProviderIDs(ctx context.Context, owner keystore.Owner) ([]string, error) {
+	if !keystore.Storable(owner.ID) {
+		return nil, nil
+	}
+	ids, err := read(ctx, s.on(owner.Scope).providerIDs, scanText, owner.ID)
+	return ids, explain("list provider IDs", err)
+}
+
+func (s *Store) on(scope keystore.Scope) *statements {
+	if scope == keystore.Organization {
+		return s.org
+	}
+	return s.workspace
+}
+
+type scanner interface{ Scan(...any) error }
+
+// read returns every row of a query. A read takes microseconds, so the context
+// is looked at once: a query that watches it costs a goroutine more.
+func read[T any](ctx context.Context, stmt *sql.Stmt, scan func(scanner) (T, error), args ...any) (all []T, err error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	rows, err := stmt.QueryContext(context.WithoutCancel(ctx), args...)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		row, err := scan(rows)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, row)
+	}
+	return all, rows.Err()
+}
+
+func exec(tx *sql.Tx, stmt *sql.Stmt, args ...any) (affected int64, err error) {
+	result, err := tx.StmtContext(context.Background(), stmt).ExecContext(context.Background(), args...)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected()
+}
+
+func scanText(row scanner) (text string, err error) {
+	err = row.Scan(&text)
+	return text, err
+}
+
+func scanRecord(row scanner) (r keystore.Record, err error) {
+	var createdAt, updatedAt database.Time
+	err = row.Scan(&r.ID, &r.ProviderID, &r.Name, &r.Sealed, &r.CreatedBy, &createdAt, &updatedAt)
+	r.CreatedAt, r.UpdatedAt = createdAt.Time, updatedAt.Time
+	return r, err
+}
+
+func storable(pool keystore.Pool, texts ...string) bool {
+	return keystore.Storable(pool.ID, pool.ProviderID) && keystore.Storable(texts...)
+}
+
+// explain says what was tried and turns a database's error into one of
+// keystore's, or into one that says what to do.
+func explain(verb string, err error) error {
+	switch err = database.Explain(err); {
+	case err == nil, isOutcome(err):
+		return err
+	case errors.Is(err, database.ErrBusy):
+		return fmt.Errorf("%s: %w", verb, errors.Join(keystore.ErrLockTimeout, err))
+	}
+	return fmt.Errorf("%s: %w", verb, err)
+}
