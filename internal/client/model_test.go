@@ -318,6 +318,7 @@ func play(t *testing.T, edit func(*Config), test func(s *scene)) {
 		defer func() {
 			cancel()
 			_ = server.Close()
+			time.Sleep(time.Hour) // of the bubble: all that still sleeps ends
 			synctest.Wait()
 			hunt(t, "the log", s.logs.String())
 		}()

@@ -1,0 +1,380 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/byok"
+)
+
+// verbs run one operation on an existing key.
+var verbs = map[Op]func(s *scene, keyID string) error{
+	OpList: func(s *scene, _ string) error { _, err := s.client.List(s.ctx, "w1"); return err },
+	OpReplace: func(s *scene, keyID string) error {
+		_, err := s.client.Replace(s.ctx, "w1", ReplaceInput{ProviderID: "openai", KeyID: keyID, APIKey: canary, Name: ptr("n"),
+			Prior: &byok.Key{ID: keyID, CreatedAt: "2026-01-02T03:04:05.000Z"}})
+		return err
+	},
+	OpDelete: func(s *scene, keyID string) error { return s.client.Delete(s.ctx, "w1", "openai", keyID) },
+}
+
+// TestRetries: what is repeated, how long the waits are, and what is told in
+// the end.
+func TestRetries(t *testing.T) {
+	t.Parallel()
+	const ms = time.Millisecond
+	for name, tc := range map[string]struct {
+		fault  act
+		times  int // how many requests have the fault; 99: all
+		kind   Kind
+		sent   int
+		waited time.Duration
+	}{
+		"cut, then well":               {act{cut: true, skip: true}, 1, "", 2, 500 * ms},
+		"503 three times, then well":   {answered(503, canary), 3, "", 4, 3500 * ms},
+		"500 for ever":                 {answered(500, canary, "X-Request-Id: 0123abcd"), 99, KindServer, 5, 7500 * ms},
+		"501 is final":                 {answered(501, canary), 99, KindServer, 1, 0},
+		"429 for ever":                 {answered(429, canary), 99, KindRateLimited, 5, 7500 * ms},
+		"Retry-After in seconds":       {answered(503, "", "Retry-After: 3"), 1, "", 2, 3500 * ms},
+		"Retry-After as a date":        {answered(429, "", "Retry-After: Sat, 01 Jan 2000 00:00:10 GMT", "Date: Sat, 01 Jan 2000 00:00:00 GMT"), 1, "", 2, 10500 * ms},
+		"Retry-After in the past":      {answered(429, "", "Retry-After: Fri, 31 Dec 1999 00:00:10 GMT"), 1, "", 2, 500 * ms},
+		"X-Retry-After":                {answered(429, "", "X-Retry-After: 10"), 1, "", 2, 10500 * ms},
+		"Retry-After beyond the limit": {answered(429, "", "Retry-After: 86400"), 1, "", 2, 30000 * ms},
+		"Retry-After beyond numbers":   {answered(429, "", "Retry-After: 99999999999999999999999"), 1, "", 2, 30000 * ms},
+		"Retry-After is nonsense":      {answered(429, "", "Retry-After: soon"), 1, "", 2, 500 * ms},
+		"HTML with 200":                {answered(200, "<html>"+canary, "Content-Type: text/html"), 1, "", 2, 500 * ms},
+		"garbage for ever":             {answered(200, `{"keys":[{"id":`), 99, KindProtocol, 5, 7500 * ms},
+		"truncated":                    {answered(200, `{`, "Content-Length: 100"), 1, "", 2, 500 * ms},
+		"401":                          {answered(401, `{"error":"Unauthorized"}`), 99, KindUnauthorized, 1, 0},
+		"403":                          {answered(403, `{"error":"Only workspace admins can manage BYOK keys"}`), 99, KindForbidden, 1, 0},
+		"404 HTML":                     {answered(404, "<html>"), 99, KindProtocol, 1, 0},
+		"302":                          {answered(302, "", "Location: https://elsewhere.example/x"), 99, KindRedirect, 1, 0},
+		"418":                          {answered(418, canary), 99, KindProtocol, 1, 0},
+	} {
+		for op, run := range verbs {
+			t.Run(name+"/"+string(op), func(t *testing.T) {
+				t.Parallel()
+				play(t, nil, func(s *scene) {
+					id := s.model.seed(openaiPool, "sk-old-secret-0000", "old", time.Now())
+					s.model.script = func(n int, _ *http.Request, _ []byte) act {
+						if n < tc.times {
+							return tc.fault
+						}
+						return act{}
+					}
+					start := time.Now()
+					err := run(s, id)
+					if tc.kind == "" && err != nil {
+						s.Fatal(err)
+					}
+					if tc.kind != "" {
+						if e := s.wantKind(err, tc.kind); e.Attempts != tc.sent || e.Op != op || e.WorkspaceID != "w1" {
+							s.Errorf("%+v", e)
+						}
+					}
+					if waited := time.Since(start); s.model.n != tc.sent || waited != tc.waited {
+						s.Errorf("%d requests in %s, want %d in %s", s.model.n, waited, tc.sent, tc.waited)
+					}
+				})
+			})
+		}
+	}
+}
+
+// TestLostAnswers: a delete or replace that was done, but not answered, is
+// told as done.
+func TestLostAnswers(t *testing.T) {
+	t.Parallel()
+	for _, op := range []Op{OpReplace, OpDelete} {
+		t.Run(string(op), func(t *testing.T) {
+			t.Parallel()
+			play(t, nil, func(s *scene) {
+				id := s.model.seed(openaiPool, "sk-old-secret-0000", "old", time.Now())
+				s.model.script = func(n int, _ *http.Request, _ []byte) act { return act{cut: n == 0} }
+				if err := verbs[op](s, id); err != nil {
+					s.Fatal(err)
+				}
+				if keys := s.model.keys(openaiPool); op == OpReplace && keys[0].secret != canary || op == OpDelete && len(keys) > 0 {
+					s.Errorf("it is not done: %+v", keys)
+				}
+			})
+		})
+	}
+	t.Run("a key that was never there", func(t *testing.T) {
+		t.Parallel()
+		for _, op := range []Op{OpReplace, OpDelete} {
+			play(t, nil, func(s *scene) { s.wantKind(verbs[op](s, "key-unknown"), KindKeyNotFound) })
+		}
+	})
+	t.Run("404 HTML after a lost delete is no success", func(t *testing.T) {
+		t.Parallel()
+		play(t, nil, func(s *scene) {
+			s.model.script = func(n int, _ *http.Request, _ []byte) act {
+				if n == 0 {
+					return act{cut: true, skip: true}
+				}
+				return answered(404, "<html>")
+			}
+			s.wantKind(verbs[OpDelete](s, "key-1"), KindProtocol)
+		})
+	})
+	t.Run("404 after a delete that was refused for the moment", func(t *testing.T) {
+		t.Parallel()
+		play(t, nil, func(s *scene) {
+			s.model.script = func(n int, _ *http.Request, _ []byte) act {
+				if n == 0 {
+					return answered(429, "")
+				}
+				return act{}
+			}
+			s.wantKind(verbs[OpDelete](s, "key-1"), KindKeyNotFound)
+		})
+	})
+}
+
+func TestWithinTheContext(t *testing.T) {
+	t.Parallel()
+	for op, run := range verbs {
+		t.Run(string(op), func(t *testing.T) {
+			t.Parallel()
+			t.Run("a wait beyond the deadline is not begun", func(t *testing.T) {
+				t.Parallel()
+				play(t, nil, func(s *scene) {
+					if op == OpList {
+						s.Skip("a list belongs to all who wait for it; each waits no longer than its own context")
+					}
+					s.model.script = func(int, *http.Request, []byte) act { return answered(503, "", "Retry-After: 20") }
+					ctx, cancel := context.WithTimeout(s.ctx, 10*time.Second)
+					defer cancel()
+					s.ctx = ctx
+					start := time.Now()
+					e := s.wantKind(run(s, "key-1"), KindServer)
+					if e.Status != 503 || time.Since(start) != 0 {
+						s.Errorf("%v after %s", e, time.Since(start))
+					}
+				})
+			})
+			t.Run("canceled in a wait", func(t *testing.T) {
+				t.Parallel()
+				play(t, nil, func(s *scene) {
+					s.model.script = func(int, *http.Request, []byte) act { return answered(503, "", "Retry-After: 20") }
+					ctx, cancel := context.WithCancel(s.ctx)
+					time.AfterFunc(time.Second, cancel)
+					s.ctx = ctx
+					start := time.Now()
+					err := run(s, "key-1")
+					s.wantKind(err, KindCanceled)
+					if !errors.Is(err, context.Canceled) || time.Since(start) != time.Second {
+						s.Errorf("%v after %s", err, time.Since(start))
+					}
+				})
+			})
+			t.Run("a server that hangs", func(t *testing.T) {
+				t.Parallel()
+				play(t, func(c *Config) { c.RequestTimeout, c.MaxRetries = 2*time.Second, 1 }, func(s *scene) {
+					hang := make(chan struct{})
+					defer close(hang)
+					s.model.script = func(int, *http.Request, []byte) act { <-hang; return act{cut: true, skip: true} }
+					start := time.Now()
+					s.wantKind(run(s, "key-1"), KindNetwork)
+					if took := time.Since(start); took != 4500*time.Millisecond {
+						s.Errorf("it took %s", took)
+					}
+				})
+			})
+			t.Run("a body that trickles", func(t *testing.T) {
+				t.Parallel()
+				play(t, func(c *Config) { c.RequestTimeout, c.MaxRetries = 2*time.Second, 0 }, func(s *scene) {
+					s.model.script = func(int, *http.Request, []byte) act {
+						return act{skip: true, answer: func(w http.ResponseWriter) {
+							for {
+								if _, err := w.Write([]byte(" ")); err != nil {
+									return
+								}
+								if http.NewResponseController(w).Flush() != nil {
+									return
+								}
+								time.Sleep(100 * time.Millisecond)
+							}
+						}}
+					}
+					start := time.Now()
+					s.wantKind(run(s, "key-1"), KindNetwork)
+					if took := time.Since(start); took != 2*time.Second {
+						s.Errorf("it took %s", took)
+					}
+				})
+			})
+		})
+	}
+}
+
+// TestUnreachable: once nobody was found at the endpoint, the next requests
+// learn it from one attempt each, until somebody answers.
+func TestUnreachable(t *testing.T) {
+	t.Parallel()
+	play(t, nil, func(s *scene) {
+		refused, dials := true, 0
+		var mu sync.Mutex
+		pipe := s.client.http.Transport
+		s.client.http.Transport = roundTripper(func(r *http.Request) (*http.Response, error) {
+			mu.Lock()
+			defer mu.Unlock()
+			dials++
+			if refused {
+				return nil, &net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}
+			}
+			return pipe.RoundTrip(r)
+		})
+		_, err := s.client.Add(s.ctx, "w1", input())
+		e := s.wantKind(err, KindNetwork)
+		if e.Attempts != 5 || !strings.Contains(e.Error(), "nothing listens") {
+			s.Errorf("%+v", e)
+		}
+		_, err = s.client.List(s.ctx, "w1")
+		if e := s.wantKind(err, KindNetwork); e.Attempts != 1 || dials != 6 {
+			s.Errorf("%d dials, %+v", dials, e)
+		}
+		refused = false
+		if _, err := s.client.List(s.ctx, "w1"); err != nil {
+			s.Error(err)
+		}
+		s.model.script = func(n int, _ *http.Request, _ []byte) act { return act{cut: n < 3, skip: n < 3} }
+		if _, err := s.client.List(s.ctx, "w2"); err != nil {
+			s.Error(err)
+		}
+	})
+}
+
+type roundTripper func(*http.Request) (*http.Response, error)
+
+func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+func TestNothingIsSentWithoutIDs(t *testing.T) {
+	t.Parallel()
+	play(t, nil, func(s *scene) {
+		for _, workspaceID := range []string{"", ".", "..", "a\x00b", "a\nb", strings.Repeat("x", 300)} {
+			_, err := s.client.List(s.ctx, workspaceID)
+			s.wantKind(err, KindInvalid)
+			_, err = s.client.Add(s.ctx, workspaceID, input())
+			s.wantKind(err, KindInvalid)
+			s.wantKind(s.client.Delete(s.ctx, workspaceID, "openai", "key-1"), KindInvalid)
+		}
+		for _, keyID := range []string{"", " ", "a b", "a\nb", strings.Repeat("x", 129)} {
+			s.wantKind(verbs[OpReplace](s, keyID), KindInvalid)
+			s.wantKind(verbs[OpDelete](s, keyID), KindInvalid)
+		}
+		s.wantKind(s.client.Delete(s.ctx, "w1", "", "key-1"), KindInvalid)
+		s.wantRequests("")
+	})
+}
+
+func TestWorkspaceIDsStayInTheirPlace(t *testing.T) {
+	t.Parallel()
+	play(t, func(c *Config) { c.Endpoint = "http://localhost:1/base//path/" }, func(s *scene) {
+		var uri string
+		s.model.script = func(_ int, r *http.Request, _ []byte) act {
+			uri = r.RequestURI
+			return answered(200, `{"keys":[]}`)
+		}
+		for id, want := range map[string]string{
+			"w1": "w1", "a/b": "a%2Fb", "../x": "..%2Fx", "a?b#c": "a%3Fb%23c", "a%2Fb": "a%252Fb", "ü x": "%C3%BC%20x",
+		} {
+			if _, err := s.client.List(s.ctx, id); err != nil {
+				s.Fatal(err)
+			}
+			if want := "/base/path/api/workspaces/" + want + "/byok-keys"; uri != want {
+				s.Errorf("%q: asked for %s, want %s", id, uri, want)
+			}
+		}
+	})
+}
+
+func TestRequestHeaders(t *testing.T) {
+	t.Parallel()
+	play(t, func(c *Config) { c.Headers = map[string]string{"x-gateway": "g", "Authorization": "Basic abc"} }, func(s *scene) {
+		s.model.script = func(_ int, r *http.Request, _ []byte) act {
+			value := "abcdefghijklmnopqrstuvwxyz012345.c2lnbmF0dXJlK3NpZ25hdHVyZS9zaWduYXR1cmUrMDA%3D"
+			want := cookieName + "=" + value + "; " + secureCookieName + "=" + value
+			if got := r.Header.Get("Cookie"); got != want {
+				s.Errorf("Cookie %q, want %q", got, want)
+			}
+			for name, want := range map[string]string{
+				"User-Agent": "test", "X-Gateway": "g", "Authorization": "Basic abc", "Accept": "application/json",
+				"Accept-Encoding": "gzip", "Origin": "", "Referer": "",
+			} {
+				if got := r.Header.Get(name); got != want {
+					s.Errorf("%s %s: %q, want %q", r.Method, name, got, want)
+				}
+			}
+			if got := r.Header.Get("Content-Type"); (r.Method == http.MethodGet) != (got == "") {
+				s.Errorf("%s with content type %q", r.Method, got)
+			}
+			return act{}
+		}
+		key, err := s.client.Add(s.ctx, "w1", input())
+		if err == nil {
+			err = s.client.Delete(s.ctx, "w1", "openai", key.ID)
+		}
+		if err != nil {
+			s.Error(err)
+		}
+	})
+}
+
+func TestRedirectNamesTheEndpoint(t *testing.T) {
+	t.Parallel()
+	for location, want := range map[string]string{
+		"https://sim.example.com/api/workspaces/w1/byok-keys":      "set the endpoint to https://sim.example.com",
+		"https://sim.example.com/base/api/workspaces/w1/byok-keys": "set the endpoint to https://sim.example.com/base",
+		"https://login.example.com/?next=" + "%2F":                 "another page of https://login.example.com",
+		"ftp://x/": "to nowhere",
+		"":         "to nowhere",
+		"https://" + strings.Repeat("a", 300) + "/":  "to nowhere",
+		"https://user:pw@h.example/":                 "another page of https://h.example;",
+		"https://h.example/" + canaryURL() + "/path": "another page of https://h.example;",
+	} {
+		t.Run(location, func(t *testing.T) {
+			t.Parallel()
+			play(t, nil, func(s *scene) {
+				s.model.script = func(int, *http.Request, []byte) act { return answered(307, "", "Location: "+location) }
+				_, err := s.client.List(s.ctx, "w1")
+				if e := s.wantKind(err, KindRedirect); !strings.Contains(e.Error(), want) || strings.Contains(e.Error(), "pw") {
+					s.Errorf("%v, want %s", e, want)
+				}
+				s.wantRequests("GET")
+			})
+		})
+	}
+}
+
+func canaryURL() string { return strings.ReplaceAll(canary, `"`, "") }
+
+// TestBackoff: full jitter between nothing and a ceiling that doubles.
+func TestBackoff(t *testing.T) {
+	t.Parallel()
+	jitter := 0.0
+	c := &Client{cfg: Config{}.withDefaults(), jitter: func() float64 { return jitter }}
+	for _, tc := range []struct {
+		jitter float64
+		n      int
+		asked  time.Duration
+		want   string
+	}{
+		{0, 0, 0, "0s"}, {0.5, 0, 0, "250ms"}, {1, 3, 0, "4s"}, {1, 6, 0, "30s"}, {1, 63, 0, "30s"}, {0.5, 1000, 0, "15s"},
+		{0, 0, time.Second, "1s"}, {1, 0, time.Second, "1.5s"}, {1, 5, time.Hour, "30s"},
+	} {
+		jitter = tc.jitter
+		if got := fmt.Sprint(c.backoff(tc.n, tc.asked)); got != tc.want {
+			t.Errorf("backoff(%d, %s) with jitter %g = %s, want %s", tc.n, tc.asked, tc.jitter, got, tc.want)
+		}
+	}
+}

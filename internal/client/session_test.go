@@ -1,0 +1,245 @@
+package client
+
+import (
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+func byPassword(c *Config) {
+	c.SessionToken, c.Email, c.Password = "", "a@example.com", testPassword
+}
+
+func listAll(s *scene, workspaces int) (errs []error) {
+	var wg sync.WaitGroup
+	var mu sync.Mutex
+	for i := range workspaces {
+		wg.Go(func() {
+			_, err := s.client.List(s.ctx, "w"+string(rune('a'+i)))
+			mu.Lock()
+			defer mu.Unlock()
+			if err != nil {
+				errs = append(errs, err)
+			}
+		})
+	}
+	wg.Wait()
+	return errs
+}
+
+func TestSignIn(t *testing.T) {
+	t.Parallel()
+	t.Run("once for all", func(t *testing.T) {
+		t.Parallel()
+		play(t, byPassword, func(s *scene) {
+			s.model.script = func(_ int, r *http.Request, body []byte) act {
+				if r.URL.Path == signInPath {
+					for _, name := range []string{"Cookie", "Origin", "Referer"} {
+						if r.Header.Get(name) != "" {
+							s.Errorf("the sign-in has a %s header", name)
+						}
+					}
+					if r.Header.Get("Content-Type") != "application/json" || string(body) != `{"email":"a@example.com","password":"`+testPassword+`"}` {
+						s.Errorf("sign-in %s", body)
+					}
+					time.Sleep(10 * time.Millisecond)
+				}
+				return act{}
+			}
+			if errs := listAll(s, 20); len(errs) > 0 {
+				s.Error(errs)
+			}
+			if s.model.signIns != 1 || s.model.count("GET") != 20 {
+				s.Errorf("requests: %s", s.model.requests())
+			}
+		})
+	})
+	t.Run("not before it is needed", func(t *testing.T) {
+		t.Parallel()
+		play(t, byPassword, func(s *scene) { s.wantRequests("") })
+	})
+	t.Run("renewed once, for all", func(t *testing.T) {
+		t.Parallel()
+		play(t, byPassword, func(s *scene) {
+			if errs := listAll(s, 1); len(errs) > 0 {
+				s.Fatal(errs)
+			}
+			s.model.mu.Lock()
+			s.model.session = "revoked"
+			s.model.mu.Unlock()
+			for range 2 {
+				s.client.workspaces = map[string]*workspace{}
+				if errs := listAll(s, 10); len(errs) > 0 {
+					s.Error(errs)
+				}
+			}
+			if s.model.signIns != 2 {
+				s.Errorf("%d sign-ins", s.model.signIns)
+			}
+			s.model.mu.Lock()
+			s.model.session = "revoked again"
+			s.model.mu.Unlock()
+			_, err := s.client.List(s.ctx, "wz")
+			s.wantKind(err, KindUnauthorized)
+			if s.model.signIns != 2 {
+				s.Errorf("%d sign-ins", s.model.signIns)
+			}
+		})
+	})
+	t.Run("an add is repeated after a renewal", func(t *testing.T) {
+		t.Parallel()
+		play(t, byPassword, func(s *scene) {
+			if errs := listAll(s, 1); len(errs) > 0 {
+				s.Fatal(errs)
+			}
+			s.model.mu.Lock()
+			s.model.session = "revoked"
+			s.model.mu.Unlock()
+			if _, err := s.client.Add(s.ctx, "w1", input()); err != nil {
+				s.Error(err)
+			}
+			if keys := s.model.keys(openaiPool); len(keys) != 1 {
+				s.Errorf("%d keys", len(keys))
+			}
+		})
+	})
+	t.Run("a session token is never renewed", func(t *testing.T) {
+		t.Parallel()
+		play(t, nil, func(s *scene) {
+			s.model.session = "other"
+			_, err := s.client.List(s.ctx, "w1")
+			e := s.wantKind(err, KindUnauthorized)
+			if !strings.Contains(e.Error(), "no permission on this workspace") {
+				s.Errorf("%v", e)
+			}
+			s.wantRequests("GET")
+		})
+	})
+	t.Run("waits as long as X-Retry-After says", func(t *testing.T) {
+		t.Parallel()
+		play(t, byPassword, func(s *scene) {
+			s.model.script = func(n int, _ *http.Request, _ []byte) act {
+				if n == 0 {
+					return answered(429, `{"message":"Too many requests. Please try again later."}`, "X-Retry-After: 10")
+				}
+				return act{}
+			}
+			start := time.Now()
+			if errs := listAll(s, 3); len(errs) > 0 || time.Since(start) != 10500*time.Millisecond {
+				s.Errorf("%v after %s", errs, time.Since(start))
+			}
+		})
+	})
+	t.Run("a refusal stands", func(t *testing.T) {
+		t.Parallel()
+		play(t, func(c *Config) { byPassword(c); c.Password = "wrong" }, func(s *scene) {
+			for range 3 {
+				_, err := s.client.Add(s.ctx, "w1", input())
+				e := s.wantKind(err, KindSignIn)
+				if e.Op != OpSignIn || e.Status != 401 || !strings.Contains(e.Error(), "email or password is wrong") {
+					s.Errorf("%+v", e)
+				}
+			}
+			s.wantRequests("SIGN IN")
+		})
+	})
+	t.Run("a failure does not stand", func(t *testing.T) {
+		t.Parallel()
+		play(t, func(c *Config) { byPassword(c); c.MaxRetries = 0 }, func(s *scene) {
+			s.model.script = func(n int, _ *http.Request, _ []byte) act {
+				if n == 0 {
+					return answered(502, canary)
+				}
+				return act{}
+			}
+			_, err := s.client.Add(s.ctx, "w1", input())
+			if e := s.wantKind(err, KindServer); e.Op != OpSignIn {
+				s.Errorf("%+v", e)
+			}
+			if _, err := s.client.Add(s.ctx, "w1", input()); err != nil {
+				s.Error(err)
+			}
+		})
+	})
+	for name, tc := range map[string]struct {
+		act
+		kind Kind
+		text string
+	}{
+		"banned":         {answered(403, `{"message":"You have been banned","code":"BANNED_USER"}`), KindSignIn, "the user is banned"},
+		"unknown reason": {answered(403, `{"message":"`+testPassword+`","code":"`+testPassword+`"}`), KindSignIn, "no reason that can be shown"},
+		"no cookie":      {answered(200, `{}`), KindProtocol, "sets no session cookie"},
+		"second factor":  {answered(200, `{"twoFactorRedirect":true}`), KindProtocol, "second factor"},
+		"broken cookie":  {answered(200, `{}`, "Set-Cookie: "+cookieName+"=%zz"), KindProtocol, "malformed"},
+		"no such route":  {answered(404, `<html>`), KindProtocol, "endpoint may be wrong"},
+		"redirect":       {answered(302, ``, "Location: https://sim.example.com"+signInPath), KindRedirect, "set the endpoint to https://sim.example.com"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			play(t, byPassword, func(s *scene) {
+				s.model.script = func(int, *http.Request, []byte) act { return tc.act }
+				_, err := s.client.List(s.ctx, "w1")
+				if e := s.wantKind(err, tc.kind); e.Op != OpSignIn || !strings.Contains(e.Error(), tc.text) {
+					s.Errorf("%v", e)
+				}
+			})
+		})
+	}
+	t.Run("the secure name", func(t *testing.T) {
+		t.Parallel()
+		play(t, byPassword, func(s *scene) {
+			s.model.script = func(_ int, r *http.Request, _ []byte) act {
+				if r.URL.Path == signInPath {
+					return answered(200, `{}`, "Set-Cookie: "+secureCookieName+"=tok.c2ln%2B%3D; Secure; Path=/")
+				}
+				if got := r.Header.Get("Cookie"); !strings.Contains(got, secureCookieName+"=tok.c2ln%2B%3D") {
+					s.Errorf("Cookie %s", got)
+				}
+				return act{}
+			}
+			if errs := listAll(s, 1); len(errs) > 0 {
+				s.Error(errs)
+			}
+		})
+	})
+}
+
+func TestSessionTokenForms(t *testing.T) {
+	t.Parallel()
+	const decoded = signedToken
+	encoded := "abcdefghijklmnopqrstuvwxyz012345.c2lnbmF0dXJlK3NpZ25hdHVyZS9zaWduYXR1cmUrMDA%3D"
+	for _, form := range []string{
+		decoded, encoded, ` ` + encoded + "\n", `"` + encoded + `"`, `"` + decoded + `"`, cookieName + "=" + encoded,
+		secureCookieName + "=" + decoded, cookieName + "=" + encoded + "; Path=/; HttpOnly", strings.ReplaceAll(encoded, "%", "%25"),
+		cookieName + `="` + encoded + `"`,
+	} {
+		if got, problem := normaliseSessionToken(form); got != decoded || problem != "" {
+			t.Errorf("%q becomes %q (%s)", form, got, problem)
+		}
+	}
+	for _, form := range []string{"", "  ", `""`, "a.b\nc", "a\x00b", "a b.c", "a,b", "%", "a%2", "ü.b", "a.b%00", "a.b%0d%0a", cookieName + "="} {
+		if got, problem := normaliseSessionToken(form); problem == "" || got != "" {
+			t.Errorf("%q is accepted as %q", form, got)
+		}
+	}
+}
+
+func FuzzSessionToken(f *testing.F) {
+	for _, seed := range []string{signedToken, "a%2B", `"a"`, cookieName + "=x; y", "%25%32%35", "\x7f"} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, pasted string) {
+		token, problem := normaliseSessionToken(pasted)
+		if (token == "") == (problem == "") {
+			t.Fatalf("%q: token %q, problem %q", pasted, token, problem)
+		}
+		if strings.ContainsAny(token, "%;\"\r\n ,\x00") {
+			t.Fatalf("%q becomes %q", pasted, token)
+		}
+		if again, problem := normaliseSessionToken(token); token != "" && strings.Count(token, "=") == 0 && (again != token || problem != "") {
+			t.Fatalf("%q becomes %q, then %q (%s)", pasted, token, again, problem)
+		}
+	})
+}
