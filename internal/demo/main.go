@@ -111,7 +111,8 @@ func (d *demo) startServer(ctx context.Context) error {
 		return err
 	}
 	var log bytes.Buffer
-	d.server = exec.Command(filepath.Join(d.bin, "byok-server"), "serve", //nolint:gosec // the binary just built
+	// Not bound to ctx, which ends with this step.
+	d.server = exec.Command(filepath.Join(d.bin, "byok-server"), "serve", //nolint:gosec,noctx // the binary just built
 		"--listen", "127.0.0.1:0", "--database", "sqlite:"+filepath.Join(d.dir, "byok-server.db"),
 		"--bootstrap", bootstrapFile, "--env-file", envFile)
 	d.server.Env = append(os.Environ(), "INTERNAL_API_SECRET="+d.secret)
@@ -174,13 +175,13 @@ func (d *demo) initTerraform(ctx context.Context, config string) error {
 	}
 
 	d.narrate("terraform init, with the provider from a local filesystem mirror")
-	_, err = d.terraform(ctx, 0, "init")
+	_, err = d.terraform(ctx, "init")
 	return err
 }
 
 func (d *demo) applyKeys(ctx context.Context) error {
 	d.narrate("terraform apply: three OpenAI keys and two Anthropic keys, their secrets write-only")
-	out, err := d.terraform(ctx, 0, "apply", "-auto-approve")
+	out, err := d.terraform(ctx, "apply", "-auto-approve")
 	if err != nil {
 		return err
 	}
@@ -233,7 +234,7 @@ func (d *demo) askForKeys(ctx context.Context) error {
 
 func (d *demo) planAgain(ctx context.Context) error {
 	d.narrate("terraform plan again")
-	out, err := d.terraform(ctx, 0, "plan", "-detailed-exitcode")
+	out, err := d.terraform(ctx, "plan", "-detailed-exitcode")
 	if err != nil {
 		return err
 	}
@@ -279,7 +280,7 @@ func (d *demo) replaceSecret(ctx context.Context) error {
 		return err
 	}
 	d.apiKeys["openai"]["green"] = "sk-next-openai-green-" + rand.Text()
-	out, err := d.terraform(ctx, 0, "apply", "-auto-approve")
+	out, err := d.terraform(ctx, "apply", "-auto-approve")
 	if err != nil {
 		return err
 	}
@@ -308,7 +309,7 @@ func (d *demo) replaceSecret(ctx context.Context) error {
 
 func (d *demo) destroyKeys(ctx context.Context) error {
 	d.narrate("terraform destroy")
-	out, err := d.terraform(ctx, 0, "destroy", "-auto-approve")
+	out, err := d.terraform(ctx, "destroy", "-auto-approve")
 	if err != nil {
 		return err
 	}
@@ -356,7 +357,7 @@ type storedKey struct {
 }
 
 func (d *demo) keys(ctx context.Context) ([]storedKey, error) {
-	out, err := d.terraform(ctx, 0, "output", "-json", "keys")
+	out, err := d.terraform(ctx, "output", "-json", "keys")
 	if err != nil {
 		return nil, err
 	}
@@ -403,8 +404,10 @@ func (d *demo) resolve(ctx context.Context, providerID string) (*servedKey, erro
 	return key, err
 }
 
-func (d *demo) terraform(ctx context.Context, exit int, args ...string) (string, error) {
-	return d.terraformWith(ctx, exit, nil, args...)
+// terraform runs terraform and returns what it printed, or an error where it
+// failed.
+func (d *demo) terraform(ctx context.Context, args ...string) (string, error) {
+	return d.terraformWith(ctx, 0, nil, args...)
 }
 
 // terraformWith runs terraform with variables beside the usual ones and
@@ -487,5 +490,5 @@ func copyFile(from, to string, mode os.FileMode) error {
 	if err := os.MkdirAll(filepath.Dir(to), 0o700); err != nil {
 		return err
 	}
-	return os.WriteFile(to, data, mode)
+	return os.WriteFile(to, data, mode) //nolint:gosec // our own folder
 }
