@@ -385,7 +385,7 @@ func TestPlans(t *testing.T) {
 			time.Sleep(DefaultRelief - 1)
 			p.want(p.create(openai, ""))
 			p.waits(first)
-			time.Sleep(1)
+			time.Sleep(time.Nanosecond)
 			second := p.createBeside(p.Context(), anthropic)
 			p.want(<-first)
 			p.wantAt(DefaultRelief)
