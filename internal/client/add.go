@@ -29,9 +29,9 @@ import (
 //   - What stays open is KindAmbiguous, with the IDs.
 
 const (
-	// persistentRetries is how often the requests that resolve a doubt are
-	// repeated, since to give up there is to leave it.
-	persistentRetries = 12
+	// persistentRetries is how much more often than others the requests that
+	// resolve a doubt are repeated, since to give up there is to leave it.
+	persistentRetries = 6
 	// dateTolerance is how far the Date of an answer and the createdAt of a
 	// key stored at that moment may lie apart: Date has whole seconds.
 	dateTolerance = 2 * time.Second
@@ -226,14 +226,8 @@ func (a *adding) resolve(lost *failure) (*byok.Key, *failure) {
 }
 
 // list reads a list that starts now.
-func (a *adding) list() (s *snapshot, f *failure) {
-	for range 3 {
-		// A joined list may have been started with less persistence.
-		if s, f = a.w.readCovering(a.life, a.w.wrote(), persistentRetries+a.c.cfg.MaxRetries, false); f == nil || !f.transient {
-			return s, f
-		}
-	}
-	return s, f
+func (a *adding) list() (*snapshot, *failure) {
+	return a.w.readCovering(a.life, a.w.wrote(), persistentRetries+a.c.cfg.MaxRetries, false)
 }
 
 // candidates are the keys in s that the add may have stored: those that are

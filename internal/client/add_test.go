@@ -118,7 +118,7 @@ func TestAddIsNotSentAgain(t *testing.T) {
 		kind Kind
 	}{
 		"400":        {answered(400, `{"error":"Validation error","details":[{"path":["apiKey"],"message":"`+canaryJSON()+`"}]}`), KindInvalid},
-		"400 HTML":   {answered(400, canary), KindInvalid},
+		"400 HTML":   {answered(400, canary), KindProtocol},
 		"401":        {answered(401, `{"error":"`+canaryJSON()+`"}`), KindUnauthorized},
 		"403":        {answered(403, `{"error":"Only workspace admins can manage BYOK keys"}`), KindForbidden},
 		"403 HTML":   {answered(403, canary), KindForbidden},

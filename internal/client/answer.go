@@ -233,6 +233,9 @@ func refusal(op Op, status int, body []byte) *failure {
 		}
 	case http.StatusBadRequest:
 		f.kind, f.detail = KindInvalid, knownDetail(said)
+		if !isAPI {
+			f.kind, f.detail = KindProtocol, "it is a 400 that is not Sim's own; the endpoint may be wrong, or a gateway may have refused the request"
+		}
 		if capText.MatchString(said.Error) {
 			f.kind, f.detail = KindCapReached, said.Error
 		}

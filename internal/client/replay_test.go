@@ -1,0 +1,243 @@
+package client
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/byok"
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/transcripts"
+)
+
+// replayed are the groups of the transcripts that a client has to do with.
+var replayed = []string{
+	"get", "post-add", "mask", "apikey", "body", "perm", "update", "cap", "delete", "method", "archived", "concurrent",
+	"auth", "auth-https", "auth-disabled",
+}
+
+// notReplayed are the exchanges of these groups whose answer no call of the
+// client can get, and why.
+var notReplayed = map[string]string{
+	"signup": signUpRoute, "signup-existing": signUpRoute, "signup-short-password": signUpRoute, "https-signup": signUpRoute,
+	"get-session": sessionRoute, "get-session-anonymous": sessionRoute, "noauth-get-session": sessionRoute,
+	"signout-no-origin": sessionRoute, "signout-own-origin": sessionRoute,
+}
+
+const (
+	signUpRoute  = "the client never signs up"
+	sessionRoute = "the client neither asks for the session nor ends it"
+)
+
+var placeholder = regexp.MustCompile(`\{[A-Za-z][A-Za-z0-9_:-]*\}`)
+
+// fill puts values in place of the placeholders of a recorded text.
+func fillIn(text string) string {
+	return placeholder.ReplaceAllStringFunc(text, func(name string) string {
+		switch name {
+		case "{ts}":
+			return "2026-01-02T03:04:05.000Z"
+		case "{requestId}":
+			return "1a2b3c4d"
+		}
+		return strings.Map(func(r rune) rune {
+			if r == '{' || r == '}' || r == ':' {
+				return '-'
+			}
+			return r
+		}, name)
+	})
+}
+
+// TestReplay feeds the recorded answers of the real server to the client and
+// checks what it makes of them.
+func TestReplay(t *testing.T) {
+	t.Parallel()
+	entries, err := transcripts.Baseline()
+	if err != nil {
+		t.Fatal(err)
+	}
+	total, done, skipped := 0, 0, map[string][]string{}
+	for _, entry := range entries {
+		if !slices.Contains(replayed, entry.Group) {
+			continue
+		}
+		total++
+		reason, ok := notReplayed[entry.ID]
+		if !ok {
+			reason = inapplicable(entry)
+		}
+		if reason != "" {
+			skipped[reason] = append(skipped[reason], entry.ID)
+			continue
+		}
+		done++
+		t.Run(entry.Group+"/"+entry.ID, func(t *testing.T) {
+			t.Parallel()
+			replay(t, entry)
+		})
+	}
+	t.Logf("%d of %d exchanges replayed", done, total)
+	for reason, ids := range skipped {
+		t.Logf("not replayed, %s: %s", reason, strings.Join(ids, " "))
+	}
+}
+
+// inapplicable says why no call of the client can get the answer of an entry,
+// by the form of its request.
+func inapplicable(entry transcripts.Entry) string {
+	path, _, _ := strings.Cut(entry.Request.Path, "?")
+	switch {
+	case path == signInPath && entry.Request.Method == http.MethodPost:
+	case !strings.HasPrefix(path, "/api/workspaces/") || !strings.HasSuffix(path, "/byok-keys") || strings.Contains(path, "//"):
+		return "the client never asks for this path"
+	case !slices.Contains([]string{"GET", "POST", "DELETE"}, entry.Request.Method):
+		return "the client never uses this method"
+	}
+	if text, err := entry.Response.Text(); err != nil || entry.Response.Status == 0 || strings.HasPrefix(text, "(") || strings.Contains(text, "[10 entries]") || strings.Contains(text, "{...}") {
+		return "the recording summarises the answer"
+	}
+	return ""
+}
+
+func replay(t *testing.T, entry transcripts.Entry) {
+	status := entry.Response.Status
+	recorded, err := entry.Response.Text()
+	if err != nil {
+		t.Fatal(err)
+	}
+	recorded = fillIn(recorded)
+	var sent struct {
+		ProviderID any `json:"providerId"`
+		KeyID      any `json:"keyId"`
+	}
+	if body, err := entry.Request.Bytes(); err == nil {
+		_ = json.Unmarshal([]byte(fillIn(string(body))), &sent)
+	}
+	var said struct {
+		Success bool       `json:"success"`
+		Keys    []byok.Key `json:"keys"`
+		Key     byok.Key   `json:"key"`
+		Error   string     `json:"error"`
+		Code    string     `json:"code"`
+		Details []struct {
+			Message string `json:"message"`
+		} `json:"details"`
+	}
+	_ = json.Unmarshal([]byte(recorded), &said)
+	providerID, _ := sent.ProviderID.(string)
+	if !isID(providerID) {
+		providerID = "openai"
+	}
+	keyID, _ := sent.KeyID.(string)
+	isReplace := keyID != ""
+	if !isID(keyID) {
+		keyID = "some-key"
+	}
+	signIn := strings.HasPrefix(entry.Request.Path, signInPath)
+	edit := func(c *Config) {
+		c.MaxRetries = 0
+		if signIn {
+			byPassword(c)
+		}
+	}
+	play(t, edit, func(s *scene) {
+		var headers []string
+		for name, value := range entry.Response.Headers {
+			var text string
+			if json.Unmarshal(value, &text) == nil && name != "transfer-encoding" && name != "content-length" && name != "content-encoding" {
+				headers = append(headers, name+": "+fillIn(text))
+			}
+		}
+		for _, cookie := range entry.Response.SetCookie {
+			headers = append(headers, "Set-Cookie: "+strings.Replace(cookie, "<value>", "tok.c2ln%3D", 1))
+		}
+		s.model.script = func(n int, r *http.Request, _ []byte) act {
+			switch {
+			case n == 0:
+				return answered(status, recorded, headers...)
+			case signIn, said.Key.ID == "":
+				return answered(200, `{"keys":[]}`)
+			}
+			// the list that an add or a replace reads back
+			key := said.Key
+			key.CreatedAt, key.UpdatedAt = "2026-01-02T03:04:05.000Z", "2026-01-02T03:04:05.000Z"
+			return answered(200, mustJSON(byok.ListResponse{Keys: []byok.Key{key}}))
+		}
+
+		var got byok.Key
+		var keys []byok.Key
+		var err error
+		op := map[string]Op{"GET": OpList, "POST": OpAdd, "DELETE": OpDelete}[entry.Request.Method]
+		switch {
+		case signIn:
+			op = OpSignIn
+			_, err = s.client.List(s.ctx, "w1")
+		case op == OpList:
+			keys, err = s.client.List(s.ctx, "w1")
+		case op == OpDelete:
+			err = s.client.Delete(s.ctx, "w1", providerID, keyID)
+		case isReplace:
+			op = OpReplace
+			got, err = s.client.Replace(s.ctx, "w1", ReplaceInput{ProviderID: providerID, KeyID: keyID, APIKey: canary})
+		default:
+			got, err = s.client.Add(s.ctx, "w1", AddInput{ProviderID: providerID, APIKey: canary})
+		}
+
+		if status == 200 {
+			switch {
+			case err != nil:
+				s.Fatalf("%s: %v", recorded, err)
+			case op == OpList && fmt.Sprint(mustJSON(keys)) != mustJSON(said.Keys):
+				s.Errorf("got %s, want %s", mustJSON(keys), mustJSON(said.Keys))
+			case (op == OpAdd || op == OpReplace) && (got.ID != said.Key.ID || got.MaskedKey != said.Key.MaskedKey || mustJSON(got.Name) != mustJSON(said.Key.Name)):
+				s.Errorf("got %s, want %s", mustJSON(got), recorded)
+			}
+			return
+		}
+		want := wantedKind(op, status, said.Error)
+		e := s.wantKind(err, want)
+		if e.Op != op || e.Status != status || (e.RequestID != "") != strings.Contains(strings.Join(headers, "\n"), "x-request-id") {
+			s.Errorf("%+v for %d %v", e, status, headers)
+		}
+		for _, issue := range said.Details {
+			if !strings.Contains(e.Detail, issue.Message) && !strings.HasPrefix(issue.Message, "Invalid option") {
+				s.Errorf("the detail %q does not say %q", e.Detail, issue.Message)
+			}
+		}
+		if op == OpSignIn && want == KindSignIn && said.Code != "" && e.Detail != knownSignInTexts[said.Code] && said.Code != "BAD_REQUEST" && status != 415 {
+			s.Errorf("detail %q for code %s", e.Detail, said.Code)
+		}
+		if status >= 500 && (strings.Contains(e.Error(), "Failed query") || strings.Contains(e.Error(), "params")) {
+			s.Errorf("a server's own words are shown: %v", e)
+		}
+	})
+}
+
+// wantedKind is WIRE.md sections 2 to 6 once more, in the words of a test.
+func wantedKind(op Op, status int, said string) Kind {
+	switch {
+	case status == 429:
+		return KindRateLimited
+	case status >= 500:
+		return KindServer
+	case status >= 300 && status < 400:
+		return KindRedirect
+	case op == OpSignIn:
+		return KindSignIn
+	case status == 401:
+		return KindUnauthorized
+	case status == 403:
+		return KindForbidden
+	case said == "Workspace not found":
+		return KindWorkspaceNotFound
+	case said == "BYOK key not found":
+		return KindKeyNotFound
+	case said == "A workspace can store at most 10 keys per provider":
+		return KindCapReached
+	}
+	return KindInvalid
+}
