@@ -7,11 +7,22 @@ package server
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
+	"net/url"
 	"time"
+
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/server/access"
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/server/api"
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/server/database"
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/server/keystore/backend"
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/server/rotation"
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/server/seal"
 )
 
 // Config is what a Server is made of. Only Database and the three secrets are
@@ -34,8 +45,6 @@ type Config struct {
 	Secrets   Secrets
 	Bootstrap *Bootstrap
 
-	// Version is what byok-server says it is; default "dev".
-	Version string
 	// Logger gets one line per request and the audit log; default none.
 	Logger *slog.Logger
 	// Now is the clock, Random the source of IDs and tokens, PasswordCost the
@@ -58,28 +67,192 @@ type Secrets struct {
 }
 
 // Server is a running reference server.
-type Server struct{}
+type Server struct {
+	cfg      Config
+	db       *database.DB
+	access   *access.Access
+	handler  http.Handler
+	http     *http.Server
+	listener net.Listener
+	failed   chan error
+}
+
+// Limits against clients that send slowly or too much.
+const (
+	headerTimeout  = 10 * time.Second
+	requestTimeout = time.Minute
+	idleTimeout    = 2 * time.Minute
+	maxHeaderBytes = 64 << 10
+)
 
 // Start returns a server that accepts requests, or an error that says what to
-// change.
-func Start(ctx context.Context, cfg Config) (*Server, error) {
-	return nil, errors.ErrUnsupported
+// change. ctx bounds the start, not the server.
+func Start(ctx context.Context, cfg Config) (s *Server, err error) {
+	cfg = cfg.withDefaults()
+	sealer, err := seal.New(cfg.Secrets.EncryptionKey)
+	if err != nil {
+		return nil, err
+	}
+	if cfg.Secrets.AuthSecret == "" || cfg.Secrets.InternalSecret == "" {
+		return nil, errors.New("BETTER_AUTH_SECRET and INTERNAL_API_SECRET must not be empty")
+	}
+	s = &Server{cfg: cfg, failed: make(chan error, 1)}
+	defer func() {
+		if err != nil {
+			s.release()
+		}
+	}()
+	if s.listener, err = new(net.ListenConfig).Listen(ctx, "tcp", cfg.Listen); err != nil {
+		return nil, fmt.Errorf("listen on %s: %w", cfg.Listen, err)
+	}
+	appURL, err := s.appURL()
+	if err != nil {
+		return nil, err
+	}
+	if s.db, err = database.Open(ctx, cfg.Database); err != nil {
+		return nil, err
+	}
+	applied, err := s.db.Migrate(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, step := range applied {
+		cfg.Logger.InfoContext(ctx, "migrated", "version", step.Version, "name", step.Name)
+	}
+	store, err := backend.New(ctx, s.db, cfg.Now)
+	if err != nil {
+		return nil, err
+	}
+	s.access, err = access.New(ctx, access.Config{
+		DB: s.db, Secret: cfg.Secrets.AuthSecret, Now: cfg.Now, Random: cfg.Random, PasswordCost: cfg.PasswordCost,
+	})
+	if err != nil {
+		return nil, err
+	}
+	if cfg.DisableAuth {
+		if err := s.addAnonymous(ctx); err != nil {
+			return nil, err
+		}
+	}
+	if cfg.Bootstrap != nil {
+		if err := s.Apply(ctx, cfg.Bootstrap); err != nil {
+			return nil, err
+		}
+	}
+	s.handler = api.New(api.Config{
+		Access: s.access, Store: store, Sealer: sealer, Rotation: rotation.New(), Ping: s.db.Ping,
+		AppURL: appURL, InternalSecret: cfg.Secrets.InternalSecret, Hosted: cfg.Hosted,
+		RateLimit: !cfg.Development, DisableAuth: cfg.DisableAuth,
+		Logger: cfg.Logger, Now: cfg.Now, Random: cfg.Random,
+	})
+	s.serve()
+	return s, nil
+}
+
+func (cfg Config) withDefaults() Config {
+	if cfg.Listen == "" {
+		cfg.Listen = "127.0.0.1:0"
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	if cfg.Random == nil {
+		cfg.Random = rand.Reader
+	}
+	return cfg
+}
+
+func (s *Server) serve() {
+	handler := s.handler
+	if s.cfg.Middleware != nil {
+		handler = s.cfg.Middleware(handler)
+	}
+	s.http = &http.Server{
+		Handler:           handler,
+		ReadHeaderTimeout: headerTimeout,
+		ReadTimeout:       requestTimeout,
+		WriteTimeout:      2 * requestTimeout,
+		IdleTimeout:       idleTimeout,
+		MaxHeaderBytes:    maxHeaderBytes,
+		ErrorLog:          slog.NewLogLogger(s.cfg.Logger.Handler(), slog.LevelWarn),
+		// OPTIONS * is answered like every other path.
+		DisableGeneralOptionsHandler: true,
+	}
+	go func() {
+		if err := s.http.Serve(s.listener); !errors.Is(err, http.ErrServerClosed) {
+			s.failed <- err
+		}
+	}()
+}
+
+func (s *Server) appURL() (*url.URL, error) {
+	text := s.cfg.AppURL
+	if text == "" {
+		text = s.URL()
+	}
+	u, err := url.Parse(text)
+	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" {
+		return nil, fmt.Errorf("app URL %q must be http://HOST[:PORT] or https://HOST[:PORT]", text)
+	}
+	return u, nil
 }
 
 // URL is where the server listens, http://HOST:PORT.
-func (s *Server) URL() string { return "" }
+func (s *Server) URL() string { return "http://" + s.listener.Addr().String() }
 
 // Handler is the API without Config.Middleware.
-func (s *Server) Handler() http.Handler { return nil }
+func (s *Server) Handler() http.Handler { return s.handler }
+
+// Failed receives the error that stopped the server, other than Shutdown.
+func (s *Server) Failed() <-chan error { return s.failed }
+
+// Access is the server's users, sessions and permissions.
+func (s *Server) Access() *access.Access { return s.access }
+
+// DB is the server's database.
+func (s *Server) DB() *database.DB { return s.db }
 
 // MintSession makes a session for the user of email and returns the value of
 // its session cookie, percent-encoded.
 func (s *Server) MintSession(ctx context.Context, email string) (string, error) {
-	return "", errors.ErrUnsupported
+	user, err := s.access.FindUser(ctx, email)
+	if err != nil {
+		return "", fmt.Errorf("user %s: %w", email, err)
+	}
+	in, err := s.access.StartSession(ctx, user, access.SessionLifetime, "", "byok-server")
+	if err != nil {
+		return "", err
+	}
+	return s.access.SignCookie(in.Session.Token), nil
 }
 
-// Apply applies a bootstrap document; what is there already stays.
-func (s *Server) Apply(ctx context.Context, doc *Bootstrap) error { return errors.ErrUnsupported }
+// Shutdown stops accepting, lets the requests that are under way end until ctx
+// does, and closes the database.
+func (s *Server) Shutdown(ctx context.Context) error {
+	err := s.http.Shutdown(ctx)
+	if err != nil {
+		err = errors.Join(fmt.Errorf("requests were still under way: %w", err), s.http.Close())
+	}
+	return errors.Join(err, s.db.Close())
+}
 
-// Shutdown lets the requests that are under way end, until ctx does.
-func (s *Server) Shutdown(ctx context.Context) error { return nil }
+// release undoes a start that failed.
+func (s *Server) release() {
+	if s.listener != nil {
+		_ = s.listener.Close()
+	}
+	if s.db != nil {
+		_ = s.db.Close()
+	}
+}
+
+func (s *Server) addAnonymous(ctx context.Context) error {
+	_, err := s.access.AddUser(ctx, access.NewUser{ID: access.AnonymousID, Email: access.AnonymousEmail, Name: "Anonymous"})
+	if errors.Is(err, access.ErrEmailTaken) {
+		return nil
+	}
+	return err
+}

@@ -1,0 +1,88 @@
+// Package access says who may do what: users and their passwords, sessions and
+// their cookies, workspaces and organizations and the permissions on them. It
+// holds the queries on those tables; it knows neither HTTP nor keys. The API
+// asks it on every request, the bootstrap fills it.
+package access
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/server/database"
+)
+
+// AnonymousID is the user that every request acts as when authentication is
+// disabled. WIRE.md section 2.
+const AnonymousID = "00000000-0000-0000-0000-000000000000"
+
+// AnonymousEmail is that user's address.
+const AnonymousEmail = "anonymous@localhost"
+
+// The errors that callers tell apart.
+var (
+	// ErrNotFound reports that there is no such user, session or workspace.
+	ErrNotFound = errors.New("not found")
+	// ErrBadCredentials reports a wrong password or an unknown user; which of
+	// the two is not told.
+	ErrBadCredentials = errors.New("invalid email or password")
+	// ErrBanned reports a user who may not sign in.
+	ErrBanned = errors.New("user is banned")
+	// ErrEmailTaken reports a sign-up with the address of a user.
+	ErrEmailTaken = errors.New("email is taken")
+)
+
+// Config is what an Access is made of.
+type Config struct {
+	DB *database.DB
+	// Secret signs cookies, BETTER_AUTH_SECRET.
+	Secret string
+	Now    func() time.Time
+	// Random must be safe for concurrent use, as crypto/rand.Reader is.
+	Random io.Reader
+	// PasswordCost is scrypt's N; 0 means the real server's.
+	PasswordCost int
+}
+
+// Access answers questions about users, sessions and permissions. It is safe
+// for concurrent use.
+type Access struct {
+	db      *database.DB
+	now     func() time.Time
+	random  io.Reader
+	signer  signer
+	hasher  *hasher
+	session *sql.Stmt
+	grant   *sql.Stmt
+}
+
+// New prepares an Access on a migrated database.
+func New(ctx context.Context, cfg Config) (*Access, error) {
+	a := &Access{
+		db: cfg.DB, now: cfg.Now, random: cfg.Random,
+		signer: signer{secret: []byte(cfg.Secret)},
+		hasher: newHasher(cfg.PasswordCost, cfg.Random),
+	}
+	for _, q := range []struct {
+		into  **sql.Stmt
+		query string
+	}{{&a.session, findSession}, {&a.grant, findGrant}} {
+		stmt, err := cfg.DB.Read.PrepareContext(ctx, q.query)
+		if err != nil {
+			return nil, fmt.Errorf("access: %w", err)
+		}
+		*q.into = stmt
+	}
+	return a, nil
+}
+
+// storable reports whether a database can hold text at all: PostgreSQL refuses
+// NUL and invalid UTF-8, so such an ID names nothing on either dialect.
+func storable(text string) bool {
+	return utf8.ValidString(text) && !strings.ContainsRune(text, 0)
+}

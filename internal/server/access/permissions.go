@@ -1,0 +1,146 @@
+package access
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/server/database"
+)
+
+// Permission is what a user may do in a workspace.
+type Permission string
+
+// The permissions, each more than the one before. WIRE.md section 3.
+const (
+	None  Permission = ""
+	Read  Permission = "read"
+	Write Permission = "write"
+	Admin Permission = "admin"
+)
+
+// Role is what a user is in an organization.
+type Role string
+
+// The roles. Owners and admins of an organization are admins of its
+// workspaces.
+const (
+	NoMember  Role = ""
+	Member    Role = "member"
+	RoleAdmin Role = "admin"
+	Owner     Role = "owner"
+)
+
+// Manages reports whether the role may see and change the organization's keys.
+func (r Role) Manages() bool { return r == RoleAdmin || r == Owner }
+
+const findGrant = `SELECT w.owner_id, p.permission_type, m.role FROM workspace w
+	LEFT JOIN permissions p ON p.entity_type = 'workspace' AND p.entity_id = w.id AND p.user_id = $2
+	LEFT JOIN member m ON m.organization_id = w.organization_id AND m.user_id = $2
+	WHERE w.id = $1 AND w.archived_at IS NULL`
+
+// WorkspacePermission returns what a user may do in a workspace, or
+// ErrNotFound for one that does not exist or is archived.
+func (a *Access) WorkspacePermission(ctx context.Context, userID, workspaceID string) (Permission, error) {
+	if !storable(workspaceID) {
+		return None, ErrNotFound
+	}
+	var owner string
+	var permission, role sql.NullString
+	err := a.grant.QueryRowContext(ctx, workspaceID, userID).Scan(&owner, &permission, &role)
+	switch {
+	case errors.Is(err, sql.ErrNoRows):
+		return None, ErrNotFound
+	case err != nil:
+		return None, fmt.Errorf("workspace permission: %w", err)
+	case owner == userID, Role(role.String).Manages():
+		return Admin, nil
+	}
+	return Permission(permission.String), nil
+}
+
+// WorkspaceOrganization returns the ID of the organization that a workspace
+// belongs to, or "".
+func (a *Access) WorkspaceOrganization(ctx context.Context, workspaceID string) (string, error) {
+	if !storable(workspaceID) {
+		return "", nil
+	}
+	var id sql.NullString
+	err := a.db.Read.QueryRowContext(ctx, "SELECT organization_id FROM workspace WHERE id = $1", workspaceID).Scan(&id)
+	if err != nil && !errors.Is(err, sql.ErrNoRows) {
+		return "", fmt.Errorf("workspace organization: %w", err)
+	}
+	return id.String, nil
+}
+
+// OrganizationRole returns what a user is in an organization; NoMember also
+// where there is no such organization.
+func (a *Access) OrganizationRole(ctx context.Context, userID, organizationID string) (Role, error) {
+	if !storable(organizationID) {
+		return NoMember, nil
+	}
+	var role string
+	err := a.db.Read.QueryRowContext(ctx, "SELECT role FROM member WHERE organization_id = $1 AND user_id = $2", organizationID, userID).Scan(&role)
+	if err != nil && !errors.Is(err, sql.ErrNoRows) {
+		return NoMember, fmt.Errorf("organization role: %w", err)
+	}
+	return Role(role), nil
+}
+
+// HasOrganization reports whether there is an organization.
+func (a *Access) HasOrganization(ctx context.Context, id string) (bool, error) {
+	var n int
+	err := a.db.Read.QueryRowContext(ctx, "SELECT count(*) FROM organization WHERE id = $1", id).Scan(&n)
+	return n > 0, wrap("find organization", err)
+}
+
+// PutOrganization makes an organization, or gives it another name.
+func (a *Access) PutOrganization(ctx context.Context, id, name string) error {
+	_, err := a.db.Write.ExecContext(ctx, `INSERT INTO organization (id, name, created_at) VALUES ($1, $2, $3)
+		ON CONFLICT (id) DO UPDATE SET name = excluded.name`, id, name, database.At(a.now()))
+	return wrap("put organization", err)
+}
+
+// PutMember makes a user a member of an organization, or changes the role.
+func (a *Access) PutMember(ctx context.Context, organizationID, userID string, role Role) error {
+	_, err := a.db.Write.ExecContext(ctx, `INSERT INTO member (id, user_id, organization_id, role, created_at) VALUES ($1, $2, $3, $4, $5)
+		ON CONFLICT (organization_id, user_id) DO UPDATE SET role = excluded.role`,
+		NewID(a.random), userID, organizationID, string(role), database.At(a.now()))
+	return wrap("put member", err)
+}
+
+// Workspace is a place that holds keys.
+type Workspace struct {
+	ID, Name, OwnerID string
+	// OrganizationID is empty where it belongs to none.
+	OrganizationID string
+}
+
+// PutWorkspace makes a workspace, or changes its name, owner and organization.
+// An archived workspace stays archived.
+func (a *Access) PutWorkspace(ctx context.Context, w Workspace) error {
+	var organization *string
+	if w.OrganizationID != "" {
+		organization = &w.OrganizationID
+	}
+	_, err := a.db.Write.ExecContext(ctx, `INSERT INTO workspace (id, name, owner_id, organization_id, created_at, updated_at) VALUES ($1, $2, $3, $4, $5, $5)
+		ON CONFLICT (id) DO UPDATE SET name = excluded.name, owner_id = excluded.owner_id, organization_id = excluded.organization_id`,
+		w.ID, w.Name, w.OwnerID, organization, database.At(a.now()))
+	return wrap("put workspace", err)
+}
+
+// PutPermission gives a user a permission on a workspace.
+func (a *Access) PutPermission(ctx context.Context, workspaceID, userID string, permission Permission) error {
+	_, err := a.db.Write.ExecContext(ctx, `INSERT INTO permissions (id, user_id, entity_type, entity_id, permission_type) VALUES ($1, $2, 'workspace', $3, $4)
+		ON CONFLICT (entity_type, entity_id, user_id) DO UPDATE SET permission_type = excluded.permission_type`,
+		NewID(a.random), userID, workspaceID, string(permission))
+	return wrap("put permission", err)
+}
+
+func wrap(what string, err error) error {
+	if err != nil {
+		return fmt.Errorf("%s: %w", what, err)
+	}
+	return nil
+}

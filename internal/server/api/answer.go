@@ -1,0 +1,155 @@
+package api
+
+import (
+	"compress/gzip"
+	"errors"
+	"io"
+	"net/http"
+	"strings"
+	"sync"
+
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/server/access"
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/server/keystore"
+)
+
+// answer is what a route says; write puts it on the wire.
+type answer struct {
+	status int
+	body   []byte
+	// contentType is application/json where it is empty; none says "none".
+	contentType string
+	header      http.Header
+}
+
+const noContentType = "none"
+
+func ok(body []byte) answer { return answer{status: http.StatusOK, body: body} }
+
+// failure is an error answer: {"error":message}, with the details of a
+// validation error, and with the request ID on the routes that add it.
+type failure struct {
+	status  int
+	message string
+	// details is JSON, or empty.
+	details string
+}
+
+func (f *failure) Error() string { return f.message }
+
+func (f *failure) answer(requestID string) answer {
+	o := new(object).string("error", f.message)
+	if f.details != "" {
+		o.raw("details", f.details)
+	}
+	if requestID != "" {
+		o.string("requestId", requestID)
+	}
+	return answer{status: f.status, body: o.end()}
+}
+
+// The failures of the API, in its words. WIRE.md sections 3 to 7.
+var (
+	errUnauthorized      = &failure{status: 401, message: "Unauthorized"}
+	errNotWorkspaceAdmin = &failure{status: 403, message: "Only workspace admins can manage BYOK keys"}
+	errNoPermission      = &failure{status: 403, message: "Insufficient workspace permissions"}
+	errNotMember         = &failure{status: 403, message: "Not a member of the requested organization"}
+	errNotOrgAdmin       = &failure{status: 403, message: "Organization admin or owner role required"}
+	errNotEntitled       = &failure{status: 403, message: "An active organization plan is required for organization BYOK"}
+	errNoWorkspace       = &failure{status: 404, message: "Workspace not found"}
+	errNoKey             = &failure{status: 404, message: "BYOK key not found"}
+	errWorkspaceFull     = &failure{status: 400, message: "A workspace can store at most 10 keys per provider"}
+	errOrganizationFull  = &failure{status: 400, message: "An organization can store at most 10 keys per provider"}
+	errInvalidJSON       = &failure{status: 400, message: "Request body must be valid JSON"}
+	errTooLarge          = &failure{status: 413, message: "Request body exceeds the maximum allowed size of 10485760 bytes"}
+	// The real server's 500 quotes the failed SQL and its parameters.
+	errPoolBusy = &failure{status: 500, message: "Another change to these keys took too long; nothing was changed, try again"}
+	errInternal = &failure{status: 500, message: "Internal server error"}
+)
+
+// toFailure maps an error of the rooms below to what the API says of it.
+func toFailure(err error, scope keystore.Scope) *failure {
+	var f *failure
+	switch {
+	case errors.As(err, &f):
+		return f
+	case errors.Is(err, keystore.ErrNotFound):
+		return errNoKey
+	case errors.Is(err, keystore.ErrFull) && scope == keystore.Organization:
+		return errOrganizationFull
+	case errors.Is(err, keystore.ErrFull):
+		return errWorkspaceFull
+	case errors.Is(err, keystore.ErrLockTimeout):
+		return errPoolBusy
+	case errors.Is(err, access.ErrNotFound):
+		return errNoWorkspace
+	}
+	return errInternal
+}
+
+var gzipWriters = sync.Pool{New: func() any {
+	w, _ := gzip.NewWriterLevel(io.Discard, gzip.BestSpeed)
+	return w
+}}
+
+// write puts an answer on the wire the way Next does: JSON chunked, and
+// compressed where the client takes gzip; everything without a body with a
+// length of 0. WIRE.md section 1.
+func (a answer) write(w http.ResponseWriter, r *http.Request) error {
+	h := w.Header()
+	for name, values := range a.header {
+		h[name] = values
+	}
+	switch a.contentType {
+	case "":
+		h.Set("Content-Type", "application/json")
+	case noContentType:
+		h["Content-Type"] = nil
+	default:
+		h.Set("Content-Type", a.contentType)
+	}
+	if a.status == http.StatusNoContent {
+		w.WriteHeader(a.status)
+		return nil
+	}
+	if r.Method == http.MethodHead || len(a.body) == 0 {
+		h.Set("Content-Length", "0")
+		w.WriteHeader(a.status)
+		return nil
+	}
+	if a.contentType == "" {
+		h.Set("Transfer-Encoding", "chunked")
+		h.Add("Vary", "Accept-Encoding")
+		if acceptsGzip(r.Header) {
+			h.Set("Content-Encoding", "gzip")
+			w.WriteHeader(a.status)
+			zip := gzipWriters.Get().(*gzip.Writer)
+			defer gzipWriters.Put(zip)
+			zip.Reset(w)
+			if _, err := zip.Write(a.body); err != nil {
+				return err
+			}
+			return zip.Close()
+		}
+	}
+	w.WriteHeader(a.status)
+	_, err := w.Write(a.body)
+	return err
+}
+
+// acceptsGzip reads Accept-Encoding: gzip or *, not refused with q=0.
+func acceptsGzip(h http.Header) bool {
+	for _, header := range h.Values("Accept-Encoding") {
+		for part := range strings.SplitSeq(header, ",") {
+			coding, q, _ := strings.Cut(part, ";")
+			coding = strings.ToLower(strings.TrimSpace(coding))
+			q = strings.ReplaceAll(q, " ", "")
+			if (coding == "gzip" || coding == "*") && strings.Trim(strings.TrimPrefix(q, "q="), "0.") == "" && q != "" {
+				return false
+			}
+			if coding == "gzip" || coding == "*" {
+				return true
+			}
+		}
+	}
+	return false
+}

@@ -1,0 +1,368 @@
+package api
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"regexp"
+	"slices"
+	"strings"
+	"unicode/utf16"
+
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/byok"
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/server/access"
+)
+
+// authRoute is below /api/auth/, where GET and POST reach a router of their
+// own, which knows the methods of its paths.
+func authRoute(path string) route {
+	var get, post func(*exchange) answer
+	switch path {
+	case "sign-in/email":
+		post = signIn
+	case "sign-up/email":
+		post = signUp
+	case "sign-out":
+		post = signOut
+	case "get-session":
+		get = getSession
+	}
+	name := "/api/auth/" + path
+	if get == nil && post == nil {
+		name = "/api/auth/unknown"
+	}
+	return route{name: name, methods: map[string]func(*exchange) answer{
+		http.MethodGet: orNotFound(get), http.MethodPost: orNotFound(post),
+	}}
+}
+
+func orNotFound(do func(*exchange) answer) func(*exchange) answer {
+	if do != nil {
+		return do
+	}
+	return func(*exchange) answer { return answer{status: http.StatusNotFound, contentType: noContentType} }
+}
+
+// authError is an error answer of the auth routes: {message,code}.
+func authError(status int, message, code string) *answer {
+	return &answer{status: status, body: new(object).string("message", message).string("code", code).end()}
+}
+
+// The errors of sign-in and sign-up. WIRE.md section 2.
+var (
+	errBadJSON       = authError(400, "Invalid JSON in request body", "BAD_REQUEST")
+	errNoOrigin      = authError(403, "Missing or null Origin", "MISSING_OR_NULL_ORIGIN")
+	errForeignOrigin = authError(403, "Invalid origin", "INVALID_ORIGIN")
+	errCrossSite     = authError(403, "Cross-site navigation login blocked. This request appears to be a CSRF attack.", "CROSS_SITE_NAVIGATION_LOGIN_BLOCKED")
+	errBadEmail      = authError(400, "Invalid email", "INVALID_EMAIL")
+	errCredentials   = authError(401, "Invalid email or password", "INVALID_EMAIL_OR_PASSWORD")
+	errBannedUser    = authError(403, "You have been banned from this application. Please contact support if you believe this is an error.", "BANNED_USER")
+	errPasswordShort = authError(400, "Password too short", "PASSWORD_TOO_SHORT")
+	errPasswordLong  = authError(400, "Password too long", "PASSWORD_TOO_LONG")
+	errUserExists    = authError(422, "User already exists. Use another email.", "USER_ALREADY_EXISTS_USE_ANOTHER_EMAIL")
+)
+
+// signIn is POST /api/auth/sign-in/email.
+func signIn(x *exchange) answer {
+	body, refused := x.enter("/sign-in/email", "email", "password")
+	if refused != nil {
+		return *refused
+	}
+	if refused := x.checkFirstLogin(); refused != nil {
+		return *refused
+	}
+	email, password := body.field("email").string(), body.field("password").string()
+	if !isEmail(email) {
+		return *errBadEmail
+	}
+	user, err := x.Access.CheckPassword(x.ctx(), email, password)
+	switch {
+	case errors.Is(err, access.ErrBadCredentials):
+		return *errCredentials
+	case errors.Is(err, access.ErrBanned):
+		return *errBannedUser
+	case err != nil:
+		return x.fail(err, "")
+	}
+	in, err := x.startSession(user, body)
+	if err != nil {
+		return x.fail(err, "")
+	}
+	o := new(object).raw("redirect", "false").string("token", in.Session.Token)
+	return ok(o.raw("user", toJSON(in.User)).end())
+}
+
+// signUp is POST /api/auth/sign-up/email.
+func signUp(x *exchange) answer {
+	body, refused := x.enter("/sign-up/email", "name", "email", "password")
+	if refused != nil {
+		return *refused
+	}
+	if refused := x.checkFirstLogin(); refused != nil {
+		return *refused
+	}
+	password := body.field("password")
+	switch {
+	case len(password.text) < 8:
+		return *errPasswordShort
+	case len(password.text) > 128:
+		return *errPasswordLong
+	}
+	n := access.NewUser{Email: body.field("email").string(), Password: password.string(), Name: body.field("name").string()}
+	if image := body.field("image"); image.kind == stringKind {
+		text := image.string()
+		n.Image = &text
+	}
+	user, err := x.Access.AddUser(x.ctx(), n)
+	if errors.Is(err, access.ErrEmailTaken) {
+		return *errUserExists
+	}
+	if err != nil {
+		return x.fail(err, "")
+	}
+	in, err := x.startSession(user, body)
+	if err != nil {
+		return x.fail(err, "")
+	}
+	return ok(new(object).string("token", in.Session.Token).raw("user", toJSON(in.User)).end())
+}
+
+// signOut is POST /api/auth/sign-out.
+func signOut(x *exchange) answer {
+	if _, refused := x.readAuthBody("application/json"); refused != nil {
+		return *refused
+	}
+	if refused := x.checkOriginWithCookies(); refused != nil {
+		return *refused
+	}
+	if token, ok := x.sessionToken(access.ParseCookies(x.Request.Header["Cookie"])); ok {
+		if err := x.Access.EndSession(x.ctx(), token); err != nil {
+			return x.fail(err, "")
+		}
+	}
+	x.clearSession()
+	return ok(success)
+}
+
+// getSession is GET /api/auth/get-session: the session and its user, or null.
+func getSession(x *exchange) answer {
+	if x.DisableAuth {
+		return ok(anonymousSession(x))
+	}
+	in, err := x.session()
+	switch {
+	case errors.Is(err, access.ErrNotFound):
+		if _, signed := x.sessionToken(access.ParseCookies(x.Request.Header["Cookie"])); signed {
+			x.clearSession()
+		}
+		return ok([]byte("null"))
+	case err != nil:
+		return x.fail(err, "")
+	}
+	return ok(new(object).raw("user", toJSON(in.User)).raw("session", toJSON(in.Session)).end())
+}
+
+// anonymousSession is who everybody is while authentication is disabled.
+func anonymousSession(x *exchange) []byte {
+	now := x.Now()
+	at, until := byok.FormatTime(now), byok.FormatTime(now.Add(365*24*60*60*1e9))
+	user := new(object).string("id", access.AnonymousID).string("name", "Anonymous").string("email", access.AnonymousEmail).
+		raw("emailVerified", "true").raw("image", "null").string("createdAt", at).string("updatedAt", at).end()
+	session := new(object).string("id", "anonymous-session").string("userId", access.AnonymousID).string("expiresAt", until).
+		string("createdAt", at).string("updatedAt", at).string("token", "anonymous-token").raw("ipAddress", "null").raw("userAgent", "null").end()
+	return new(object).raw("user", string(user)).raw("session", string(session)).end()
+}
+
+// enter is what sign-in and sign-up begin with, in this order: rate limit, body,
+// origin of a request with cookies, types of the body.
+func (x *exchange) enter(path string, required ...string) (value, *answer) {
+	if x.RateLimit {
+		if wait := x.limiter.take(x.clientAddress(), path); wait > 0 {
+			return value{}, &answer{
+				status: http.StatusTooManyRequests, contentType: noContentType,
+				body:   new(object).string("message", "Too many requests. Please try again later.").end(),
+				header: http.Header{"X-Retry-After": {itoa(wait)}},
+			}
+		}
+	}
+	body, refused := x.readAuthBody("application/x-www-form-urlencoded", "application/json")
+	if refused != nil {
+		return body, refused
+	}
+	if refused := x.checkOriginWithCookies(); refused != nil {
+		return body, refused
+	}
+	return body, checkTypes(body, path == "/sign-up/email", required)
+}
+
+// readAuthBody reads a body of one of the allowed types; undefined where there
+// is none and none is needed.
+func (x *exchange) readAuthBody(allowed ...string) (value, *answer) {
+	given := x.Request.Header.Get("Content-Type")
+	mediaType := strings.ToLower(strings.TrimSpace(strings.Split(given, ";")[0]))
+	raw, err := io.ReadAll(io.LimitReader(x.Request.Body, maxBody))
+	if err != nil {
+		return value{}, errBadJSON
+	}
+	if len(raw) == 0 && mediaType == "" {
+		return value{kind: undefinedKind}, nil
+	}
+	if !slices.Contains(allowed, mediaType) {
+		message := `Content-Type "` + given + `" is not allowed. Allowed types: ` + strings.Join(allowed, ", ")
+		if mediaType == "" {
+			message = "Content-Type is required. Allowed types: " + strings.Join(allowed, ", ")
+		}
+		return value{}, authError(http.StatusUnsupportedMediaType, message, "UNSUPPORTED_MEDIA_TYPE")
+	}
+	if mediaType == "application/x-www-form-urlencoded" {
+		form, err := url.ParseQuery(string(raw))
+		if err != nil {
+			return value{}, errBadJSON
+		}
+		v := value{kind: objectKind, fields: map[string]value{}}
+		for name, values := range form {
+			v.fields[name] = value{kind: stringKind, text: utf16.Encode([]rune(values[len(values)-1]))}
+		}
+		return v, nil
+	}
+	v, ok := parseJSON(raw)
+	if !ok {
+		return v, errBadJSON
+	}
+	return v, nil
+}
+
+// checkTypes validates the fields that sign-in and sign-up share; the message
+// joins all issues.
+func checkTypes(body value, isSignUp bool, required []string) *answer {
+	if body.kind != objectKind {
+		return validationError("[body] Invalid input: expected object, received " + string(body.kind))
+	}
+	var issues []string
+	for _, name := range required {
+		f := body.field(name)
+		switch {
+		case f.kind != stringKind:
+			issues = append(issues, "[body."+name+"] Invalid input: expected string, received "+string(f.kind))
+		case isSignUp && name == "email" && !isEmail(f.string()):
+			issues = append(issues, "[body.email] Invalid email address")
+		case isSignUp && name == "password" && len(f.text) == 0:
+			issues = append(issues, "[body.password] Too small: expected string to have >=1 characters")
+		}
+	}
+	optional := []string{"callbackURL"}
+	if isSignUp {
+		optional = []string{"image", "callbackURL"}
+	}
+	for _, name := range optional {
+		if f := body.field(name); f.kind != undefinedKind && f.kind != stringKind {
+			issues = append(issues, "[body."+name+"] Invalid input: expected string, received "+string(f.kind))
+		}
+	}
+	if f := body.field("rememberMe"); f.kind != undefinedKind && f.kind != booleanKind {
+		issues = append(issues, "[body.rememberMe] Invalid input: expected boolean, received "+string(f.kind))
+	}
+	if len(issues) == 0 {
+		return nil
+	}
+	return validationError(strings.Join(issues, "; "))
+}
+
+func validationError(message string) *answer {
+	return authError(http.StatusBadRequest, message, "VALIDATION_ERROR")
+}
+
+// checkOriginWithCookies refuses a request that a foreign page may have sent
+// with the user's cookies.
+func (x *exchange) checkOriginWithCookies() *answer {
+	if _, has := x.Request.Header["Cookie"]; !has {
+		return nil
+	}
+	return x.checkOrigin()
+}
+
+// checkFirstLogin refuses a sign-in that a foreign page sends for its visitor,
+// who has no cookies yet. A client that sends neither Origin nor Referer nor
+// Fetch Metadata is no browser.
+func (x *exchange) checkFirstLogin() *answer {
+	h := x.Request.Header
+	if _, has := h["Cookie"]; has {
+		return nil // checked before
+	}
+	site, mode, dest := strings.TrimSpace(h.Get("Sec-Fetch-Site")), strings.TrimSpace(h.Get("Sec-Fetch-Mode")), strings.TrimSpace(h.Get("Sec-Fetch-Dest"))
+	switch {
+	case site == "cross-site" && mode == "navigate":
+		return errCrossSite
+	case site != "" || mode != "" || dest != "", h.Get("Origin") != "", h.Get("Referer") != "":
+		return x.checkOrigin()
+	}
+	return nil
+}
+
+func (x *exchange) checkOrigin() *answer {
+	origin := x.Request.Header.Get("Origin")
+	if origin == "" {
+		origin = x.Request.Header.Get("Referer")
+	}
+	if origin == "" || origin == "null" {
+		return errNoOrigin
+	}
+	if u, err := url.Parse(origin); err != nil || u.Scheme+"://"+u.Host != x.origin() {
+		return errForeignOrigin
+	}
+	return nil
+}
+
+// startSession signs a user in and sets the cookies.
+func (x *exchange) startSession(user access.User, body value) (access.SignedIn, error) {
+	remember, lifetime := true, access.SessionLifetime
+	if f := body.field("rememberMe"); f.kind == booleanKind && !f.yes {
+		remember, lifetime = false, access.BriefLifetime
+	}
+	x.actor = user
+	in, err := x.Access.StartSession(x.ctx(), user, lifetime, x.clientAddress(), x.Request.UserAgent())
+	if err != nil {
+		return in, err
+	}
+	return in, x.setSession(in, remember)
+}
+
+// clientAddress is X-Forwarded-For where it holds exactly one address, the peer
+// where it is absent, and "" otherwise.
+func (x *exchange) clientAddress() string {
+	forwarded := strings.Join(x.Request.Header.Values("X-Forwarded-For"), ",")
+	if forwarded == "" {
+		host, _, err := net.SplitHostPort(x.Request.RemoteAddr)
+		if err != nil {
+			return ""
+		}
+		return host
+	}
+	if ip := net.ParseIP(strings.TrimSpace(forwarded)); ip != nil {
+		return ip.String()
+	}
+	return ""
+}
+
+// emailForm is the form of addresses that zod accepts, but for two rules that
+// a regular expression cannot say here.
+var emailForm = regexp.MustCompile(`^[A-Za-z0-9_'+\-.]*[A-Za-z0-9_+-]@([A-Za-z0-9][A-Za-z0-9\-]*\.)+[A-Za-z]{2,}$`)
+
+func isEmail(text string) bool {
+	return emailForm.MatchString(text) && !strings.HasPrefix(text, ".") && !strings.Contains(text, "..")
+}
+
+// toJSON encodes v without HTML escapes.
+func toJSON(v any) string {
+	var b bytes.Buffer
+	encoder := json.NewEncoder(&b)
+	encoder.SetEscapeHTML(false)
+	if err := encoder.Encode(v); err != nil {
+		return "null" // sessions and users always encode
+	}
+	return strings.TrimSuffix(b.String(), "\n")
+}

@@ -1,0 +1,121 @@
+package api
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"io"
+	"log/slog"
+	"maps"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/server/access"
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/server/keystore"
+)
+
+// exchange is one request on its way to its answer.
+type exchange struct {
+	*API
+	Request *http.Request
+	start   time.Time
+	started time.Time
+
+	// id is the x-request-id, empty before a route is found.
+	id     string
+	pathID string
+	cors   bool
+	// actor is who acts, once authenticated.
+	actor      access.User
+	setCookies []string
+	// failed is an error that the answer does not tell.
+	failed error
+}
+
+func (x *exchange) ctx() context.Context { return x.Request.Context() }
+
+// finish adds what every answer of /api carries.
+func (x *exchange) finish(a answer) answer {
+	if x.cors {
+		header := x.corsHeader(false)
+		maps.Copy(header, a.header)
+		a.header = header
+	}
+	return a
+}
+
+// fail answers with an error; one that the API has no words for is logged.
+func (x *exchange) fail(err error, scope keystore.Scope) answer {
+	f := toFailure(err, scope)
+	if f.status >= http.StatusInternalServerError {
+		x.failed = errors.Join(x.failed, err)
+	}
+	return f.answer("")
+}
+
+// failWithID is fail on the routes whose error bodies name the request.
+func (x *exchange) failWithID(err error, scope keystore.Scope) answer {
+	f := toFailure(err, scope)
+	if f.status >= http.StatusInternalServerError {
+		x.failed = errors.Join(x.failed, err)
+	}
+	return f.answer(x.id)
+}
+
+// body reads and parses the request body. One that is declared too large is
+// refused unread; one that comes in chunks is cut at the limit without a word,
+// as the real server's proxy does. WIRE.md section 5.
+func (x *exchange) body() (value, error) {
+	if x.Request.ContentLength > maxBody {
+		return value{}, errTooLarge
+	}
+	raw, err := io.ReadAll(io.LimitReader(x.Request.Body, maxBody))
+	if err != nil {
+		return value{}, errInvalidJSON
+	}
+	v, ok := parseJSON(raw)
+	if !ok {
+		return value{}, errInvalidJSON
+	}
+	return v, nil
+}
+
+// log writes the request's line, never a header or a body.
+func (x *exchange) log(route string, status int) {
+	x.metrics.observe(route, x.Request.Method, status, time.Since(x.started))
+	level := slog.LevelInfo
+	attrs := make([]slog.Attr, 0, 7)
+	attrs = append(attrs,
+		slog.String("method", x.Request.Method), slog.String("path", x.Request.URL.Path), slog.Int("status", status),
+		slog.Duration("took", time.Since(x.started)))
+	if x.id != "" {
+		attrs = append(attrs, slog.String("request_id", x.id))
+	}
+	if x.actor.ID != "" {
+		attrs = append(attrs, slog.String("actor", x.actor.ID))
+	}
+	if x.failed != nil && !errors.Is(x.failed, context.Canceled) {
+		level = slog.LevelError
+		attrs = append(attrs, slog.String("error", x.failed.Error()))
+	}
+	x.Logger.LogAttrs(x.ctx(), level, "request", attrs...)
+}
+
+// audit writes who changed which keys, never a secret or a name.
+func (x *exchange) audit(action string, pool keystore.Pool, keyIDs ...string) {
+	x.Logger.LogAttrs(x.ctx(), slog.LevelInfo, "audit",
+		slog.String("action", action), slog.String("actor", x.actor.ID),
+		slog.String("scope", string(pool.Scope)), slog.String("owner", pool.ID), slog.String("provider_id", pool.ProviderID),
+		slog.Any("key_ids", keyIDs), slog.String("request_id", x.id))
+}
+
+func newRequestID(random io.Reader) string {
+	var b [4]byte
+	if _, err := io.ReadFull(random, b[:]); err != nil {
+		return "00000000"
+	}
+	return hex.EncodeToString(b[:])
+}
+
+func itoa(n int) string { return strconv.Itoa(n) }

@@ -1,0 +1,371 @@
+package api
+
+import (
+	"context"
+	"slices"
+	"unicode/utf16"
+
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/byok"
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/server/access"
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/server/keystore"
+)
+
+var success = []byte(`{"success":true}`)
+
+// listWorkspaceKeys is GET /api/workspaces/{id}/byok-keys. WIRE.md section 4.
+func listWorkspaceKeys(x *exchange) answer {
+	if err := x.authenticate(); err != nil {
+		return x.fail(err, keystore.Workspace)
+	}
+	permission, err := x.Access.WorkspacePermission(x.ctx(), x.actor.ID, x.pathID)
+	if err == nil && permission == access.None {
+		// A stranger is told no more than somebody without a session.
+		err = errUnauthorized
+	}
+	if err != nil {
+		return x.fail(err, keystore.Workspace)
+	}
+	records, err := x.Store.List(x.ctx(), workspace(x.pathID))
+	if err != nil {
+		return x.fail(err, keystore.Workspace)
+	}
+	return ok(new(object).raw("keys", x.list(records)).end())
+}
+
+// saveWorkspaceKey is POST /api/workspaces/{id}/byok-keys. WIRE.md section 5.
+func saveWorkspaceKey(x *exchange) answer {
+	if err := x.authorizeWorkspaceAdmin(); err != nil {
+		return x.fail(err, keystore.Workspace)
+	}
+	body, err := x.body()
+	if err != nil {
+		return x.fail(err, keystore.Workspace)
+	}
+	request, invalid := readSave(body)
+	if invalid != nil {
+		return invalid.answer("")
+	}
+	saved, err := x.save(workspace(x.pathID), request)
+	if err != nil {
+		return x.fail(err, keystore.Workspace)
+	}
+	key := saved.start()
+	if request.keyID == "" {
+		key.string("createdAt", byok.FormatTime(saved.CreatedAt)).utf16("maskedKey", saved.masked)
+	} else {
+		key.utf16("maskedKey", saved.masked).string("updatedAt", byok.FormatTime(saved.UpdatedAt))
+	}
+	return ok(new(object).raw("success", "true").raw("key", string(key.end())).end())
+}
+
+// deleteWorkspaceKey is DELETE /api/workspaces/{id}/byok-keys. WIRE.md
+// section 6.
+func deleteWorkspaceKey(x *exchange) answer {
+	if err := x.authorizeWorkspaceAdmin(); err != nil {
+		return x.fail(err, keystore.Workspace)
+	}
+	body, err := x.body()
+	if err != nil {
+		return x.fail(err, keystore.Workspace)
+	}
+	request, invalid := readDelete(body)
+	if invalid != nil {
+		return invalid.answer("")
+	}
+	if err := x.remove(workspace(x.pathID), request); err != nil {
+		return x.fail(err, keystore.Workspace)
+	}
+	return ok(success)
+}
+
+// inheritedStatus is GET /api/workspaces/{id}/byok-keys/inherited-status: the
+// provider IDs that the workspace serves from its organization's pools. WIRE.md
+// section 7.
+func inheritedStatus(x *exchange) answer {
+	if err := x.authenticate(); err != nil {
+		return x.failWithID(err, keystore.Workspace)
+	}
+	permission, err := x.Access.WorkspacePermission(x.ctx(), x.actor.ID, x.pathID)
+	if err == nil && permission == access.None {
+		err = errNoPermission
+	}
+	if err != nil {
+		return x.failWithID(err, keystore.Workspace)
+	}
+	inherited, err := x.inherited()
+	if err != nil {
+		return x.failWithID(err, keystore.Workspace)
+	}
+	list := []byte{'['}
+	for i, id := range inherited {
+		if i > 0 {
+			list = append(list, ',')
+		}
+		list = appendString(list, id)
+	}
+	return ok(new(object).raw("inheritedProviderIds", string(append(list, ']'))).end())
+}
+
+func (x *exchange) inherited() ([]string, error) {
+	if !x.Hosted {
+		return nil, nil
+	}
+	organizationID, err := x.Access.WorkspaceOrganization(x.ctx(), x.pathID)
+	if err != nil || organizationID == "" {
+		return nil, err
+	}
+	theirs, err := x.Store.ProviderIDs(x.ctx(), organization(organizationID))
+	if err != nil {
+		return nil, err
+	}
+	own, err := x.Store.ProviderIDs(x.ctx(), workspace(x.pathID))
+	if err != nil {
+		return nil, err
+	}
+	return slices.DeleteFunc(theirs, func(id string) bool { return slices.Contains(own, id) }), nil
+}
+
+// listOrganizationKeys is GET /api/organizations/{id}/byok-keys. WIRE.md
+// section 7.
+func listOrganizationKeys(x *exchange) answer {
+	if err := x.authenticate(); err != nil {
+		return x.failWithID(err, keystore.Organization)
+	}
+	if err := x.authorizeOrganization(); err != nil {
+		return x.failWithID(err, keystore.Organization)
+	}
+	records, err := x.Store.List(x.ctx(), organization(x.pathID))
+	if err != nil {
+		return x.failWithID(err, keystore.Organization)
+	}
+	entitled := "false"
+	if x.Hosted {
+		entitled = "true"
+	}
+	return ok(new(object).raw("keys", x.list(records)).raw("entitled", entitled).end())
+}
+
+// saveOrganizationKey is POST /api/organizations/{id}/byok-keys. Unlike on a
+// workspace the body is read before the role.
+func saveOrganizationKey(x *exchange) answer {
+	if err := x.authenticate(); err != nil {
+		return x.failWithID(err, keystore.Organization)
+	}
+	body, err := x.body()
+	if err != nil {
+		return x.failWithID(err, keystore.Organization)
+	}
+	request, invalid := readSave(body)
+	if invalid != nil {
+		return invalid.answer(x.id)
+	}
+	if err := x.authorizeOrganization(); err != nil {
+		return x.failWithID(err, keystore.Organization)
+	}
+	if !x.Hosted {
+		return errNotEntitled.answer(x.id)
+	}
+	saved, err := x.save(organization(x.pathID), request)
+	if err != nil {
+		return x.failWithID(err, keystore.Organization)
+	}
+	key := saved.start().utf16("maskedKey", saved.masked)
+	if request.keyID == "" {
+		key.string("createdAt", byok.FormatTime(saved.CreatedAt))
+	}
+	key.string("updatedAt", byok.FormatTime(saved.UpdatedAt))
+	return ok(new(object).raw("success", "true").raw("key", string(key.end())).end())
+}
+
+// deleteOrganizationKey is DELETE /api/organizations/{id}/byok-keys. It needs
+// no entitlement, so that what is left can be cleaned up.
+func deleteOrganizationKey(x *exchange) answer {
+	if err := x.authenticate(); err != nil {
+		return x.failWithID(err, keystore.Organization)
+	}
+	body, err := x.body()
+	if err != nil {
+		return x.failWithID(err, keystore.Organization)
+	}
+	request, invalid := readDelete(body)
+	if invalid != nil {
+		return invalid.answer(x.id)
+	}
+	if err := x.authorizeOrganization(); err != nil {
+		return x.failWithID(err, keystore.Organization)
+	}
+	if err := x.remove(organization(x.pathID), request); err != nil {
+		return x.failWithID(err, keystore.Organization)
+	}
+	return ok(success)
+}
+
+func (x *exchange) authorizeWorkspaceAdmin() error {
+	if err := x.authenticate(); err != nil {
+		return err
+	}
+	permission, err := x.Access.WorkspacePermission(x.ctx(), x.actor.ID, x.pathID)
+	if err == nil && permission == access.Admin {
+		return nil
+	}
+	// An unknown workspace is a 403 too: the answer says nothing about what
+	// exists. WIRE.md section 3.
+	if f := toFailure(err, keystore.Workspace); err != nil && f != errNoWorkspace {
+		return err
+	}
+	return errNotWorkspaceAdmin
+}
+
+func (x *exchange) authorizeOrganization() error {
+	role, err := x.Access.OrganizationRole(x.ctx(), x.actor.ID, x.pathID)
+	switch {
+	case err != nil:
+		return err
+	case role == access.NoMember:
+		return errNotMember
+	case !role.Manages():
+		return errNotOrgAdmin
+	}
+	return nil
+}
+
+// savedKey is what a POST answers about.
+type savedKey struct {
+	keystore.Record
+	// masked is cut from the request's string. WIRE.md section 5.
+	masked []uint16
+	// echo is the name of a replace as the request has it; an add answers the
+	// stored one.
+	echo *[]uint16
+}
+
+// start writes the fields that all answers to a POST begin with.
+func (s savedKey) start() *object {
+	o := new(object).string("id", s.ID).string("providerId", s.ProviderID)
+	if s.echo != nil && len(*s.echo) > 0 {
+		return o.utf16("name", *s.echo)
+	}
+	return o.nullable("name", s.Name)
+}
+
+// save adds or replaces a key.
+func (x *exchange) save(owner keystore.Owner, r saveRequest) (savedKey, error) {
+	pool := keystore.Pool{Owner: owner, ProviderID: r.providerID}
+	saved := savedKey{masked: byok.MaskUTF16(r.apiKey)}
+	sealed := x.Sealer.Seal(string(utf16.Decode(r.apiKey)))
+	var name *string
+	if r.name != nil {
+		text := string(utf16.Decode(*r.name))
+		name = &text
+	}
+	var err error
+	if r.keyID != "" {
+		saved.echo = r.name
+		saved.Record, err = x.Store.Replace(x.ctx(), pool, r.keyID, keystore.Replacement{Sealed: sealed, Name: name})
+		if err == nil {
+			x.audit("replace", pool, saved.ID)
+		}
+		return saved, err
+	}
+	if name != nil && *name == "" {
+		name = nil
+	}
+	saved.Record, err = x.Store.Add(x.ctx(), pool, keystore.NewKey{
+		ID: access.NewKeyID(x.Random), Name: name, Sealed: sealed, CreatedBy: x.actor.ID,
+	}, byok.Cap)
+	if err == nil {
+		x.audit("add", pool, saved.ID)
+	}
+	return saved, err
+}
+
+// remove deletes one key, or without a key ID all of its pool.
+func (x *exchange) remove(owner keystore.Owner, r deleteRequest) error {
+	pool := keystore.Pool{Owner: owner, ProviderID: r.providerID}
+	if r.keyID == "" {
+		ids, err := x.Store.DeletePool(x.ctx(), pool)
+		if err == nil {
+			x.audit("delete", pool, ids...)
+		}
+		return err
+	}
+	err := x.Store.Delete(x.ctx(), pool, r.keyID)
+	if err == nil {
+		x.audit("delete", pool, r.keyID)
+	}
+	return err
+}
+
+// list encodes records as GET shows them.
+func (x *exchange) list(records []keystore.Record) string {
+	out := make([]byte, 0, 2+220*len(records))
+	out = append(out, '[')
+	for i, r := range records {
+		if i > 0 {
+			out = append(out, ',')
+		}
+		out = append(out, new(object).string("id", r.ID).string("providerId", r.ProviderID).nullable("name", r.Name).
+			utf16("maskedKey", x.mask(r.Sealed)).nullable("createdBy", r.CreatedBy).
+			string("createdAt", byok.FormatTime(r.CreatedAt)).string("updatedAt", byok.FormatTime(r.UpdatedAt)).end()...)
+	}
+	return string(append(out, ']'))
+}
+
+// mask opens a stored key; one that does not open shows nothing of itself.
+func (x *exchange) mask(sealed string) []uint16 {
+	apiKey, err := x.Sealer.Open(sealed)
+	if err != nil {
+		return utf16.Encode([]rune(byok.MaskUnknown))
+	}
+	return byok.MaskUTF16(utf16.Encode([]rune(apiKey)))
+}
+
+// resolve chooses the key that serves a run. WIRE.md section 8.
+func (a *API) resolve(ctx context.Context, workspaceID, providerID string) (*served, error) {
+	if workspaceID == "" {
+		return nil, nil //nolint:nilnil // no key is an answer
+	}
+	pool := keystore.Pool{Owner: workspace(workspaceID), ProviderID: providerID}
+	keys, err := a.Store.Pool(ctx, pool)
+	if err != nil {
+		return nil, err
+	}
+	if len(keys) == 0 && a.Hosted {
+		organizationID, err := a.Access.WorkspaceOrganization(ctx, workspaceID)
+		if err != nil || organizationID == "" {
+			return nil, err
+		}
+		pool.Owner = organization(organizationID)
+		if keys, err = a.Store.Pool(ctx, pool); err != nil {
+			return nil, err
+		}
+	}
+	var s served
+	at := a.Rotation.Next(pool, len(keys), func(i int) bool {
+		apiKey, err := a.Sealer.Open(keys[i].Sealed)
+		if err != nil {
+			a.metrics.undecryptable(pool)
+			return false
+		}
+		s = served{apiKey: apiKey, scope: pool.Scope, keyID: keys[i].ID}
+		return true
+	})
+	if at < 0 {
+		return nil, nil //nolint:nilnil // no key is an answer
+	}
+	a.metrics.serve(pool)
+	return &s, nil
+}
+
+// served is a key that serves a run.
+type served struct {
+	apiKey string
+	scope  keystore.Scope
+	keyID  string
+}
+
+func workspace(id string) keystore.Owner { return keystore.Owner{Scope: keystore.Workspace, ID: id} }
+
+func organization(id string) keystore.Owner {
+	return keystore.Owner{Scope: keystore.Organization, ID: id}
+}

@@ -1,0 +1,107 @@
+package api
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"crypto/subtle"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/server/keystore"
+)
+
+// referenceRoute finds what the real server does not have.
+func referenceRoute(name string) (route, bool) {
+	var methods map[string]func(*exchange) answer
+	switch name {
+	case "health":
+		methods = map[string]func(*exchange) answer{http.MethodGet: health}
+	case "metrics":
+		methods = map[string]func(*exchange) answer{http.MethodGet: showMetrics}
+	case "resolve":
+		methods = map[string]func(*exchange) answer{http.MethodPost: resolve}
+	default:
+		return route{}, false
+	}
+	return route{name: "/reference/" + name, methods: methods}, true
+}
+
+// healthTimeout is how long the database has to answer.
+const healthTimeout = 2 * time.Second
+
+// health is GET /reference/health: 200 while the store answers, else 503.
+func health(x *exchange) answer {
+	ctx, cancel := context.WithTimeout(x.ctx(), healthTimeout)
+	defer cancel()
+	if err := x.Ping(ctx); err != nil {
+		x.failed = err
+		return answer{status: http.StatusServiceUnavailable, body: []byte(`{"status":"unavailable","store":"unreachable"}`)}
+	}
+	return ok([]byte(`{"status":"ok","store":"reachable"}`))
+}
+
+// showMetrics is GET /reference/metrics in Prometheus' text format.
+func showMetrics(x *exchange) answer {
+	w := &recorder{header: http.Header{}, status: http.StatusOK}
+	request := x.Request.Clone(x.ctx())
+	request.Header.Del("Accept-Encoding")
+	x.metrics.handler().ServeHTTP(w, request)
+	return answer{status: w.status, body: w.body.Bytes(), contentType: w.header.Get("Content-Type")}
+}
+
+type recorder struct {
+	header http.Header
+	status int
+	body   bytes.Buffer
+}
+
+func (w *recorder) Header() http.Header         { return w.header }
+func (w *recorder) WriteHeader(status int)      { w.status = status }
+func (w *recorder) Write(b []byte) (int, error) { return w.body.Write(b) }
+
+// resolve is POST /reference/resolve: the key that serves a run, or null.
+func resolve(x *exchange) answer {
+	given, isBearer := strings.CutPrefix(x.Request.Header.Get("Authorization"), "Bearer ")
+	// Hashes compare in the same time whatever the length.
+	want, got := sha256.Sum256([]byte(x.InternalSecret)), sha256.Sum256([]byte(given))
+	if !isBearer || x.InternalSecret == "" || subtle.ConstantTimeCompare(want[:], got[:]) != 1 {
+		return errUnauthorized.answer("")
+	}
+	body, err := x.body()
+	if err != nil {
+		return x.fail(err, keystore.Workspace)
+	}
+	v := validation{body: body}
+	if !v.isObject() {
+		return v.failure().answer("")
+	}
+	workspaceID, providerID := v.text("workspaceId"), v.text("providerId")
+	if f := v.failure(); f != nil {
+		return f.answer("")
+	}
+	key, err := x.API.resolve(x.ctx(), workspaceID, providerID)
+	if err != nil {
+		return x.fail(err, keystore.Workspace)
+	}
+	if key == nil {
+		return ok([]byte("null"))
+	}
+	return ok(new(object).string("apiKey", key.apiKey).raw("isBYOK", "true").string("scope", string(key.scope)).string("keyId", key.keyID).end())
+}
+
+// text reads a string; absent and null are "". One with a NUL names nothing.
+func (v *validation) text(name string) string {
+	f := v.body.field(name)
+	switch f.kind {
+	case stringKind:
+		if text := f.string(); !strings.ContainsRune(text, 0) {
+			return text
+		}
+	case undefinedKind, nullKind:
+	default:
+		v.wrongType("string", `["`+name+`"]`, f.kind)
+	}
+	return ""
+}
