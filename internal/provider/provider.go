@@ -23,13 +23,16 @@ var _ provider.ProviderWithFunctions = (*byokProvider)(nil)
 type byokProvider struct {
 	version string
 	getenv  func(string) string
+	edits   []func(*client.Config)
 }
 
 // New returns the constructor of the provider, which runs once per server.
-// version is that of the release, for the user agent.
-func New(version string) func() provider.Provider {
+// version is that of the release, for the user agent. edits change what a
+// client is made of beyond what users can, as for a test that cannot wait as
+// long as they do.
+func New(version string, edits ...func(*client.Config)) func() provider.Provider {
 	return func() provider.Provider {
-		return &byokProvider{version: version, getenv: os.Getenv}
+		return &byokProvider{version: version, getenv: os.Getenv, edits: edits}
 	}
 }
 
@@ -139,6 +142,9 @@ func (p *byokProvider) Configure(ctx context.Context, req provider.ConfigureRequ
 		return
 	}
 	settings.client.UserAgent = userAgent(p.version, req.TerraformVersion)
+	for _, edit := range p.edits {
+		edit(&settings.client)
+	}
 
 	w := &walk{workspaceID: settings.workspaceID, cap: settings.cap, capCheck: settings.capCheck}
 	resp.ResourceData, resp.DataSourceData = w, w
