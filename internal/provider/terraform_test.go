@@ -49,12 +49,12 @@ func newServer(env map[string]string) tfprotov6.ProviderServer {
 // both providers served by the test. resource.Test runs many walks a step;
 // with this a test decides on every single one.
 type terraformCLI struct {
-	t        testing.TB
+	t        *testing.T
 	dir      string
 	reattach string
 }
 
-func newTerraform(t testing.TB, env map[string]string, config string) *terraformCLI {
+func newTerraform(t *testing.T, env map[string]string, config string) *terraformCLI {
 	t.Helper()
 	if os.Getenv("TF_ACC") == "" {
 		t.Skip("needs the terraform binary: set TF_ACC=1")
@@ -73,14 +73,14 @@ func newTerraform(t testing.TB, env map[string]string, config string) *terraform
 }
 
 // serve serves one provider for as long as the test runs.
-func serve(t testing.TB, address string, server tfprotov6.ProviderServer) map[string]any {
+func serve(t *testing.T, address string, server tfprotov6.ProviderServer) map[string]any {
 	t.Helper()
 	ctx, stop := context.WithCancel(context.Background())
 	started, closed := make(chan *plugin.ReattachConfig, 1), make(chan struct{})
 	failed := make(chan error, 1)
 	go func() {
 		failed <- tf6server.Serve(address, func() tfprotov6.ProviderServer { return server },
-			tf6server.WithDebug(ctx, started, closed), tf6server.WithoutLogStderrOverride(),
+			tf6server.WithDebug(ctx, started, closed), tf6server.WithoutLogStderrOverride(), tf6server.WithLoggingSink(t),
 			tf6server.WithGoPluginLogger(hclog.New(&hclog.LoggerOptions{Output: io.Discard})))
 	}()
 	select {
