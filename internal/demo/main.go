@@ -265,11 +265,11 @@ func (d *demo) overfillPool(ctx context.Context) error {
 	if begin < 0 || !strings.Contains(out[begin:], "openai") {
 		return fmt.Errorf("the plan failed, but not at the cap:\n%s", out)
 	}
-	fmt.Fprintln(d.out)
-	for line := range strings.Lines("╷\n│ " + strings.TrimSpace(out[begin:])) {
-		fmt.Fprint(d.out, "     ", line)
+	fmt.Fprintln(d.out, "     ╷")
+	for line := range strings.Lines(strings.TrimSpace(out[begin:])) {
+		fmt.Fprintln(d.out, strings.TrimRight("     │ "+line, " \n"))
 	}
-	fmt.Fprintln(d.out)
+	fmt.Fprintln(d.out, "     ╵")
 	return nil
 }
 
