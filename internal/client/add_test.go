@@ -197,6 +197,31 @@ func TestAddInDoubt(t *testing.T) {
 	}
 }
 
+// TestAddTellsOthersKeysApart: keys that others store at the same moment are
+// not taken for the own one.
+func TestAddTellsOthersKeysApart(t *testing.T) {
+	t.Parallel()
+	for _, listed := range []bool{true, false} {
+		play(t, nil, func(s *scene) {
+			if listed {
+				if _, err := s.client.List(s.ctx, "w1"); err != nil {
+					s.Fatal(err)
+				}
+			}
+			onAdd(s.model, 0, act{cut: true, after: func() {
+				s.model.seed(openaiPool, "sk-another-secret-9999", "ci", time.Now())
+				s.model.seed(openaiPool, canary, "another name", time.Now())
+				s.model.seed("w1/exa", canary, "ci", time.Now())
+				s.model.seed("w2/openai", canary, "ci", time.Now())
+			}})
+			key, err := s.client.Add(s.ctx, "w1", input())
+			if err != nil || key.ID != s.model.keys(openaiPool)[0].ID || s.model.count("ADD") != 1 {
+				s.Errorf("%+v, %v; requests: %s", key, err, s.model.requests())
+			}
+		})
+	}
+}
+
 // TestAddKnowsWhatWasThere: with a list from before, the age of a key is no
 // question, whatever the clocks say.
 func TestAddKnowsWhatWasThere(t *testing.T) {

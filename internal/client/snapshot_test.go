@@ -174,7 +174,11 @@ func TestReaderThatGivesUp(t *testing.T) {
 		defer cancel()
 		_, err := s.client.List(ctx, "w2")
 		s.wantKind(err, KindCanceled)
+		start := time.Now()
 		<-gone
+		if waited := time.Since(start); waited != 0 {
+			s.Errorf("the list that nobody waits for was stopped %s later", waited)
+		}
 		if _, err := s.client.List(s.ctx, "w2"); err != nil {
 			s.Error(err)
 		}
