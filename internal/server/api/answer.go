@@ -99,11 +99,11 @@ func (a answer) write(w http.ResponseWriter, r *http.Request) error {
 	for name, values := range a.header {
 		h[name] = values
 	}
-	switch a.contentType {
-	case "":
-		h.Set("Content-Type", "application/json")
-	case noContentType:
+	switch {
+	case a.contentType == noContentType, a.status == http.StatusNoContent:
 		h["Content-Type"] = nil
+	case a.contentType == "":
+		h.Set("Content-Type", "application/json")
 	default:
 		h.Set("Content-Type", a.contentType)
 	}
@@ -116,8 +116,10 @@ func (a answer) write(w http.ResponseWriter, r *http.Request) error {
 		w.WriteHeader(a.status)
 		return nil
 	}
-	if a.contentType == "" {
+	if a.chunked() {
 		h.Set("Transfer-Encoding", "chunked")
+	}
+	if a.contentType == "" {
 		h.Add("Vary", "Accept-Encoding")
 		if acceptsGzip(r.Header) {
 			h.Set("Content-Encoding", "gzip")
@@ -134,6 +136,12 @@ func (a answer) write(w http.ResponseWriter, r *http.Request) error {
 	w.WriteHeader(a.status)
 	_, err := w.Write(a.body)
 	return err
+}
+
+// chunked tells the answers of routes from those of Next's router, which know
+// their length.
+func (a answer) chunked() bool {
+	return a.status != http.StatusPermanentRedirect && (a.contentType == "" || a.contentType == noContentType)
 }
 
 // acceptsGzip reads Accept-Encoding: gzip or *, not refused with q=0.
