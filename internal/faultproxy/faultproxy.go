@@ -71,7 +71,8 @@ type Proxy struct {
 	requests int
 	faults   map[Kind]int
 	seen     map[uint64]uint64
-	late     sync.WaitGroup
+	late     int // requests that are still to be done, after their answer
+	idle     *sync.Cond
 }
 
 // New returns a Proxy in front of the server at target.
@@ -89,7 +90,9 @@ func Wrap(next http.Handler, options Options) *Proxy {
 	if options.Delay == 0 {
 		options.Delay = 20 * time.Millisecond
 	}
-	return &Proxy{next: next, options: options, faults: map[Kind]int{}, seen: map[uint64]uint64{}}
+	p := &Proxy{next: next, options: options, faults: map[Kind]int{}, seen: map[uint64]uint64{}}
+	p.idle = sync.NewCond(&p.mu)
+	return p
 }
 
 // SetQuiet switches faults off or on again.
@@ -107,7 +110,21 @@ func (p *Proxy) Counts() (requests int, faults map[Kind]int) {
 }
 
 // Wait returns when all late requests have been done.
-func (p *Proxy) Wait() { p.late.Wait() }
+func (p *Proxy) Wait() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for p.late > 0 {
+		p.idle.Wait()
+	}
+}
+
+// addLate counts the requests that are still to be done.
+func (p *Proxy) addLate(n int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.late += n
+	p.idle.Broadcast()
+}
 
 func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	body, err := io.ReadAll(r.Body)
@@ -137,10 +154,12 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		forward()
 		panic(http.ErrAbortHandler)
 	case Late:
-		p.late.Go(func() {
+		p.addLate(1)
+		go func() {
+			defer p.addLate(-1)
 			time.Sleep(pause)
 			forward()
-		})
+		}()
 		panic(http.ErrAbortHandler)
 	case Truncate:
 		answer := forward()
