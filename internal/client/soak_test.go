@@ -70,7 +70,7 @@ func TestSoak(t *testing.T) {
 				}
 			}
 			requests, faults := proxy.Counts()
-			t.Logf("%d operations, %d requests, faults %v: %d duplicates, %d losses, %d wrong secrets", owners*steps, requests, faults, extra, lost, wrong)
+			t.Logf("%d steps, %d requests, faults %v: %d duplicates, %d losses, %d wrong secrets", owners*steps, requests, faults, extra, lost, wrong)
 			if len(faults) < len(faultproxy.Kinds()) {
 				t.Errorf("only these faults occurred: %v", faults)
 			}
