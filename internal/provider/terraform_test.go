@@ -61,7 +61,9 @@ func newTerraform(t *testing.T, env map[string]string, config string) *terraform
 	}
 	tf := &terraformCLI{t: t, dir: t.TempDir()}
 	reattach := map[string]any{}
-	maps.Copy(reattach, serve(t, "registry.terraform.io/hashicorp/byok", newServer(env)))
+	byok := serve(t, "registry.terraform.io/hashicorp/byok", newServer(env))
+	maps.Copy(reattach, byok)
+	reattach["registry.terraform.io/terraform-provider-byok/byok"] = byok["registry.terraform.io/hashicorp/byok"]
 	maps.Copy(reattach, serve(t, "registry.terraform.io/hashicorp/changes", providerserver.NewProtocol6(changes{})()))
 	data, err := json.Marshal(reattach)
 	if err != nil {

@@ -1,8 +1,11 @@
 package provider
 
 import (
+	"encoding/json"
 	"fmt"
 	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -468,6 +471,45 @@ func TestAccWarnings(t *testing.T) {
 			if !strings.Contains(text, tc.want) {
 				t.Errorf("the plan does not say %q:\n%s", tc.want, text)
 			}
+		})
+	}
+}
+
+// The examples of the documentation are valid, and plan with a server that has
+// nothing.
+func TestAccExamples(t *testing.T) {
+	t.Parallel()
+	s := acctest.Start(t)
+	for title, files := range map[string][]string{
+		"resource":    {"provider/provider.tf", "resources/byok_key/resource.tf", "resources/byok_key/pool.tf", "resources/byok_key/order.tf"},
+		"data source": {"provider/provider.tf", "data-sources/byok_keys/data-source.tf"},
+		"function":    {"provider/provider.tf", "functions/mask/function.tf"},
+		"adopting":    {"provider/provider.tf", "guides/adopting/list.tf", "guides/adopting/import.tf"},
+	} {
+		t.Run(title, func(t *testing.T) {
+			t.Parallel()
+			var config strings.Builder
+			for _, file := range files {
+				text, err := os.ReadFile(filepath.Join("..", "..", "examples", file))
+				if err != nil {
+					t.Fatal(err)
+				}
+				config.Write(text)
+			}
+			here := strings.NewReplacer("https://sim.example.com", s.URL, "11111111-2222-4333-8444-555555555555", s.WorkspaceID)
+			tf := newTerraform(t, map[string]string{envSessionToken: s.SessionToken}, here.Replace(config.String()))
+			secrets := map[string]any{
+				"openai_api_key": secretA, "mistral_api_keys": map[string]string{"first": secretA, "second": secretB},
+				"anthropic_api_keys": map[string]string{"team-a": secretA, "team-b": secretA, "overflow": secretB},
+			}
+			declared, err := json.Marshal(secrets)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(filepath.Join(tf.dir, "terraform.tfvars.json"), declared, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			tf.plan()
 		})
 	}
 }

@@ -1,0 +1,11 @@
+data "byok_keys" "all" {}
+
+# The keys of one provider ID in rotation order, whoever added them.
+output "openai" {
+  value = [for key in data.byok_keys.all.keys : "${coalesce(key.name, key.id)}: ${key.masked_key}" if key.provider_id == "openai"]
+}
+
+# Pools that can take another key.
+output "room" {
+  value = { for provider_id, pool in data.byok_keys.all.pools : provider_id => pool.remaining if !pool.full }
+}

@@ -1,0 +1,4 @@
+import {
+  to = byok_key.openai
+  id = "11111111-2222-4333-8444-555555555555/openai/V1StGXR8_Z5jdHi6B-myT"
+}
