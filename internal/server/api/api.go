@@ -110,23 +110,21 @@ func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func (a *API) handle(x *exchange) (route, answer) {
 	r := x.Request
 	path := r.URL.EscapedPath()
+	x.cors = path == "/api" || strings.HasPrefix(path, "/api/")
 	if !strings.HasPrefix(path, "/reference/") {
 		if clean := cleanPath(path); clean != path {
 			location := clean
 			if r.URL.RawQuery != "" {
 				location += "?" + r.URL.RawQuery
 			}
-			return route{name: "redirect"}, answer{
+			return route{name: "redirect"}, x.finish(answer{
 				status: http.StatusPermanentRedirect, body: []byte(location), contentType: noContentType,
 				header: http.Header{"Location": {location}},
-			}
+			})
 		}
 	}
-	if path == "/api" || strings.HasPrefix(path, "/api/") {
-		x.cors = true
-		if r.Method == http.MethodOptions {
-			return route{name: "preflight"}, answer{status: http.StatusNoContent, header: a.corsHeader(true)}
-		}
+	if x.cors && r.Method == http.MethodOptions {
+		return route{name: "preflight"}, answer{status: http.StatusNoContent, header: a.corsHeader(true)}
 	}
 	switch r.Method {
 	case http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete, http.MethodOptions:
