@@ -1,6 +1,7 @@
 package client
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -19,8 +20,8 @@ import (
 //   - A refusal (4xx), or a connection that broke before the request was on
 //     the wire, stored nothing.
 //   - Anything else is looked up: a key in the list with the same provider ID,
-//     name and mask, that was not there before and that no sibling has, is the
-//     one. It is adopted, and replaced by itself, since a mask does not show
+//     name and mask, that a list of before does not show and that no sibling
+//     has, is the one. It is adopted, and replaced by itself, since a mask does not show
 //     all of a secret.
 //   - A list without it counts only if the server had finished with the add,
 //     or had the settle time to do so.
@@ -32,9 +33,9 @@ const (
 	// persistentRetries is how much more often than others the requests that
 	// resolve a doubt are repeated, since to give up there is to leave it.
 	persistentRetries = 6
-	// dateTolerance is how far the Date of an answer and the createdAt of a
-	// key stored at that moment may lie apart: Date has whole seconds.
-	dateTolerance = 2 * time.Second
+	// finalRetries is how often a list that resolves a doubt is asked for
+	// where it is refused for good, as by a gateway that redirects.
+	finalRetries = 5
 	// clockTolerance is how far two clocks of one deployment may differ.
 	clockTolerance = 5 * time.Minute
 	// maxRoomPoll is the longest pause between two tries to find room.
@@ -53,7 +54,7 @@ type adding struct {
 	mask string
 	body []byte
 
-	before *snapshot // of before the first attempt, or nil
+	before *snapshot // of before the first attempt
 	sentAt time.Time // of the first attempt
 	doubts int       // attempts whose answer was lost
 	sent   int
@@ -130,7 +131,10 @@ func (a *adding) inTurn() (key byok.Key, complete bool, covers uint64, f *failur
 
 // run sends the add until its outcome is certain.
 func (a *adding) run() (key byok.Key, complete bool, f *failure) {
-	a.before, a.sentAt = a.w.current(), time.Now()
+	if f := a.lookBefore(); f != nil {
+		return byok.Key{}, false, f
+	}
+	a.sentAt = time.Now()
 	for polls := 0; ; {
 		freed := a.freed()
 		key, f = a.send()
@@ -225,13 +229,33 @@ func (a *adding) resolve(lost *failure) (*byok.Key, *failure) {
 	}
 }
 
-// list reads a list that starts now.
-func (a *adding) list() (*snapshot, *failure) {
-	return a.w.readCovering(a.life, a.w.wrote(), persistentRetries+a.c.cfg.MaxRetries, false)
+// lookBefore notes which keys are there before the add, so that none of them
+// is taken for its outcome. One list serves all adds of a Client to the
+// workspace.
+func (a *adding) lookBefore() (f *failure) {
+	if a.before, f = a.w.readCovering(a.life, 0, a.c.cfg.MaxRetries, false); f == nil {
+		return nil
+	}
+	a.sent += f.attempts
+	failed := *f // a failure of a list is shared
+	failed.op, failed.refused = cmp.Or(f.op, OpList), true
+	return &failed
 }
 
-// candidates are the keys in s that the add may have stored: those that are
-// certainly new, and those whose age or look leaves it open.
+// list reads a list that starts now. To give up on it is to leave a doubt: what
+// looks final is asked again, too, since the list of before had an answer.
+func (a *adding) list() (s *snapshot, f *failure) {
+	for n := range finalRetries {
+		s, f = a.w.readCovering(a.life, a.w.wrote(), persistentRetries+a.c.cfg.MaxRetries, false)
+		if f == nil || f.transient || sleep(a.life, a.c.backoff(n, f.wait)) != nil {
+			break
+		}
+	}
+	return s, f
+}
+
+// candidates are the keys in s that the add may have stored: those that it
+// certainly has, and those whose age or look leaves it open.
 func (a *adding) candidates(s *snapshot) (certain, doubtful []byok.Key) {
 	for _, key := range s.keys {
 		name := ""
@@ -241,44 +265,22 @@ func (a *adding) candidates(s *snapshot) (certain, doubtful []byok.Key) {
 		if key.ProviderID != a.in.ProviderID || key.MaskedKey != a.mask || name != a.name || !a.isNew(key.ID) {
 			continue
 		}
-		switch age := a.age(s, key); {
-		case age == older:
-		case age == newer && !(a.mask == byok.MaskUnknown && a.name == ""):
-			certain = append(certain, key)
-		default:
+		if a.mask == byok.MaskUnknown && a.name == "" || a.isOld(s, key) {
 			doubtful = append(doubtful, key)
+			continue
 		}
+		certain = append(certain, key)
 	}
 	return certain, doubtful
 }
 
-type age int
-
-const (
-	older age = iota
-	unclear
-	newer
-)
-
-// age tells whether key was stored since the add was first sent. A list of
-// before settles it. Without one it is told from createdAt, against the Date
-// of the list carried back by the time that has passed here.
-func (a *adding) age(s *snapshot, key byok.Key) age {
-	if a.before != nil {
-		return newer
-	}
+// isOld reports whether key, which was not there before, seems to be older
+// than the add all the same: somebody else may have stored it since the list
+// of before. It is told from createdAt, against the Date of the list carried
+// back by the time that has passed here.
+func (a *adding) isOld(s *snapshot, key byok.Key) bool {
 	created, err := time.Parse(time.RFC3339, key.CreatedAt)
-	if err != nil || s.date.IsZero() {
-		return unclear
-	}
-	earliest := s.date.Add(-s.received.Sub(a.sentAt)).Add(-dateTolerance)
-	switch {
-	case !created.Before(earliest):
-		return newer
-	case created.Before(earliest.Add(-clockTolerance)):
-		return older
-	}
-	return unclear
+	return err == nil && !s.date.IsZero() && created.Before(s.date.Add(a.sentAt.Sub(s.received)).Add(-clockTolerance))
 }
 
 // adopt makes certain that the key that was found holds the declared secret.
@@ -346,10 +348,8 @@ func (a *adding) ambiguous(lost *failure, candidates []byok.Key, why string) *fa
 
 // isNew reports whether no sibling has the key and no earlier list shows it.
 func (a *adding) isNew(keyID string) bool {
-	if a.before != nil {
-		if _, known := a.before.key(keyID); known {
-			return false
-		}
+	if _, known := a.before.key(keyID); known {
+		return false
 	}
 	a.w.mu.Lock()
 	defer a.w.mu.Unlock()

@@ -45,7 +45,7 @@ func TestAddAnswersTheFullRecord(t *testing.T) {
 		if want := s.model.keys(openaiPool)[0].Key; key.ID != want.ID || *key.Name != "ci" || key.CreatedBy == nil || key.UpdatedAt != want.UpdatedAt {
 			s.Errorf("got %+v, want %+v", key, want)
 		}
-		s.wantRequests("ADD openai, GET")
+		s.wantRequests("GET, ADD openai, GET")
 	})
 }
 
@@ -89,6 +89,7 @@ func TestAddWhoseAnswerIsLost(t *testing.T) {
 			play(t, nil, func(s *scene) {
 				onAdd(s.model, 0, tc.lost)
 				s.model.seed(openaiPool, canary, "ci", time.Now().Add(-time.Hour)) // an older twin is not it
+				s.look()
 				start := time.Now()
 				key, err := s.client.Add(s.ctx, "w1", input())
 				if err != nil {
@@ -133,6 +134,7 @@ func TestAddIsNotSentAgain(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			play(t, nil, func(s *scene) {
+				s.look()
 				onAdd(s.model, 0, tc.act)
 				_, err := s.client.Add(s.ctx, "w1", input())
 				s.wantKind(err, tc.kind)
@@ -157,11 +159,13 @@ func TestAddInDoubt(t *testing.T) {
 		"two keys have appeared": {input(), nil, func(s *scene) act {
 			return act{cut: true, after: func() { s.model.seed(openaiPool, canary, "ci", time.Now()) }}
 		}, 2},
-		"its age is unclear": {input(), func(s *scene) { s.model.seed(openaiPool, canary, "ci", time.Now().Add(-time.Minute)) },
-			func(*scene) act { return act{cut: true, skip: true} }, 1},
+		"one has appeared that is older than the add": {input(), nil, func(s *scene) act {
+			return act{cut: true, skip: true, after: func() { s.model.seed(openaiPool, canary, "ci", time.Now().Add(-time.Hour)) }}
+		}, 1},
 		"no name, and a mask that shows nothing": {AddInput{ProviderID: "openai", APIKey: "short"}, nil,
 			func(*scene) act { return act{cut: true} }, 1},
 		"the list cannot be read": {input(), func(s *scene) {
+			s.look()
 			s.model.script = func(_ int, r *http.Request, _ []byte) act {
 				if r.Method == http.MethodGet {
 					return answered(503, canary)
@@ -222,22 +226,52 @@ func TestAddTellsOthersKeysApart(t *testing.T) {
 	}
 }
 
-// TestAddKnowsWhatWasThere: with a list from before, the age of a key is no
-// question, whatever the clocks say.
+// TestAddKnowsWhatWasThere: a key of before is never taken for the own one,
+// however young it is and whatever the clocks say. Nothing is sent before that
+// is known.
 func TestAddKnowsWhatWasThere(t *testing.T) {
 	t.Parallel()
 	play(t, nil, func(s *scene) {
-		s.model.seed(openaiPool, canary, "ci", time.Now().Add(-time.Minute))
-		if _, err := s.client.List(s.ctx, "w1"); err != nil {
-			s.Fatal(err)
-		}
-		onAdd(s.model, 0, act{skip: true, cut: true, after: func() {}})
+		theirs := s.model.seed(openaiPool, "sk-canary, but of others-0001", "ci", time.Now())
+		onAdd(s.model, 0, act{skip: true, cut: true})
 		key, err := s.client.Add(s.ctx, "w1", input())
 		if err != nil {
 			s.Fatal(err)
 		}
-		if keys := s.model.keys(openaiPool); len(keys) != 2 || keys[1].ID != key.ID {
+		if keys := s.model.keys(openaiPool); len(keys) != 2 || keys[1].ID != key.ID || key.ID == theirs || keys[0].secret == canary {
 			s.Errorf("the pool holds %+v, got %s", keys, key.ID)
+		}
+	})
+	play(t, nil, func(s *scene) {
+		s.model.script = func(int, *http.Request, []byte) act { return answered(404, `{"error":"Workspace not found"}`) }
+		_, err := s.client.Add(s.ctx, "w1", input())
+		if e := s.wantKind(err, KindWorkspaceNotFound); e.Op != OpList {
+			s.Errorf("%+v", e)
+		}
+		s.wantRequests("GET")
+	})
+}
+
+// TestAddInDoubtAsksAgain: a refusal that looks final does not end the search
+// for a key that may be stored.
+func TestAddInDoubtAsksAgain(t *testing.T) {
+	t.Parallel()
+	play(t, nil, func(s *scene) {
+		s.look()
+		lists := 0
+		s.model.script = func(_ int, r *http.Request, _ []byte) act {
+			switch {
+			case r.Method == http.MethodGet && lists < finalRetries-1:
+				lists++
+				return answered(302, "", "Location: https://login.example/")
+			case s.model.count("ADD") == 1 && s.model.count("GET") == 0:
+				return act{cut: true}
+			}
+			return act{}
+		}
+		key, err := s.client.Add(s.ctx, "w1", input())
+		if err != nil || key.ID != s.model.keys(openaiPool)[0].ID || s.model.count("ADD") != 1 {
+			s.Errorf("%+v, %v; requests: %s", key, err, s.model.requests())
 		}
 	})
 }
@@ -294,7 +328,7 @@ func addAll(s *scene, inputs []AddInput) map[string]bool {
 	return ids
 }
 
-func TestAddsShareOneReadBack(t *testing.T) {
+func TestAddsShareTheirLists(t *testing.T) {
 	t.Parallel()
 	for name, providerIDs := range map[string][]string{
 		"one pool":  slices.Repeat([]string{"openai"}, 10),
@@ -316,8 +350,9 @@ func TestAddsShareOneReadBack(t *testing.T) {
 				if ids := addAll(s, inputs); len(ids) != 10 {
 					s.Errorf("%d IDs", len(ids))
 				}
-				if adds, lists := s.model.count("ADD"), s.model.count("GET"); adds != 10 || lists != 1 {
-					s.Errorf("%d adds and %d lists, want 10 and 1", adds, lists)
+				// One list before, one after.
+				if adds, lists := s.model.count("ADD"), s.model.count("GET"); adds != 10 || lists != 2 {
+					s.Errorf("%d adds and %d lists, want 10 and 2", adds, lists)
 				}
 			})
 		})
@@ -448,6 +483,7 @@ func TestAddCanceled(t *testing.T) {
 	t.Run("on the wire it ends well within the grace", func(t *testing.T) {
 		t.Parallel()
 		play(t, nil, func(s *scene) {
+			s.look()
 			s.model.script = func(_ int, r *http.Request, _ []byte) act { time.Sleep(2 * time.Second); return act{} }
 			ctx, cancel := context.WithCancel(s.ctx)
 			time.AfterFunc(time.Second, cancel)
@@ -460,6 +496,7 @@ func TestAddCanceled(t *testing.T) {
 	t.Run("on the wire of a server that hangs", func(t *testing.T) {
 		t.Parallel()
 		play(t, nil, func(s *scene) {
+			s.look()
 			hang := make(chan struct{})
 			defer close(hang)
 			s.model.script = func(int, *http.Request, []byte) act { <-hang; return act{cut: true, skip: true} }
@@ -493,6 +530,7 @@ func TestAddCanceled(t *testing.T) {
 	t.Run("while it backs off", func(t *testing.T) {
 		t.Parallel()
 		play(t, nil, func(s *scene) {
+			s.look()
 			s.model.script = func(int, *http.Request, []byte) act { return answered(429, "", "Retry-After: 20") }
 			ctx, cancel := context.WithCancel(s.ctx)
 			time.AfterFunc(time.Second, cancel)
@@ -509,6 +547,7 @@ func TestAddCanceled(t *testing.T) {
 func TestAddStoredButNotReadBack(t *testing.T) {
 	t.Parallel()
 	play(t, nil, func(s *scene) {
+		s.look()
 		s.model.script = func(_ int, r *http.Request, _ []byte) act {
 			if r.Method == http.MethodGet {
 				return answered(500, canary)

@@ -336,6 +336,17 @@ func hunt(t *testing.T, where, text string) {
 	}
 }
 
+// look lists w1, so that an add need not, and forgets the request.
+func (s *scene) look() {
+	s.Helper()
+	if _, err := s.client.List(s.ctx, "w1"); err != nil {
+		s.Fatal(err)
+	}
+	s.model.mu.Lock()
+	defer s.model.mu.Unlock()
+	s.model.log = nil
+}
+
 // wantKind fails unless err is of kind, and looks for secrets in it.
 func (s *scene) wantKind(err error, kind Kind) *Error {
 	s.Helper()
