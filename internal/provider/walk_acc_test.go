@@ -335,7 +335,7 @@ func TestAccPermissions(t *testing.T) {
 	owner.config(as(reader, declared))
 	owner.expect(nothing) // read permission is enough for a plan
 	owner.config(as(reader, `api_key = "`+secretB+`"`))
-	owner.fails([]string{"Cannot update key: not an admin of the workspace", "HTTP status 403", "is not enough", "with byok_key.test"}[:2], "apply", "-no-color", "-auto-approve")
+	owner.fails([]string{"Cannot update key: not an admin of the workspace", "HTTP status 403"}, "apply", "-no-color", "-auto-approve")
 	owner.fails([]string{"Cannot delete key: not an admin of the workspace"}, "destroy", "-no-color", "-auto-approve")
 	owner.config(as(stranger, declared))
 	owner.fails([]string{"Cannot read key: not signed in, or no access to the workspace", "HTTP status 401", "request ID"}, "plan", "-no-color")
@@ -345,7 +345,7 @@ func TestAccPermissions(t *testing.T) {
 	newcomer.config(as(acctest.User{SessionToken: strings.Repeat("x", 32) + ".c2ln"}, declared))
 	newcomer.fails([]string{"Cannot create key: not signed in"}, "apply", "-no-color", "-auto-approve")
 	newcomer.config(key(s, `provider_id = "openai"`, `workspace_id = "nowhere"`, declared))
-	newcomer.fails([]string{"Cannot create key: not an admin of the workspace", "or is archived", `workspace_id = "nowhere"`}, "apply", "-no-color", "-auto-approve")
+	newcomer.fails([]string{"Cannot create key: workspace not found", "or it is archived", `workspace_id = "nowhere"`}, "apply", "-no-color", "-auto-approve")
 
 	s.ArchiveWorkspace(t, s.WorkspaceID)
 	owner.config(key(s, `provider_id = "openai"`, declared))
