@@ -92,9 +92,9 @@ func (db *DB) Ping(ctx context.Context) error {
 }
 
 // openMemory opens a database that lives as long as one of its connections:
-// SQLite's memdb shares it between the connections that know its name.
+// they share it by its name, and wait for each other by table.
 func openMemory(ctx context.Context) (*DB, error) {
-	db, err := openSQLite(ctx, "file:/byok-"+rand.Text(), url.Values{"vfs": {"memdb"}}, "journal_mode(MEMORY)")
+	db, err := openSQLite(ctx, "file:byok-"+rand.Text(), url.Values{"mode": {"memory"}, "cache": {"shared"}}, "journal_mode(MEMORY)")
 	if err != nil {
 		return nil, fmt.Errorf("database sqlite::memory:: %w", Explain(err))
 	}

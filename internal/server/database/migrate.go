@@ -33,11 +33,12 @@ const migrateLock = "byok-server:migrate"
 // start at once wait for each other. A schema newer than this binary is an
 // error.
 func (db *DB) Migrate(ctx context.Context) ([]Migration, error) {
-	return db.migrateTo(ctx, -1)
+	return db.MigrateTo(ctx, -1)
 }
 
-// migrateTo stops after a version; -1 means the newest.
-func (db *DB) migrateTo(ctx context.Context, last int) (applied []Migration, err error) {
+// MigrateTo is Migrate up to a version and no further; -1 is the newest. Tests
+// put data into an old schema with it.
+func (db *DB) MigrateTo(ctx context.Context, last int) (applied []Migration, err error) {
 	tx, err := db.Write.BeginTx(ctx, nil)
 	if err != nil {
 		return nil, fmt.Errorf("migrate: %w", err)

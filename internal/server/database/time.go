@@ -39,6 +39,14 @@ func (t *Time) Scan(value any) error {
 	return fmt.Errorf("a stored time is %T", value)
 }
 
+// Value writes the time or NULL.
+func (t NullTime) Value() (driver.Value, error) {
+	if !t.Valid {
+		return nil, nil
+	}
+	return At(t.Time).Value()
+}
+
 // Scan reads the time or NULL.
 func (t *NullTime) Scan(value any) error {
 	if value == nil {
