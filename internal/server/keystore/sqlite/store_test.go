@@ -1,6 +1,7 @@
 package sqlite_test
 
 import (
+	"context"
 	"path/filepath"
 	"testing"
 	"time"
@@ -63,4 +64,15 @@ func open(t testing.TB, target string, now func() time.Time) (*database.DB, *sql
 		t.Fatal(err)
 	}
 	return db, store
+}
+
+// openPlain is open for a process that has no test.
+func openPlain(target string) (context.Context, *sqlite.Store, error) {
+	ctx := context.Background()
+	db, err := database.Open(ctx, target)
+	if err != nil {
+		return nil, nil, err
+	}
+	store, err := sqlite.New(ctx, db, time.Now)
+	return ctx, store, err
 }
