@@ -1,0 +1,167 @@
+package api
+
+import (
+	"encoding/json"
+	"slices"
+	"strings"
+	"testing"
+	"unicode/utf16"
+	"unicode/utf8"
+)
+
+func TestParseJSON(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		in   string
+		kind kind // "" for malformed
+		text string
+	}{
+		{`{}`, objectKind, ""},
+		{" \t\r\n[]\n", arrayKind, ""},
+		{`"x"`, stringKind, "x"},
+		{`""`, stringKind, ""},
+		{`null`, nullKind, ""},
+		{`true`, booleanKind, ""},
+		{`-0.5e+10`, numberKind, ""},
+		{`1E400`, numberKind, ""},
+		{"\ufeff1", numberKind, ""},
+		{"\ufeff\ufeff1", "", ""},
+		{"", "", ""},
+		{" ", "", ""},
+		{"nul", "", ""},
+		{"nulll", "", ""},
+		{"True", "", ""},
+		{"01", "", ""},
+		{"+1", "", ""},
+		{"1.", "", ""},
+		{".5", "", ""},
+		{"1e", "", ""},
+		{"-", "", ""},
+		{"0x1", "", ""},
+		{"NaN", "", ""},
+		{"'x'", "", ""},
+		{`{"a":1,}`, "", ""},
+		{`{"a" 1}`, "", ""},
+		{`{a:1}`, "", ""},
+		{`{"a":1}}`, "", ""},
+		{`{"a":1`, "", ""},
+		{`{"a":[1,{"b":[]}],"c":{}}`, objectKind, ""},
+		{`{"a":[1,]}`, "", ""},
+		{`{"a":[,1]}`, "", ""},
+		{`{"a":[1 2]}`, "", ""},
+		{`{"a":{"b":}}`, "", ""},
+		{`{"a":{"b"}}`, "", ""},
+		{`{"a":[}`, "", ""},
+		{`{"a":[1}]`, "", ""},
+		{`[1]x`, "", ""},
+		{"[\u00a0]", "", ""},
+		{"[1]\v", "", ""},
+		{`/**/1`, "", ""},
+		{"\"a\nb\"", "", ""},
+		{"\"a\x7fb\u2028\"", stringKind, "a\x7fb\u2028"},
+		{`"\b\f\n\r\t\/\\\"\u0041\u00e9"`, stringKind, "\b\f\n\r\t/\\\"Aé"},
+		{`"\ud83d\udd11"`, stringKind, "🔑"},
+		{`"\x41"`, "", ""},
+		{`"\u12g4"`, "", ""},
+		{`"\u123"`, "", ""},
+		{`"\`, "", ""},
+		{`"\u`, "", ""},
+		{`"abc`, "", ""},
+		// WHATWG: one U+FFFD for each maximal part of a broken sequence.
+		{"\"\xff\xfe\"", stringKind, "\ufffd\ufffd"},
+		{"\"\xf0\x9f\x94x\"", stringKind, "\ufffdx"},
+		{"\"\xe9\"", stringKind, "\ufffd"},
+		{"\"\xed\xa0\x80\"", stringKind, "\ufffd\ufffd\ufffd"},
+		{"\"\xc0\x80\"", stringKind, "\ufffd\ufffd"},
+		{"\"\xe0\x80\x80\"", stringKind, "\ufffd\ufffd\ufffd"},
+		{"\"\xf4\x90\x80\x80\"", stringKind, "\ufffd\ufffd\ufffd\ufffd"},
+		{"\"\xe2\x82\"", stringKind, "\ufffd"},
+		{"\"\xef\xbf\xbd\"", stringKind, "\ufffd"},
+		// A broken sequence takes the closing quote with it in no decoder.
+		{"\"\xe2\"", stringKind, "\ufffd"},
+		{strings.Repeat("[", 200000) + strings.Repeat("]", 200000), arrayKind, ""},
+	} {
+		v, ok := parseJSON([]byte(tt.in))
+		if !ok {
+			v.kind = ""
+		}
+		if v.kind != tt.kind || (tt.kind == stringKind && v.string() != tt.text) {
+			t.Errorf("%.60q: %s %q, want %s %q", tt.in, v.kind, v.string(), tt.kind, tt.text)
+		}
+	}
+}
+
+func TestParseJSONFields(t *testing.T) {
+	t.Parallel()
+	v, ok := parseJSON([]byte(`{"a":1,"a":"\ud800x","__proto__":{"b":2},"\u0063":"c","n":null}`))
+	if !ok {
+		t.Fatal("malformed")
+	}
+	if got := v.field("a").text; !slices.Equal(got, []uint16{0xd800, 'x'}) {
+		t.Errorf("a = %x: the last of several counts, lone surrogates stay", got)
+	}
+	if v.field("a").string() != "\ufffdx" {
+		t.Errorf("a = %q", v.field("a").string())
+	}
+	for name, want := range map[string]kind{"b": undefinedKind, "c": stringKind, "n": nullKind, "A": undefinedKind} {
+		if got := v.field(name).kind; got != want {
+			t.Errorf("%s is %s, want %s", name, got, want)
+		}
+	}
+}
+
+func TestAppendString(t *testing.T) {
+	t.Parallel()
+	for in, want := range map[string]string{
+		"":                         `""`,
+		"a\"\\/<>&":                `"a\"\\/<>&"`,
+		"\x00\x01\b\t\n\v\f\r":     `"\u0000\u0001\b\t\n\u000b\f\r"`,
+		"\x7f\u2028\u2029é🔑\u0085": "\"\x7f\u2028\u2029é🔑\u0085\"",
+	} {
+		if got := string(appendString(nil, in)); got != want {
+			t.Errorf("appendString(%q) = %s, want %s", in, got, want)
+		}
+		if got := string(appendUTF16(nil, utf16.Encode([]rune(in)))); got != want {
+			t.Errorf("appendUTF16(%q) = %s, want %s", in, got, want)
+		}
+	}
+	if got, want := string(appendUTF16(nil, []uint16{0xdd11, 'a', 0xd83d, 0xd83d, 0xdd11, 0xdbff})), `"\udd11a\ud83d🔑\udbff"`; got != want {
+		t.Errorf("lone surrogates: %s, want %s", got, want)
+	}
+}
+
+func FuzzParseJSON(f *testing.F) {
+	for _, seed := range []string{
+		`{"providerId":"openai","apiKey":"sk-test","name":" x ","keyId":"a\u0000"}`, `{"a":[1,{"b":[true,null]}],"a":"\ud800"}`,
+		"\ufeff[]", "\"\xf0\x9f\"", `{"a":{"b":[],"c":{}}}`, `[[[{"a":[]}]]]`, `-1.5e-3`, `"\u00`, `{"`, `[{}`,
+	} {
+		f.Add([]byte(seed))
+	}
+	f.Fuzz(func(t *testing.T, in []byte) {
+		v, ok := parseJSON(in)
+		decoded := decodeUTF8(in)
+		if !utf8.Valid(decoded) {
+			t.Fatalf("decodeUTF8(%q) is not UTF-8", in)
+		}
+		// encoding/json has the same grammar, down to its depth limit.
+		if std := json.Valid(decoded); std != ok && strings.Count(string(decoded), "[")+strings.Count(string(decoded), "{") < 10000 {
+			t.Fatalf("%q: parsed %v, encoding/json says %v", in, ok, std)
+		}
+		if !ok {
+			return
+		}
+		if v.kind == stringKind {
+			again, ok := parseJSON(appendUTF16(nil, v.text))
+			if !ok || !slices.Equal(again.text, v.text) {
+				t.Fatalf("%q does not survive: %x", in, again.text)
+			}
+		}
+		// Validation must take whatever parses.
+		if r, invalid := readSave(v); invalid == nil && (r.providerID == "" || len(r.apiKey) == 0) {
+			t.Fatalf("%q is valid without a provider ID or API key", in)
+		}
+		if r, invalid := readDelete(v); invalid == nil && (r.providerID == "" || (v.field("keyId").kind != undefinedKind && r.keyID == "")) {
+			t.Fatalf("%q would empty a pool that it does not name", in)
+		}
+	})
+}
