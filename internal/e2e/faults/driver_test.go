@@ -1,0 +1,442 @@
+package faults
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net/http/httptest"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/acctest"
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/byok"
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/faultproxy"
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/tfrun"
+)
+
+func TestMain(m *testing.M) { os.Exit(tfrun.Run(m)) }
+
+// driver is one owner of keys: a configuration's state and what changes it.
+type driver interface {
+	// apply makes the keys what is declared, or fails.
+	apply(t *testing.T, declared spec) error
+	// plan reports what an apply would change, empty for nothing.
+	plan(t *testing.T, declared spec) string
+	// ids returns the key IDs in state by address.
+	ids(t *testing.T) map[string]string
+}
+
+// spec is a configuration: a key by address.
+type spec map[string]key
+
+// key is one resource.
+type key struct {
+	workspaceID, providerID string
+	name                    string // empty for none
+	secret                  string
+	form                    form
+	version                 int64
+	// patience is how long an add waits for room, empty for as long as users do.
+	patience string
+}
+
+// form is how a configuration declares a secret.
+type form int
+
+const (
+	plain     form = iota // api_key
+	writeOnly             // api_key_wo
+	versioned             // api_key_wo with api_key_wo_version
+	forms     = 3
+)
+
+func (k key) attributes() map[string]any {
+	set := map[string]any{"workspace_id": k.workspaceID, "provider_id": k.providerID}
+	if k.name != "" {
+		set["name"] = k.name
+	}
+	if k.patience != "" {
+		set["timeouts"] = map[string]any{"create": k.patience}
+	}
+	switch k.form {
+	case plain:
+		set["api_key"] = k.secret
+	case versioned:
+		set["api_key_wo_version"] = k.version
+		fallthrough
+	default:
+		set["api_key_wo"] = k.secret
+	}
+	return set
+}
+
+func (s spec) attributes() map[string]map[string]any {
+	all := map[string]map[string]any{}
+	for address, key := range s {
+		all[address] = key.attributes()
+	}
+	return all
+}
+
+func (s spec) hcl() string {
+	var b strings.Builder
+	for _, address := range s.addresses() {
+		fmt.Fprintf(&b, "resource \"byok_key\" %q {\n", address)
+		set := s[address].attributes()
+		for _, name := range sortedKeys(set) {
+			switch value := set[name].(type) {
+			case string:
+				fmt.Fprintf(&b, "  %s = %q\n", name, value)
+			case map[string]any:
+				fmt.Fprintf(&b, "  %s { create = %q }\n", name, value["create"])
+			default:
+				fmt.Fprintf(&b, "  %s = %v\n", name, value)
+			}
+		}
+		b.WriteString("}\n")
+	}
+	return b.String()
+}
+
+func (s spec) addresses() []string { return sortedKeys(s) }
+
+// pools returns the pools that s has keys in.
+func (s spec) pools() map[pool]int {
+	counts := map[pool]int{}
+	for _, k := range s {
+		counts[pool{k.workspaceID, k.providerID}]++
+	}
+	return counts
+}
+
+type pool struct{ workspaceID, providerID string }
+
+func sortedKeys[V any](m map[string]V) []string {
+	names := make([]string, 0, len(m))
+	for name := range m {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	return names
+}
+
+// protocol drives a core.
+type protocol struct{ *core }
+
+func (p protocol) apply(t *testing.T, declared spec) error {
+	_, err := p.core.apply(context.WithoutCancel(t.Context()), declared.attributes())
+	return err
+}
+
+func (p protocol) plan(t *testing.T, declared spec) string {
+	changes, _, found, err := p.core.plan(context.WithoutCancel(t.Context()), declared.attributes())
+	if err != nil {
+		return "error: " + err.Error()
+	}
+	var b strings.Builder
+	for _, ch := range changes {
+		fmt.Fprintf(&b, "%s: %s -> %s\n%s", ch.address, ch.prior, ch.planned, found.Error())
+	}
+	return b.String()
+}
+
+func (p protocol) ids(*testing.T) map[string]string {
+	ids := map[string]string{}
+	for address, at := range p.state {
+		ids[address] = text(fields(at.value)["id"])
+	}
+	return ids
+}
+
+// cli drives the real terraform.
+type cli struct {
+	*tfrun.Folder
+	provider string // the provider block
+}
+
+func (c cli) write(t *testing.T, declared spec) {
+	t.Helper()
+	c.Write(t, "main.tf", c.provider+declared.hcl())
+}
+
+func (c cli) apply(t *testing.T, declared spec) error {
+	c.write(t, declared)
+	if r := c.Try(t, "apply", "-auto-approve", "-no-color"); r.Exit != 0 {
+		return errors.New(r.Output)
+	}
+	return nil
+}
+
+func (c cli) plan(t *testing.T, declared spec) string {
+	c.write(t, declared)
+	if r := c.Plan(t); r.Exit != 0 {
+		return r.Output
+	}
+	return ""
+}
+
+// ids reads the state file: terraform show takes as long as a plan.
+func (c cli) ids(t *testing.T) map[string]string {
+	t.Helper()
+	var state struct {
+		Resources []struct {
+			Name      string
+			Instances []struct {
+				Status     string
+				Attributes struct{ ID string }
+			}
+		}
+	}
+	data, err := os.ReadFile(filepath.Join(c.Dir, "terraform.tfstate"))
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err == nil {
+		err = json.Unmarshal(data, &state)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	ids := map[string]string{}
+	for _, resource := range state.Resources {
+		for _, instance := range resource.Instances {
+			if instance.Status != "" {
+				t.Errorf("%s is %s", resource.Name, instance.Status)
+			}
+			ids[resource.Name] = instance.Attributes.ID
+		}
+	}
+	return ids
+}
+
+// faulty starts a fault proxy in front of a server and returns its URL. A
+// tenth as many connections as requests fail are closed before anything is
+// read from them.
+func faulty(t *testing.T, target string, options faultproxy.Options) (*faultproxy.Proxy, string) {
+	t.Helper()
+	to, err := url.Parse(target)
+	if err != nil {
+		t.Fatal(err)
+	}
+	proxy := faultproxy.New(to, options)
+	server := httptest.NewUnstartedServer(proxy)
+	server.Listener = proxy.Listener(server.Listener, options.Rate/10)
+	server.Start()
+	t.Cleanup(func() {
+		server.Close()
+		proxy.Wait()
+	})
+	return proxy, server.URL
+}
+
+// served asks for a pool's keys as workflow runs do and returns the secrets by
+// key ID: the rotation serves each key once in as many calls as there are keys.
+func served(t *testing.T, server *acctest.Server, p pool, size int) map[string]string {
+	t.Helper()
+	secrets := map[string]string{}
+	for range size {
+		if got := server.Resolve(t, p.workspaceID, p.providerID); got != nil {
+			secrets[got.KeyID] = got.APIKey
+		}
+	}
+	return secrets
+}
+
+// foreign are the keys of other owners, with their secrets.
+type foreign map[pool]map[string]foreignKey
+
+type foreignKey struct {
+	byok.Key
+	secret string
+}
+
+// addForeign stores a key for another owner.
+func (f foreign) add(t *testing.T, server *acctest.Server, p pool, secret, name string) {
+	t.Helper()
+	id := server.Add(t, p.workspaceID, p.providerID, secret, name)
+	for _, stored := range server.List(t, p.workspaceID) {
+		if stored.ID == id {
+			if f[p] == nil {
+				f[p] = map[string]foreignKey{}
+			}
+			f[p][id] = foreignKey{stored, secret}
+		}
+	}
+}
+
+// verdict counts what must not happen.
+type verdict struct{ duplicates, losses, wrongSecrets, wrongDeletes, foreignChanges int }
+
+func (v verdict) clean() bool { return v == verdict{} }
+
+// judge compares what the server holds with what is declared, by state, and
+// with the other owners' keys.
+func judge(t *testing.T, server *acctest.Server, declared spec, ids map[string]string, others foreign) (v verdict) {
+	t.Helper()
+	count := func(n *int, format string, args ...any) {
+		t.Helper()
+		*n++
+		t.Errorf(format, args...)
+	}
+	pools := declared.pools()
+	for p := range others {
+		pools[p] += 0
+	}
+	owner := map[string]string{} // key ID -> address
+	for address, id := range ids {
+		if _, ok := declared[address]; !ok {
+			count(&v.duplicates, "state has %s (key %s), which is not declared", address, id)
+		}
+		if owner[id] != "" {
+			count(&v.losses, "%s and %s have the same key %s in state", address, owner[id], id)
+		}
+		owner[id] = address
+	}
+	workspaces := map[string][]byok.Key{}
+	for p := range pools {
+		if workspaces[p.workspaceID] == nil {
+			workspaces[p.workspaceID] = server.List(t, p.workspaceID)
+		}
+	}
+	stored := map[string]byok.Key{}
+	for workspaceID, keys := range workspaces {
+		sizes := map[string]int{}
+		for _, k := range keys {
+			stored[k.ID] = k
+			sizes[k.ProviderID]++
+			pools[pool{workspaceID, k.ProviderID}] += 0
+			if _, other := others[pool{workspaceID, k.ProviderID}][k.ID]; !other && owner[k.ID] == "" {
+				count(&v.duplicates, "key %s of %s (%v, %s) is in nobody's state", k.ID, k.ProviderID, k.Name, k.MaskedKey)
+			}
+		}
+		for providerID, size := range sizes {
+			if size > byok.Cap {
+				count(&v.duplicates, "%s has %d keys", providerID, size)
+			}
+		}
+	}
+	for address, want := range declared {
+		got, ok := stored[ids[address]]
+		switch {
+		case !ok:
+			count(&v.losses, "%s (key %q) is declared, but not stored", address, ids[address])
+		case got.ProviderID != want.providerID, nameOf(got) != want.name:
+			count(&v.losses, "%s is stored as %s %q, declared as %s %q", address, got.ProviderID, nameOf(got), want.providerID, want.name)
+		}
+	}
+	for p := range pools {
+		secrets := served(t, server, p, byok.Cap)
+		for address, want := range declared {
+			if want.workspaceID == p.workspaceID && want.providerID == p.providerID && stored[ids[address]].ID != "" && secrets[ids[address]] != want.secret {
+				count(&v.wrongSecrets, "%s (key %s) serves another secret than declared", address, ids[address])
+			}
+		}
+		for id, other := range others[p] {
+			got, ok := stored[id]
+			switch {
+			case !ok:
+				count(&v.wrongDeletes, "key %s of another owner is gone", id)
+			case got.UpdatedAt != other.UpdatedAt || nameOf(got) != nameOf(other.Key) || secrets[id] != other.secret:
+				count(&v.foreignChanges, "key %s of another owner has changed", id)
+			}
+		}
+	}
+	return v
+}
+
+func nameOf(k byok.Key) string {
+	if k.Name == nil {
+		return ""
+	}
+	return *k.Name
+}
+
+// generator makes random configurations.
+type generator struct {
+	random   *rand.Rand
+	pools    []pool
+	room     map[pool]int // what other owners leave free
+	patience string
+	next     int
+}
+
+// names are few, so that names are not unique. Some keys have none.
+var names = []string{"", "", "production", "staging", "Zürich ü"}
+
+func (g *generator) secret() string {
+	g.next++
+	switch g.random.IntN(4) {
+	case 0: // all of these show the same mask
+		return fmt.Sprintf("sk-proj-%012d-%08x-tail", g.next, g.random.Uint32())
+	case 1:
+		return fmt.Sprintf("k%03d%06x", g.next%1000, g.random.IntN(1<<24))
+	}
+	return fmt.Sprintf("sk-%08x-%d", g.random.Uint32(), g.next)
+}
+
+// key makes a key in a pool that has room, or false.
+func (g *generator) key(s spec) (key, bool) {
+	p := g.pools[g.random.IntN(len(g.pools))]
+	if s.pools()[p] >= g.room[p] {
+		return key{}, false
+	}
+	k := key{
+		workspaceID: p.workspaceID, providerID: p.providerID, name: names[g.random.IntN(len(names))],
+		secret: g.secret(), form: form(g.random.IntN(forms)), version: 1, patience: g.patience,
+	}
+	if k.name != "" && g.random.IntN(8) == 0 {
+		k.secret = fmt.Sprintf("k%07d", g.next) // its mask shows nothing
+	}
+	return k, true
+}
+
+func (g *generator) grow(s spec, most int) {
+	for range most {
+		if k, ok := g.key(s); ok {
+			g.next++
+			s[fmt.Sprintf("k%d", g.next)] = k
+		}
+	}
+}
+
+// mutate changes about half of the keys, removes some and adds others.
+func (g *generator) mutate(s spec) spec {
+	out := spec{}
+	for address, k := range s {
+		out[address] = k
+	}
+	for _, address := range s.addresses() {
+		k := out[address]
+		switch g.random.IntN(10) {
+		case 0, 1:
+			delete(out, address)
+			continue
+		case 2, 3:
+			k.secret = g.secret()
+			k.version++
+		case 4:
+			// What has neither a name nor a mask cannot be recognised.
+			if name := names[g.random.IntN(len(names))]; name != "" || len(k.secret) > 8 {
+				k.name = name
+			}
+		case 5:
+			k.form = form(g.random.IntN(forms))
+		case 6: // another pool: a replace
+			delete(out, address)
+			moved, ok := g.key(out)
+			if !ok {
+				continue
+			}
+			k.workspaceID, k.providerID = moved.workspaceID, moved.providerID
+		}
+		out[address] = k
+	}
+	g.grow(out, 4)
+	return out
+}

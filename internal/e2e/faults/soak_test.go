@@ -1,0 +1,234 @@
+package faults
+
+import (
+	"encoding/json"
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"regexp"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/acctest"
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/byok"
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/client"
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/faultproxy"
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/tfrun"
+)
+
+var (
+	soakRuns      = flag.Int("soak.runs", 12, "soak runs at protocol level")
+	soakTerraform = flag.Int("soak.terraform", 2, "soak runs with the real terraform")
+	soakSeed      = flag.Uint64("soak.seed", 1, "seed of the first soak run; each run counts one up")
+	soakWalks     = flag.Int("soak.parallel", 8, "soak runs at a time")
+)
+
+// soakRate is the share of requests with a fault.
+const soakRate = 0.2
+
+// soakTotals is what all runs of a soak did.
+type soakTotals struct {
+	mu                               sync.Mutex
+	runs, applies, failed            int
+	adds, replaces, deletes, queries int // as the server did them
+	requests                         int // as the proxy saw them
+	faults                           map[faultproxy.Kind]int
+	verdict                          verdict
+}
+
+// TestSoak applies, changes and destroys random configurations through a
+// network that fails a fifth of all requests in every way that faultproxy
+// knows, beside keys of other owners. Applies may fail. After a last apply
+// without faults the server must hold exactly what is declared: every key
+// once, with its secret, and the other owners' keys untouched; and the next
+// plan must be empty.
+//
+// A seed fixes the configurations and what becomes of each request; how
+// goroutines interleave it does not fix.
+func TestSoak(t *testing.T) {
+	t.Parallel()
+	t.Run("protocol", func(t *testing.T) {
+		t.Parallel()
+		soak(t, *soakRuns, func(t *testing.T, provider map[string]any, seed uint64) driver {
+			return protocol{newCore(t, provider, seed, quickly)}
+		})
+	})
+	t.Run("terraform", func(t *testing.T) {
+		t.Parallel()
+		soak(t, *soakTerraform, func(t *testing.T, provider map[string]any, _ uint64) driver {
+			var block strings.Builder
+			for _, name := range sortedKeys(provider) {
+				fmt.Fprintf(&block, "  %s = %q\n", name, provider[name])
+			}
+			return cli{tfrun.New(t), "provider \"byok\" {\n" + block.String() + "}\n"}
+		})
+	})
+}
+
+// quickly shortens the pauses of a client. Delays of the fault proxy are
+// shorter still, so that an answer that is late is one that the client has to
+// reckon with.
+func quickly(c *client.Config) {
+	c.RetryWaitMin, c.RetryWaitMax = 2*time.Millisecond, 50*time.Millisecond
+	c.SettleTime = 200 * time.Millisecond
+}
+
+func soak(t *testing.T, runs int, start func(t *testing.T, provider map[string]any, seed uint64) driver) {
+	totals := &soakTotals{faults: map[faultproxy.Kind]int{}}
+	slots := make(chan struct{}, *soakWalks)
+	t.Run("runs", func(t *testing.T) {
+		for i := range runs {
+			seed := *soakSeed + uint64(i)
+			t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
+				t.Parallel()
+				slots <- struct{}{}
+				defer func() { <-slots }()
+				soakRun(t, seed, totals, start)
+			})
+		}
+	})
+	v := totals.verdict
+	t.Logf("seeds %d to %d: %d runs, %d applies (%d failed and were followed by another), %d adds, %d replaces, %d deletes, %d lists done by the server\n"+
+		"%d requests at the proxy, faults %v\n"+
+		"%d duplicates, %d losses, %d wrong secrets, %d wrong deletes, %d changes to keys of other owners",
+		*soakSeed, *soakSeed+uint64(runs)-1, totals.runs, totals.applies, totals.failed, totals.adds, totals.replaces, totals.deletes, totals.queries,
+		totals.requests, totals.faults,
+		v.duplicates, v.losses, v.wrongSecrets, v.wrongDeletes, v.foreignChanges)
+	if !v.clean() {
+		t.Error("not every run came out right")
+	}
+}
+
+func soakRun(t *testing.T, seed uint64, totals *soakTotals, start func(t *testing.T, provider map[string]any, seed uint64) driver) {
+	random := rand.New(rand.NewPCG(seed, 1))
+	server := acctest.Start(t)
+	proxy, endpoint := faulty(t, server.URL, faultproxy.Options{
+		Seed: seed, Rate: soakRate, Kinds: append(faultproxy.Kinds(), faultproxy.Redirect),
+	})
+	// An endpoint in plain http on loopback warns of nothing.
+	provider := map[string]any{"endpoint": endpoint, "workspace_id": server.WorkspaceID}
+	if random.IntN(4) == 0 {
+		provider["email"], provider["password"] = server.Email, server.Password
+	} else {
+		provider["session_token"] = server.SessionToken
+	}
+	g, others := population(t, server, random)
+	d := start(t, provider, seed)
+	if _, ok := d.(protocol); ok {
+		// Where a delete has failed, no room will come. Users wait longer.
+		g.patience = "20s"
+	}
+
+	declared, applies, failed := spec{}, 0, 0
+	apply := func() {
+		applies++
+		if err := d.apply(t, declared); err != nil {
+			failed++
+			t.Logf("apply %d fails: %s", applies, summaries(err))
+		}
+	}
+	g.grow(declared, 4+random.IntN(12))
+	for range 2 + random.IntN(2) {
+		apply()
+		if random.IntN(4) == 0 {
+			apply() // as a user does whose apply has failed
+		}
+		declared = g.mutate(declared)
+	}
+	if random.IntN(5) == 0 {
+		declared = spec{}
+		apply()
+	}
+	apply()
+
+	// What the network still holds back arrives before the last apply.
+	proxy.SetQuiet(true)
+	proxy.Wait()
+	applies++
+	if err := d.apply(t, declared); err != nil {
+		t.Errorf("the apply without faults fails: %v", err)
+	}
+	v := judge(t, server, declared, d.ids(t), others)
+	if changes := d.plan(t, declared); changes != "" {
+		t.Errorf("the plan after it is not empty:\n%s", changes)
+	}
+	requests, faults := proxy.Counts()
+	totals.mu.Lock()
+	defer totals.mu.Unlock()
+	totals.runs++
+	totals.applies += applies
+	totals.failed += failed
+	totals.requests += requests
+	for kind, n := range faults {
+		totals.faults[kind] += n
+	}
+	for _, r := range server.Requests() {
+		if r.Status != http.StatusOK {
+			continue
+		}
+		var said struct{ ProviderID, KeyID string }
+		_ = json.Unmarshal(r.Body, &said)
+		switch {
+		case r.Method == http.MethodGet:
+			totals.queries++
+		case r.Method == http.MethodPost && said.KeyID == "" && said.ProviderID != "":
+			totals.adds++
+		case r.Method == http.MethodPost && said.ProviderID != "":
+			totals.replaces++
+		case r.Method == http.MethodDelete:
+			totals.deletes++
+			if said.KeyID == "" {
+				v.wrongDeletes++
+				t.Error("a DELETE without keyId")
+			}
+		}
+	}
+	totals.verdict.duplicates += v.duplicates
+	totals.verdict.losses += v.losses
+	totals.verdict.wrongSecrets += v.wrongSecrets
+	totals.verdict.wrongDeletes += v.wrongDeletes
+	totals.verdict.foreignChanges += v.foreignChanges
+}
+
+var errorLine = regexp.MustCompile(`(?m)(?:Error|ERROR)[^:\n]*: (.+)$`)
+
+// summaries are the summaries of the errors in the output of an apply.
+func summaries(err error) string {
+	counts := map[string]int{}
+	for _, match := range errorLine.FindAllStringSubmatch(err.Error(), -1) {
+		counts[match[1]]++
+	}
+	if len(counts) == 0 {
+		return err.Error()
+	}
+	return fmt.Sprint(counts)
+}
+
+// population makes pools in several workspaces, some with keys of other owners
+// that look just like those of the configuration.
+func population(t *testing.T, server *acctest.Server, random *rand.Rand) (*generator, foreign) {
+	t.Helper()
+	g := &generator{random: random, room: map[pool]int{}}
+	others := foreign{}
+	workspaces := []string{server.WorkspaceID}
+	for range random.IntN(3) {
+		workspaces = append(workspaces, server.NewWorkspace(t))
+	}
+	providerIDs := byok.ProviderIDs()
+	for range 1 + random.IntN(4) {
+		p := pool{workspaces[random.IntN(len(workspaces))], providerIDs[random.IntN(len(providerIDs))]}
+		if g.room[p] != 0 {
+			continue
+		}
+		g.pools = append(g.pools, p)
+		held := random.IntN(4)
+		g.room[p] = byok.Cap - held
+		for range held {
+			others.add(t, server, p, g.secret(), names[random.IntN(len(names))])
+		}
+	}
+	return g, others
+}
