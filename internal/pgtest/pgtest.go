@@ -8,7 +8,8 @@
 //
 //	func TestMain(m *testing.M) { os.Exit(pgtest.Run(m)) }
 //
-// On Linux a cluster whose test binary was killed is stopped by the kernel.
+// On Linux a cluster whose test binary was killed is stopped by the kernel; the
+// next cluster removes its folder.
 package pgtest
 
 import (
@@ -36,6 +37,8 @@ import (
 
 const (
 	superuser    = "postgres"
+	folderPrefix = "pgtest"
+	claimFile    = "claim"
 	startTimeout = 30 * time.Second
 	stopTimeout  = 10 * time.Second
 )
@@ -83,6 +86,7 @@ type Cluster struct {
 	process   *exec.Cmd
 	exited    chan struct{}
 	log       *lockedBuffer
+	claim     *os.File // locked while this test binary lives
 	databases atomic.Int64
 }
 
@@ -92,7 +96,9 @@ type Option func(*[]string)
 // WithFsync makes commits wait for the disk, as in production. Without it a
 // cluster is fast and does not survive a crash.
 func WithFsync() Option {
-	return func(args *[]string) { *args = append(*args, "-c", "fsync=on", "-c", "synchronous_commit=on") }
+	return func(args *[]string) {
+		*args = append(*args, "-c", "fsync=on", "-c", "synchronous_commit=on", "-c", "full_page_writes=on", "-c", "autovacuum=on")
+	}
 }
 
 // Start starts a cluster. Its caller stops it.
@@ -111,7 +117,7 @@ func Start(options ...Option) (c *Cluster, err error) {
 	}
 	// Not t.TempDir: a socket's path may be 107 bytes long at most, and the
 	// cluster outlives the test that starts it.
-	dir, err := os.MkdirTemp("", "pgtest")
+	dir, err := os.MkdirTemp("", folderPrefix)
 	if err != nil {
 		return nil, err
 	}
@@ -121,6 +127,10 @@ func Start(options ...Option) (c *Cluster, err error) {
 			err = errors.Join(err, c.Stop())
 		}
 	}()
+	if err := c.stakeClaim(); err != nil {
+		return nil, err
+	}
+	sweep()
 	if as != nil {
 		if err := os.Chown(dir, int(as.Uid), int(as.Gid)); err != nil {
 			return nil, err
@@ -196,7 +206,38 @@ func (c *Cluster) Stop() error {
 			<-c.exited
 		}
 	}
+	if c.claim != nil {
+		errs = append(errs, c.claim.Close())
+	}
 	return errors.Join(append(errs, os.RemoveAll(c.dir))...)
+}
+
+// stakeClaim marks the folder as in use until this test binary ends, however it
+// does. The mark takes its name once it is locked: nobody sees it unlocked.
+func (c *Cluster) stakeClaim() (err error) {
+	name := filepath.Join(c.dir, claimFile)
+	if c.claim, err = os.Create(name + ".new"); err != nil {
+		return err
+	}
+	if err := syscall.Flock(int(c.claim.Fd()), syscall.LOCK_EX); err != nil {
+		return err
+	}
+	return os.Rename(name+".new", name)
+}
+
+// sweep removes the folders of test binaries that were killed.
+func sweep() {
+	claims, _ := filepath.Glob(filepath.Join(os.TempDir(), folderPrefix+"*", claimFile))
+	for _, path := range claims {
+		claim, err := os.Open(path)
+		if err != nil {
+			continue
+		}
+		if syscall.Flock(int(claim.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) == nil {
+			_ = os.RemoveAll(filepath.Dir(path))
+		}
+		_ = claim.Close()
+	}
 }
 
 // ready waits until the cluster answers.

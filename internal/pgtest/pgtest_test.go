@@ -52,6 +52,26 @@ func TestStopLeavesNothingBehind(t *testing.T) {
 	}
 }
 
+func TestStartRemovesWhatWasLeftBehind(t *testing.T) {
+	pgtest.URL(t) // skips where there is no PostgreSQL
+	abandoned, err := os.MkdirTemp("", "pgtest")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(abandoned, "claim"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cluster, err := pgtest.Start()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cluster.Stop()
+	if _, err := os.Stat(abandoned); !os.IsNotExist(err) {
+		t.Errorf("the folder of a dead test binary is still there: %v", err)
+	}
+	query(t, pgtest.URL(t), "SELECT 1") // its own cluster is left alone
+}
+
 func TestStartSaysWhatIsMissing(t *testing.T) {
 	if installed, _ := filepath.Glob("/usr/lib/postgresql/*/bin/initdb"); len(installed) > 0 {
 		t.Skip("PostgreSQL is installed outside of PATH")
