@@ -1,0 +1,30 @@
+package main
+
+import (
+	"maps"
+	"testing"
+)
+
+func TestMuteUnreadLogs(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct{ env, want map[string]string }{
+		"nobody reads":         {map[string]string{}, map[string]string{"TF_LOG_SDK": "OFF", "TF_LOG_PROVIDER_BYOK": "OFF"}},
+		"off":                  {map[string]string{"TF_LOG": "off"}, map[string]string{"TF_LOG_SDK": "OFF", "TF_LOG_PROVIDER_BYOK": "OFF"}},
+		"core alone":           {map[string]string{"TF_LOG_CORE": "TRACE"}, map[string]string{"TF_LOG_SDK": "OFF", "TF_LOG_PROVIDER_BYOK": "OFF"}},
+		"all":                  {map[string]string{"TF_LOG": "debug"}, nil},
+		"providers":            {map[string]string{"TF_LOG_PROVIDER": "TRACE"}, nil},
+		"providers, else off":  {map[string]string{"TF_LOG": "OFF", "TF_LOG_PROVIDER": "TRACE"}, nil},
+		"one level of its own": {map[string]string{"TF_LOG_SDK": "WARN"}, map[string]string{"TF_LOG_PROVIDER_BYOK": "OFF"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			got := map[string]string{}
+			muteUnreadLogs(
+				func(name string) (string, bool) { value, ok := tc.env[name]; return value, ok },
+				func(name, value string) error { got[name] = value; return nil })
+			if !maps.Equal(got, tc.want) {
+				t.Errorf("set %v, want %v", got, tc.want)
+			}
+		})
+	}
+}
