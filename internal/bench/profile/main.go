@@ -1,0 +1,55 @@
+// Command profile is the provider with a CPU and a memory profile of each of
+// its processes, written into the folder that BYOK_PROFILE_DIR names when the
+// process ends. It is for `go run ./internal/bench -profile DIR`; the released
+// binary has nothing of it.
+package main
+
+import (
+	"context"
+	"fmt"
+	"log"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+	"runtime/pprof"
+
+	"github.com/hashicorp/terraform-plugin-framework/providerserver"
+
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/provider"
+)
+
+func main() {
+	if err := run(); err != nil {
+		log.Fatal(err)
+	}
+}
+
+func run() error {
+	debug.SetGCPercent(400) // as in the provider's main
+	dir := os.Getenv("BYOK_PROFILE_DIR")
+	cpu, err := os.Create(filepath.Join(dir, fmt.Sprintf("cpu-%d.pprof", os.Getpid())))
+	if err != nil {
+		return err
+	}
+	if err := pprof.StartCPUProfile(cpu); err != nil {
+		return err
+	}
+	serveErr := providerserver.Serve(context.Background(), provider.New("profile"), providerserver.ServeOpts{
+		Address: "registry.terraform.io/terraform-provider-byok/byok",
+	})
+	pprof.StopCPUProfile()
+	allocs, err := os.Create(filepath.Join(dir, fmt.Sprintf("allocs-%d.pprof", os.Getpid())))
+	if err != nil {
+		return err
+	}
+	if err := pprof.Lookup("allocs").WriteTo(allocs, 0); err != nil {
+		return err
+	}
+	if err := allocs.Close(); err != nil {
+		return err
+	}
+	if err := cpu.Close(); err != nil {
+		return err
+	}
+	return serveErr
+}
