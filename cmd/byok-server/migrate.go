@@ -54,7 +54,3 @@ func (e environment) migrate(ctx context.Context, args []string) (err error) {
 	}
 	return table.Flush()
 }
-
-func (e environment) importLegacy(ctx context.Context, args []string) error {
-	return errors.New("not there yet")
-}
