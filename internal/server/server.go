@@ -87,56 +87,59 @@ const (
 
 // Start returns a server that accepts requests, or an error that says what to
 // change. ctx bounds the start, not the server.
-func Start(ctx context.Context, cfg Config) (s *Server, err error) {
-	cfg = cfg.withDefaults()
-	sealer, err := seal.New(cfg.Secrets.EncryptionKey)
-	if err != nil {
+func Start(ctx context.Context, cfg Config) (*Server, error) {
+	s := &Server{cfg: cfg.withDefaults(), failed: make(chan error, 1)}
+	if err := s.start(ctx); err != nil {
+		s.release()
 		return nil, err
 	}
-	if cfg.Secrets.AuthSecret == "" || cfg.Secrets.InternalSecret == "" {
-		return nil, errors.New("BETTER_AUTH_SECRET and INTERNAL_API_SECRET must not be empty")
+	return s, nil
+}
+
+func (s *Server) start(ctx context.Context) (err error) {
+	cfg := s.cfg
+	sealer, err := seal.New(cfg.Secrets.EncryptionKey)
+	if err != nil {
+		return err
 	}
-	s = &Server{cfg: cfg, failed: make(chan error, 1)}
-	defer func() {
-		if err != nil {
-			s.release()
-		}
-	}()
+	if cfg.Secrets.AuthSecret == "" || cfg.Secrets.InternalSecret == "" {
+		return errors.New("BETTER_AUTH_SECRET and INTERNAL_API_SECRET must not be empty")
+	}
 	if s.listener, err = new(net.ListenConfig).Listen(ctx, "tcp", cfg.Listen); err != nil {
-		return nil, fmt.Errorf("listen on %s: %w", cfg.Listen, err)
+		return fmt.Errorf("listen on %s: %w", cfg.Listen, err)
 	}
 	appURL, err := s.appURL()
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if s.db, err = database.Open(ctx, cfg.Database); err != nil {
-		return nil, err
+		return err
 	}
 	applied, err := s.db.Migrate(ctx)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	for _, step := range applied {
 		cfg.Logger.InfoContext(ctx, "migrated", "version", step.Version, "name", step.Name)
 	}
 	store, err := backend.New(ctx, s.db, cfg.Now)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	s.access, err = access.New(ctx, access.Config{
 		DB: s.db, Secret: cfg.Secrets.AuthSecret, Now: cfg.Now, Random: cfg.Random, PasswordCost: cfg.PasswordCost,
 	})
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if cfg.DisableAuth {
 		if err := s.addAnonymous(ctx); err != nil {
-			return nil, err
+			return err
 		}
 	}
 	if cfg.Bootstrap != nil {
 		if err := s.Apply(ctx, cfg.Bootstrap); err != nil {
-			return nil, err
+			return err
 		}
 	}
 	s.handler = api.New(api.Config{
@@ -146,7 +149,7 @@ func Start(ctx context.Context, cfg Config) (s *Server, err error) {
 		Logger: cfg.Logger, Now: cfg.Now, Random: cfg.Random,
 	})
 	s.serve()
-	return s, nil
+	return nil
 }
 
 func (cfg Config) withDefaults() Config {
