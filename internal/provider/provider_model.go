@@ -105,7 +105,7 @@ func (m providerModel) settings(getenv func(string) string) (settings, diag.Diag
 	case "":
 		s.capCheck = capCheckError
 	default:
-		j.problem("cap_check", fmt.Sprintf("%q is not one of %q, %q and %q.", s.capCheck, capCheckError, capCheckWarning, capCheckOff))
+		j.problem("cap_check", fmt.Sprintf("%s is not one of %q, %q and %q.", shown(s.capCheck), capCheckError, capCheckWarning, capCheckOff))
 	}
 	s.cap = j.number("max_keys_per_provider", m.MaxKeysPerProvider, envMaxKeysPerProvider, byok.Cap, 1, 1<<31-1)
 	if m.CapCheck.IsUnknown() || m.MaxKeysPerProvider.IsUnknown() {
@@ -196,7 +196,7 @@ func (j *joiner) flag(attribute string, value types.Bool, env string) bool {
 	}
 	flag, err := strconv.ParseBool(text)
 	if err != nil {
-		j.problem(attribute, fmt.Sprintf("%q is neither true nor false.", text))
+		j.problem(attribute, fmt.Sprintf("%s is neither true nor false.", shown(text)))
 	}
 	return flag
 }
@@ -214,7 +214,7 @@ func (j *joiner) number(attribute string, value types.Int64, env string, fallbac
 		}
 		var err error
 		if number, err = strconv.ParseInt(text, 10, 64); err != nil {
-			j.problem(attribute, fmt.Sprintf("%q is not a whole number.", text))
+			j.problem(attribute, fmt.Sprintf("%s is not a whole number.", shown(text)))
 			return int(fallback)
 		}
 	}
@@ -232,7 +232,7 @@ func (j *joiner) duration(attribute string, value types.String, env string) time
 	}
 	d, err := time.ParseDuration(text)
 	if err != nil || d <= 0 {
-		j.problem(attribute, fmt.Sprintf("%q is not a duration above zero, such as 30s or 2m.", text))
+		j.problem(attribute, fmt.Sprintf("%s is not a duration above zero, such as 30s or 2m.", shown(text)))
 	}
 	return d
 }

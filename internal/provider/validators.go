@@ -3,8 +3,10 @@ package provider
 import (
 	"context"
 	"fmt"
+	"strconv"
 	"strings"
 	"unicode"
+	"unicode/utf8"
 
 	"github.com/hashicorp/terraform-plugin-framework/schema/validator"
 
@@ -44,9 +46,9 @@ var providerIDCheck = stringCheck{
 		}
 		switch {
 		case !byok.IsProviderIDForm(id):
-			return "Invalid provider ID", fmt.Sprintf("%q is not a provider ID: 1 to 64 lower-case letters, digits, underscores and hyphens, with a letter or digit at both ends.%s", id, nearest), ""
+			return "Invalid provider ID", fmt.Sprintf("%s is not a provider ID: 1 to 64 lower-case letters, digits, underscores and hyphens, with a letter or digit at both ends.%s", shown(id), nearest), ""
 		case !byok.IsKnownProviderID(id):
-			return "Unknown provider ID", "", fmt.Sprintf("%q is not a provider ID that this version of the provider knows.%s It is sent as it is; a server that does not know it either refuses it at apply.", id, nearest)
+			return "Unknown provider ID", "", fmt.Sprintf("%s is not a provider ID that this version of the provider knows.%s It is sent as it is; a server that does not know it either refuses it at apply.", shown(id), nearest)
 		}
 		return "", "", ""
 	},
@@ -84,6 +86,18 @@ var apiKeyCheck = stringCheck{
 		}
 		return "", "", ""
 	},
+}
+
+// maxShown is longer than what belongs where shown is used.
+const maxShown = 20
+
+// shown quotes a value that is no secret, unless it is so long that it may be
+// one that got into the wrong attribute.
+func shown(value string) string {
+	if n := utf8.RuneCountInString(value); n > maxShown {
+		return fmt.Sprintf("The value of %d characters", n)
+	}
+	return strconv.Quote(value)
 }
 
 func isBlank(r rune) bool { return unicode.IsSpace(r) || byok.IsECMAScriptSpace(r) }

@@ -18,6 +18,7 @@ func TestChecks(t *testing.T) {
 		"misspelt provider ID":   {providerIDCheck, "antropic", "", `"antropic" is not a provider ID that this version of the provider knows. Did you mean "anthropic"?`},
 		"provider ID in capital": {providerIDCheck, "OpenAI", `"OpenAI" is not a provider ID: 1 to 64 lower-case letters, digits, underscores and hyphens, with a letter or digit at both ends. Did you mean "openai"?`, ""},
 		"empty provider ID":      {providerIDCheck, "", `"" is not a provider ID`, ""},
+		"API key in its place":   {providerIDCheck, secretA, "The value of 24 characters is not a provider ID", ""},
 		"name":                   {nameCheck, "prod", "", ""},
 		"name of 120":            {nameCheck, " " + strings.Repeat("🔑", 60) + "\t", "", ""},
 		"name of 121":            {nameCheck, strings.Repeat("🔑", 60) + "a", "The name has 121 characters, at most 120 are allowed.", ""},
