@@ -117,16 +117,33 @@ func (a *adding) inTurn() (key byok.Key, complete bool, covers uint64, f *failur
 	case a.p.slot <- struct{}{}:
 		defer func() { <-a.p.slot }()
 	case <-a.life.Done():
-		return byok.Key{}, false, 0, ended(a.life)
+		return byok.Key{}, false, 0, a.crowdedOut(ended(a.life))
 	}
 	if a.life.parent.Err() != nil {
-		return byok.Key{}, false, 0, ended(a.life)
+		return byok.Key{}, false, 0, a.crowdedOut(ended(a.life))
 	}
 	key, complete, f = a.run()
 	if f != nil {
+		f = a.crowdedOut(f)
 		f.attempts = a.sent
 	}
 	return key, complete, 0, f
+}
+
+// crowdedOut returns f, or the pool's refusal at the cap where that is why time
+// ran out: the adds behind one that waits for room wait for room, too.
+func (a *adding) crowdedOut(f *failure) *failure {
+	if f.kind != KindCanceled || !f.refused || !a.in.WaitForRoom || !errors.Is(f.err, context.DeadlineExceeded) {
+		return f
+	}
+	a.w.mu.Lock()
+	defer a.w.mu.Unlock()
+	if a.p.full == nil {
+		return f
+	}
+	full := *a.p.full
+	full.err = f.err
+	return &full
 }
 
 // run sends the add until its outcome is certain.
@@ -144,6 +161,12 @@ func (a *adding) run() (key byok.Key, complete bool, f *failure) {
 		case f == nil:
 			return a.checkTwin(key)
 		case f.kind == KindCapReached && a.in.WaitForRoom:
+			a.w.change(func() {
+				if a.p.freed == freed {
+					full := *f
+					a.p.full = &full
+				}
+			})
 			if over := a.awaitRoom(freed, polls); over != nil {
 				f.err = over.err
 				return byok.Key{}, false, f
@@ -358,7 +381,10 @@ func (a *adding) isNew(keyID string) bool {
 }
 
 func (a *adding) claim(keyID string) {
-	a.w.change(func() { a.w.claimed[keyID] = struct{}{} })
+	a.w.change(func() {
+		a.w.claimed[keyID] = struct{}{}
+		a.p.full = nil
+	})
 }
 
 func (a *adding) freed() uint64 {

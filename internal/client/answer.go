@@ -202,7 +202,7 @@ type apiError struct {
 	} `json:"details"`
 }
 
-var capText = regexp.MustCompile(`^(A workspace|An organization) can store at most \d{1,6} keys per provider$`)
+var capText = regexp.MustCompile(`^(A workspace|An organization) can store at most (\d{1,6}) keys per provider$`)
 
 const (
 	keyNotFoundText       = "BYOK key not found"
@@ -236,8 +236,9 @@ func refusal(op Op, status int, body []byte) *failure {
 		if !isAPI {
 			f.kind, f.detail = KindProtocol, "it is a 400 that is not Sim's own; the endpoint may be wrong, or a gateway may have refused the request"
 		}
-		if capText.MatchString(said.Error) {
+		if match := capText.FindStringSubmatch(said.Error); match != nil {
 			f.kind, f.detail = KindCapReached, said.Error
+			f.cap, _ = strconv.Atoi(match[2])
 		}
 	case http.StatusRequestEntityTooLarge:
 		f.kind, f.detail = KindInvalid, "the request is too large for the server"

@@ -213,7 +213,9 @@ func (c *Client) remove(ctx context.Context, w *workspace, op Op, providerID, ke
 	w.change(func() {
 		w.writes++
 		if f == nil || f.kind == KindKeyNotFound {
-			w.pool(providerID).freed++
+			p := w.pool(providerID)
+			p.freed++
+			p.full = nil
 		}
 	})
 	if f.is(KindKeyNotFound) && doubt {
@@ -273,6 +275,6 @@ func (c *Client) fail(op Op, workspaceID, providerID, keyID string, f *failure) 
 	return &Error{
 		Op: cmp.Or(f.op, op), Kind: f.kind, Status: f.status, RequestID: f.requestID,
 		WorkspaceID: workspaceID, ProviderID: providerID, KeyID: keyID,
-		Candidates: f.candidates, Detail: f.detail, Attempts: f.attempts, err: f.err,
+		Cap: f.cap, Candidates: f.candidates, Detail: f.detail, Attempts: f.attempts, err: f.err,
 	}
 }

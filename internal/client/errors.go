@@ -69,6 +69,8 @@ type Error struct {
 	Kind Kind
 	// Status is the HTTP status of the last answer, 0 when there was none.
 	Status int
+	// Cap is the cap that the server named, with KindCapReached.
+	Cap int
 	// RequestID is the server's x-request-id of the last answer, or empty.
 	RequestID string
 
@@ -194,6 +196,7 @@ type failure struct {
 
 	attempts   int
 	candidates []string
+	cap        int
 	op         Op // OpSignIn when signing in failed, otherwise empty
 	err        error
 }

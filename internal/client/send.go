@@ -111,12 +111,16 @@ func (c *Client) repeat(ctx context.Context, r *request, cookie string) (int, *f
 		wait time.Duration
 		n    int
 	)
-	traced := httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{WroteHeaders: func() {
-		sent.Store(true)
-		if life != nil {
-			life.hold()
-		}
-	}})
+	traced := httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
+		// Once there is a connection the request is as good as on the wire:
+		// to end it between here and there is to leave a doubt.
+		GotConn: func(httptrace.GotConnInfo) {
+			if life != nil {
+				life.hold()
+			}
+		},
+		WroteHeaders: func() { sent.Store(true) },
+	})
 	req, err := c.newRequest(traced, r, cookie)
 	if err != nil {
 		return 0, &failure{kind: KindInvalid, refused: true, detail: "no request can be made of it"}

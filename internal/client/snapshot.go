@@ -59,6 +59,9 @@ type pool struct {
 	// answer, so reads should not wait for the adds of this pool.
 	stalled bool
 	freed   uint64 // own deletes so far
+	// full is the newest refusal at the cap, unless the pool has changed
+	// since.
+	full *failure
 }
 
 func newWorkspace(c *Client, id string) *workspace {

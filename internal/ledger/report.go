@@ -123,7 +123,8 @@ func (u *Unchecked) Detail() string {
 // it.
 type Refused struct {
 	Pool   Pool
-	Cap    int
+	Cap    int        // as the server says
+	Expect int        // the cap that plans count up to
 	Stored []byok.Key // the keys of the pool; nil if unknown
 }
 
@@ -142,6 +143,9 @@ func (r *Refused) Detail() string {
 		writeTable(&b, slices.SortedFunc(slices.Values(r.Stored), rotationOrder))
 	}
 	b.WriteString("\nWhat you can do:\n\n")
+	if r.Cap != r.Expect {
+		fmt.Fprintf(&b, "- The server's cap is %d, but plans count up to %d: set max_keys_per_provider = %d in the provider block.\n", r.Cap, r.Expect, r.Cap)
+	}
 	b.WriteString("- Plan again: the plan says how many keys are too many, and which ones it does not manage.\n")
 	b.WriteString("- If the key replaces another one, remove create_before_destroy from it: a full pool has no room for both.\n")
 	b.WriteString("- If another key of this apply was to make room, run the apply again with the default parallelism: with -parallelism=1 a create holds up the delete that it waits for.\n")

@@ -122,7 +122,7 @@ What you can do:
 connection refused`,
 		},
 		"refused, in rotation order": {
-			&Refused{Pool: reportPool, Cap: 10, Stored: []byok.Key{reportKeys()[1], reportKeys()[0]}},
+			&Refused{Pool: reportPool, Cap: 10, Expect: 10, Stored: []byok.Key{reportKeys()[1], reportKeys()[0]}},
 			`Pool "openai" is full, its cap is 10`,
 			`Workspace "0b1f1d3e-7c56-4d0c-9d1e-2f1d2a8f4a11" stores all the keys that it can for provider ID "openai". The API refused to add another, and no delete of this apply made room within the create timeout. The key was not added.
 
@@ -139,13 +139,14 @@ What you can do:
 - If another key of this apply was to make room, run the apply again with the default parallelism: with -parallelism=1 a create holds up the delete that it waits for.
 - If deletes take longer than that, raise create in the timeouts block.`,
 		},
-		"refused, pool unknown": {
-			&Refused{Pool: reportPool, Cap: 10},
-			`Pool "openai" is full, its cap is 10`,
+		"refused, pool unknown, by another cap": {
+			&Refused{Pool: reportPool, Cap: 3, Expect: 10},
+			`Pool "openai" is full, its cap is 3`,
 			`Workspace "0b1f1d3e-7c56-4d0c-9d1e-2f1d2a8f4a11" stores all the keys that it can for provider ID "openai". The API refused to add another, and no delete of this apply made room within the create timeout. The key was not added.
 
 What you can do:
 
+- The server's cap is 3, but plans count up to 10: set max_keys_per_provider = 3 in the provider block.
 - Plan again: the plan says how many keys are too many, and which ones it does not manage.
 - If the key replaces another one, remove create_before_destroy from it: a full pool has no room for both.
 - If another key of this apply was to make room, run the apply again with the default parallelism: with -parallelism=1 a create holds up the delete that it waits for.

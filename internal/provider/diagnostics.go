@@ -154,8 +154,11 @@ func facts(e *client.Error) string {
 }
 
 // refusedDiagnostic is a create that the API refused at the cap.
-func refusedDiagnostic(ctx context.Context, w *walk, pool ledger.Pool) diag.Diagnostic {
-	refused := &ledger.Refused{Pool: pool, Cap: w.cap}
+func refusedDiagnostic(ctx context.Context, w *walk, pool ledger.Pool, err error) diag.Diagnostic {
+	refused := &ledger.Refused{Pool: pool, Cap: w.cap, Expect: w.cap}
+	if e, ok := errors.AsType[*client.Error](err); ok && e.Cap > 0 {
+		refused.Cap = e.Cap // the server's own answer rules
+	}
 	// What is stored helps the reader; without it the error stands all the same.
 	if keys, err := w.client.List(ctx, pool.WorkspaceID); err == nil {
 		for _, key := range keys {

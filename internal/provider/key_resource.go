@@ -282,7 +282,7 @@ func (r *keyResource) Create(ctx context.Context, req resource.CreateRequest, re
 	switch {
 	case client.IsKind(err, client.KindCapReached):
 		pool, _ := plan.pool()
-		resp.Diagnostics.Append(refusedDiagnostic(ctx, r.walk, pool))
+		resp.Diagnostics.Append(refusedDiagnostic(ctx, r.walk, pool, err))
 		return
 	case key.ID == "":
 		resp.Diagnostics.Append(clientDiagnostic(err, "create", plan.ref()))
