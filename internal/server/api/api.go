@@ -85,7 +85,7 @@ type route struct {
 
 // ServeHTTP implements http.Handler.
 func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	x := &exchange{API: a, Request: r, start: a.Now(), started: time.Now()}
+	x := &exchange{API: a, Request: r, started: time.Now()}
 	found, out := a.handle(x)
 	if r.Header.Get("Expect") == "" {
 		_, _ = io.CopyN(io.Discard, r.Body, maxDrain)
@@ -97,10 +97,12 @@ func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if x.id != "" {
 		h.Set("X-Request-Id", x.id)
 	}
+	// Before the answer goes out: whoever has it finds it counted.
+	a.metrics.observe(found.name, r.Method, out.status, time.Since(x.started))
 	if err := out.write(w, r); err != nil {
 		x.failed = errors.Join(x.failed, err)
 	}
-	x.log(found.name, out.status)
+	x.log(out.status)
 }
 
 // handle routes a request. The order is that of Next: a path that is not

@@ -19,7 +19,6 @@ import (
 type exchange struct {
 	*API
 	Request *http.Request
-	start   time.Time
 	started time.Time
 
 	// id is the x-request-id, empty before a route is found.
@@ -82,8 +81,7 @@ func (x *exchange) body() (value, error) {
 }
 
 // log writes the request's line, never a header or a body.
-func (x *exchange) log(route string, status int) {
-	x.metrics.observe(route, x.Request.Method, status, time.Since(x.started))
+func (x *exchange) log(status int) {
 	level := slog.LevelInfo
 	attrs := make([]slog.Attr, 0, 7)
 	attrs = append(attrs,
