@@ -20,7 +20,19 @@ import (
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/tfrun"
 )
 
-func TestMain(m *testing.M) { os.Exit(tfrun.Run(m)) }
+func TestMain(m *testing.M) {
+	code := tfrun.Run(m)
+	if builtServer != "" {
+		_ = os.RemoveAll(builtServer)
+	}
+	os.Exit(code)
+}
+
+// store is where stored keys can be looked at.
+type store interface {
+	List(t testing.TB, workspaceID string) []byok.Key
+	Resolve(t testing.TB, workspaceID, providerID string) *acctest.Served
+}
 
 // driver is one owner of keys: a configuration's state and what changes it.
 type driver interface {
@@ -237,7 +249,7 @@ func faulty(t *testing.T, target string, options faultproxy.Options) (*faultprox
 
 // served asks for a pool's keys as workflow runs do and returns the secrets by
 // key ID: the rotation serves each key once in as many calls as there are keys.
-func served(t *testing.T, server *acctest.Server, p pool, size int) map[string]string {
+func served(t *testing.T, server store, p pool, size int) map[string]string {
 	t.Helper()
 	secrets := map[string]string{}
 	for range size {
@@ -277,7 +289,7 @@ func (v verdict) clean() bool { return v == verdict{} }
 
 // judge compares what the server holds with what is declared, by state, and
 // with the other owners' keys.
-func judge(t *testing.T, server *acctest.Server, declared spec, ids map[string]string, others foreign) (v verdict) {
+func judge(t *testing.T, server store, declared spec, ids map[string]string, others foreign) (v verdict) {
 	t.Helper()
 	count := func(n *int, format string, args ...any) {
 		t.Helper()
