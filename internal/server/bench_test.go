@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -19,7 +20,7 @@ import (
 const benchWorkspace = "00000000-0000-4000-8000-000000000001"
 
 // benchServer is a server on a SQLite file, and how to call it.
-func benchServer(b *testing.B) func(method, path, body string) (int, []byte) {
+func benchServer(b *testing.B) (*server.Server, func(method, path, body string) (int, []byte)) {
 	b.Helper()
 	s, err := server.Start(b.Context(), server.Config{
 		Database: "sqlite:" + filepath.Join(b.TempDir(), "bench.db"), PasswordCost: 2, Development: true,
@@ -39,7 +40,7 @@ func benchServer(b *testing.B) func(method, path, body string) (int, []byte) {
 	}
 	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 64}}
 	b.Cleanup(client.CloseIdleConnections)
-	return func(method, path, body string) (int, []byte) {
+	return s, func(method, path, body string) (int, []byte) {
 		r, err := http.NewRequestWithContext(context.Background(), method, s.URL()+path, strings.NewReader(body))
 		if err != nil {
 			b.Error(err)
@@ -90,7 +91,7 @@ func reportMedian(b *testing.B, f func()) {
 
 // BenchmarkList is a GET of 30 keys with a session token alone.
 func BenchmarkList(b *testing.B) {
-	call := benchServer(b)
+	_, call := benchServer(b)
 	fill(b, call, "openai", "anthropic", "google")
 	reportMedian(b, func() {
 		if status, text := call(http.MethodGet, benchPath, ""); status != http.StatusOK {
@@ -102,7 +103,7 @@ func BenchmarkList(b *testing.B) {
 // BenchmarkAdd is an add, each synced to disk, to a pool that is emptied when
 // it is full.
 func BenchmarkAdd(b *testing.B) {
-	call := benchServer(b)
+	_, call := benchServer(b)
 	n := 0
 	reportMedian(b, func() {
 		if status, text := call(http.MethodPost, benchPath, `{"providerId":"openai","apiKey":"sk-bench-0000000000"}`); status != http.StatusOK {
@@ -118,7 +119,7 @@ func BenchmarkAdd(b *testing.B) {
 
 // BenchmarkResolve is the rotation over a pool of ten, from many clients.
 func BenchmarkResolve(b *testing.B) {
-	call := benchServer(b)
+	_, call := benchServer(b)
 	fill(b, call, "openai")
 	var failed atomic.Int64
 	body := `{"workspaceId":"` + benchWorkspace + `","providerId":"openai"}`
@@ -126,6 +127,29 @@ func BenchmarkResolve(b *testing.B) {
 	b.RunParallel(func(pb *testing.PB) {
 		for pb.Next() {
 			if status, _ := call(http.MethodPost, "/reference/resolve", body); status != http.StatusOK {
+				failed.Add(1)
+			}
+		}
+	})
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "resolves/s")
+	if failed.Load() > 0 {
+		b.Errorf("%d failed", failed.Load())
+	}
+}
+
+// BenchmarkResolveHandler is BenchmarkResolve without the network.
+func BenchmarkResolveHandler(b *testing.B) {
+	s, call := benchServer(b)
+	fill(b, call, "openai")
+	var failed atomic.Int64
+	body := `{"workspaceId":"` + benchWorkspace + `","providerId":"openai"}`
+	b.RunParallel(func(pb *testing.PB) {
+		for pb.Next() {
+			r := httptest.NewRequestWithContext(context.Background(), http.MethodPost, "/reference/resolve", strings.NewReader(body))
+			r.Header.Set("Authorization", "Bearer internal")
+			w := httptest.NewRecorder()
+			s.Handler().ServeHTTP(w, r)
+			if w.Code != http.StatusOK {
 				failed.Add(1)
 			}
 		}

@@ -2,6 +2,7 @@ package server_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"log/slog"
 	"net/http"
@@ -307,6 +308,62 @@ func TestWriteEnvFile(t *testing.T) {
 	want := "export BYOK_ENDPOINT='http://x'\nexport BYOK_WORKSPACE_ID='it'\\''s'\nexport BYOK_SESSION_TOKEN='t%2B'\n"
 	if info, statErr := os.Stat(path); err != nil || statErr != nil || string(text) != want || info.Mode().Perm() != 0o600 {
 		t.Errorf("%v %v %s", err, statErr, text)
+	}
+}
+
+// A request that is under way when the server is told to stop gets its answer;
+// one that does not end in time is cut off, and said so.
+func TestShutdownDrains(t *testing.T) {
+	t.Parallel()
+	for _, ends := range []bool{true, false} {
+		entered, leave := make(chan struct{}), make(chan struct{})
+		s, err := server.Start(t.Context(), server.Config{
+			Database: "sqlite::memory:", Secrets: server.Secrets{EncryptionKey: strings.Repeat("ab", 32), AuthSecret: "a", InternalSecret: "i"},
+			Middleware: func(next http.Handler) http.Handler {
+				return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+					close(entered)
+					<-leave
+					next.ServeHTTP(w, r)
+				})
+			},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		answered := make(chan int, 1)
+		go func() {
+			r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.URL()+"/reference/health", nil)
+			if err != nil {
+				t.Error(err)
+			}
+			answer, err := (&http.Transport{DisableKeepAlives: true}).RoundTrip(r)
+			if err != nil {
+				answered <- 0
+				return
+			}
+			_ = answer.Body.Close()
+			answered <- answer.StatusCode
+		}()
+		<-entered
+		ctx, cancel := context.WithCancel(context.Background())
+		stopped := make(chan error, 1)
+		go func() { stopped <- s.Shutdown(ctx) }()
+		if ends {
+			close(leave)
+		} else {
+			cancel()
+		}
+		err, status := <-stopped, <-answered
+		if ends && (err != nil || status != http.StatusOK) {
+			t.Errorf("drained: %d, %v", status, err)
+		}
+		if !ends {
+			close(leave)
+			if err == nil || status != 0 || !strings.Contains(err.Error(), "requests were still under way") {
+				t.Errorf("cut off: %d, %v", status, err)
+			}
+		}
+		cancel()
 	}
 }
 
