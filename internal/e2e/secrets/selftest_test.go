@@ -63,7 +63,7 @@ func TestHuntFindsWhatIsPlanted(t *testing.T) {
 			return base64.RawURLEncoding.EncodeToString([]byte(before + s + "tail"))
 		}
 	}
-	h, planted := &hunt{}, map[string]string{}
+	h, planted := newHunt(), map[string]string{}
 	for _, shape := range shapes {
 		secret := h.canary(useWriteOnly, shape).value
 		for name, plant := range plants {
@@ -112,7 +112,7 @@ func TestEveryEncodingIsFound(t *testing.T) {
 // What is shown of secrets on purpose is no leak.
 func TestMasksAreNoLeak(t *testing.T) {
 	t.Parallel()
-	h := &hunt{}
+	h := newHunt()
 	var b bytes.Buffer
 	for _, shape := range shapes {
 		masked, err := json.Marshal(byok.Mask(h.canary(useWriteOnly, shape).value))
