@@ -1,0 +1,101 @@
+package cap
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"text/tabwriter"
+
+	"github.com/hashicorp/terraform-plugin-framework/providerserver"
+	"github.com/hashicorp/terraform-plugin-go/tfprotov6"
+	"github.com/hashicorp/terraform-plugin-go/tfprotov6/tf6server"
+
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/provider"
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/tfrun"
+)
+
+const (
+	providerAddress = "registry.terraform.io/terraform-provider-byok/byok"
+	providerBinary  = "terraform-provider-byok"
+)
+
+var runs = flag.Int("runs", 2, "how often each case runs whose outcome depends on the order of visits")
+
+// results are the runs of the racing cases of this test binary.
+var results figures
+
+func TestMain(m *testing.M) {
+	if filepath.Base(os.Args[0]) == providerBinary {
+		serveWithoutHint()
+		return
+	}
+	flag.Parse()
+	// A test mostly waits: for terraform, and for a plan to be quiet.
+	if parallel := flag.Lookup("test.parallel"); parallel.Value.String() == parallel.DefValue {
+		if err := flag.Set("test.parallel", "6"); err != nil {
+			panic(err)
+		}
+	}
+	code := tfrun.Run(m)
+	results.print(os.Stdout)
+	os.Exit(code)
+}
+
+// serveWithoutHint makes this test binary a provider that is never told that
+// it is in the apply walk, as OpenTofu never tells. Terraform starts it through
+// a link of the provider's name.
+func serveWithoutHint() {
+	server := providerserver.NewProtocol6(provider.New("test")())
+	err := tf6server.Serve(providerAddress, func() tfprotov6.ProviderServer { return withoutHint{server()} })
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
+
+type withoutHint struct{ tfprotov6.ProviderServer }
+
+func (s withoutHint) ConfigureProvider(ctx context.Context, req *tfprotov6.ConfigureProviderRequest) (*tfprotov6.ConfigureProviderResponse, error) {
+	req.ClientCapabilities = nil
+	return s.ProviderServer.ConfigureProvider(ctx, req)
+}
+
+func (s withoutHint) PlanResourceChange(ctx context.Context, req *tfprotov6.PlanResourceChangeRequest) (*tfprotov6.PlanResourceChangeResponse, error) {
+	req.ClientCapabilities = nil
+	return s.ProviderServer.PlanResourceChange(ctx, req)
+}
+
+// figures counts runs and failures by case.
+type figures struct {
+	mu   sync.Mutex
+	rows []figure
+}
+
+type figure struct {
+	name           string
+	runs, failures int
+}
+
+func (f *figures) add(row figure) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.rows = append(f.rows, row)
+}
+
+func (f *figures) print(out io.Writer) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	slices.SortFunc(f.rows, func(x, y figure) int { return strings.Compare(x.name, y.name) })
+	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
+	for _, row := range f.rows {
+		fmt.Fprintf(table, "%d\truns,\t%d\tfailures\t  %s\n", row.runs, row.failures, row.name)
+	}
+	_ = table.Flush()
+}
