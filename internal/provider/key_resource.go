@@ -157,7 +157,7 @@ func (r *keyResource) Configure(_ context.Context, req resource.ConfigureRequest
 // ValidateConfig covers what one attribute alone cannot tell.
 func (r *keyResource) ValidateConfig(ctx context.Context, req resource.ValidateConfigRequest, resp *resource.ValidateConfigResponse) {
 	var config keyModel
-	resp.Diagnostics.Append(req.Config.Get(ctx, &config)...)
+	resp.Diagnostics.Append(config.read(ctx, req.Config)...)
 	if resp.Diagnostics.HasError() {
 		return
 	}
@@ -179,11 +179,11 @@ func (r *keyResource) ModifyPlan(ctx context.Context, req resource.ModifyPlanReq
 	var m plannedModels
 	creates, deletes := req.State.Raw.IsNull(), req.Plan.Raw.IsNull()
 	if !creates {
-		resp.Diagnostics.Append(req.State.Get(ctx, &m.prior)...)
+		resp.Diagnostics.Append(m.prior.read(ctx, req.State)...)
 	}
 	if !deletes {
-		resp.Diagnostics.Append(req.Config.Get(ctx, &m.config)...)
-		resp.Diagnostics.Append(req.Plan.Get(ctx, &m.proposed)...)
+		resp.Diagnostics.Append(m.config.read(ctx, req.Config)...)
+		resp.Diagnostics.Append(m.proposed.read(ctx, req.Plan)...)
 	}
 	if resp.Diagnostics.HasError() {
 		return
@@ -213,7 +213,7 @@ type plannedModels struct {
 
 func (r *keyResource) modifyCreate(ctx context.Context, call *ledger.Call, m plannedModels, resp *resource.ModifyPlanResponse) {
 	planned := planCreate(m.config, m.proposed, r.walk.workspaceID)
-	resp.Diagnostics.Append(resp.Plan.Set(ctx, planned)...)
+	resp.Diagnostics.Append(resp.Plan.Set(ctx, planned.value(ctx))...)
 	if m.config.secret().IsNull() {
 		resp.Diagnostics.Append(missingSecretDiagnostic())
 	}
@@ -230,7 +230,7 @@ func (r *keyResource) modifyCreate(ctx context.Context, call *ledger.Call, m pla
 
 func (r *keyResource) modifyUpdate(ctx context.Context, call *ledger.Call, m plannedModels, resp *resource.ModifyPlanResponse) updatePlan {
 	p := planUpdate(m.config, m.proposed, m.prior, m.record, r.walk.workspaceID)
-	resp.Diagnostics.Append(resp.Plan.Set(ctx, p.planned)...)
+	resp.Diagnostics.Append(resp.Plan.Set(ctx, p.planned.value(ctx))...)
 	pool, _ := m.prior.pool()
 	if p.replaces() {
 		call.Remove(pool, m.prior.ID.ValueString())
@@ -265,8 +265,8 @@ func updateDiagnostics(config, prior keyModel, record keyRecord) (diags diag.Dia
 func (r *keyResource) Create(ctx context.Context, req resource.CreateRequest, resp *resource.CreateResponse) {
 	r.walk.ledger.Applying()
 	var config, plan keyModel
-	resp.Diagnostics.Append(req.Config.Get(ctx, &config)...)
-	resp.Diagnostics.Append(req.Plan.Get(ctx, &plan)...)
+	resp.Diagnostics.Append(config.read(ctx, req.Config)...)
+	resp.Diagnostics.Append(plan.read(ctx, req.Plan)...)
 	timeouts, diags := plan.durations(ctx)
 	resp.Diagnostics.Append(diags...)
 	if config.secret().IsNull() {
@@ -295,8 +295,8 @@ func (r *keyResource) Create(ctx context.Context, req resource.CreateRequest, re
 		resp.Diagnostics.Append(incompleteDiagnostic(err, state.ref()))
 		record.Unconfirmed = key.UpdatedAt != "" || client.IsKind(err, client.KindAmbiguous)
 	}
-	resp.Diagnostics.Append(resp.State.Set(ctx, state)...)
-	resp.Diagnostics.Append(resp.Identity.Set(ctx, state.identity())...)
+	resp.Diagnostics.Append(resp.State.Set(ctx, state.value(ctx))...)
+	resp.Diagnostics.Append(resp.Identity.Set(ctx, state.identity().value(ctx))...)
 	resp.Diagnostics.Append(record.write(ctx, resp.Private)...)
 }
 
@@ -305,13 +305,13 @@ func (r *keyResource) Read(ctx context.Context, req resource.ReadRequest, resp *
 	call := r.walk.ledger.Begin()
 	defer call.End()
 	var prior keyModel
-	resp.Diagnostics.Append(req.State.Get(ctx, &prior)...)
+	resp.Diagnostics.Append(prior.read(ctx, req.State)...)
 	timeouts, diags := prior.durations(ctx)
 	resp.Diagnostics.Append(diags...)
 	if resp.Diagnostics.HasError() {
 		return
 	}
-	resp.Diagnostics.Append(resp.Identity.Set(ctx, prior.identity())...)
+	resp.Diagnostics.Append(resp.Identity.Set(ctx, prior.identity().value(ctx))...)
 	if r.walk.client == nil {
 		return // nothing can be known yet
 	}
@@ -333,7 +333,7 @@ func (r *keyResource) Read(ctx context.Context, req resource.ReadRequest, resp *
 
 	state, record, changed := refresh(prior, readRecord(ctx, req.Private), key)
 	if changed {
-		resp.Diagnostics.Append(resp.State.Set(ctx, state)...)
+		resp.Diagnostics.Append(resp.State.Set(ctx, state.value(ctx))...)
 		resp.Diagnostics.Append(record.write(ctx, resp.Private)...)
 	}
 }
@@ -341,9 +341,9 @@ func (r *keyResource) Read(ctx context.Context, req resource.ReadRequest, resp *
 func (r *keyResource) Update(ctx context.Context, req resource.UpdateRequest, resp *resource.UpdateResponse) {
 	r.walk.ledger.Applying()
 	var config, plan, prior keyModel
-	resp.Diagnostics.Append(req.Config.Get(ctx, &config)...)
-	resp.Diagnostics.Append(req.Plan.Get(ctx, &plan)...)
-	resp.Diagnostics.Append(req.State.Get(ctx, &prior)...)
+	resp.Diagnostics.Append(config.read(ctx, req.Config)...)
+	resp.Diagnostics.Append(plan.read(ctx, req.Plan)...)
+	resp.Diagnostics.Append(prior.read(ctx, req.State)...)
 	timeouts, diags := plan.durations(ctx)
 	resp.Diagnostics.Append(diags...)
 	if resp.Diagnostics.HasError() {
@@ -372,8 +372,8 @@ func (r *keyResource) Update(ctx context.Context, req resource.UpdateRequest, re
 	if state.APIKey.IsUnknown() {
 		state.APIKey = p.planned.APIKey
 	}
-	resp.Diagnostics.Append(resp.State.Set(ctx, state)...)
-	resp.Diagnostics.Append(resp.Identity.Set(ctx, state.identity())...)
+	resp.Diagnostics.Append(resp.State.Set(ctx, state.value(ctx))...)
+	resp.Diagnostics.Append(resp.Identity.Set(ctx, state.identity().value(ctx))...)
 	resp.Diagnostics.Append(record.write(ctx, resp.Private)...)
 }
 
@@ -382,7 +382,7 @@ func (r *keyResource) Update(ctx context.Context, req resource.UpdateRequest, re
 func (r *keyResource) Delete(ctx context.Context, req resource.DeleteRequest, resp *resource.DeleteResponse) {
 	r.walk.ledger.Applying()
 	var prior keyModel
-	resp.Diagnostics.Append(req.State.Get(ctx, &prior)...)
+	resp.Diagnostics.Append(prior.read(ctx, req.State)...)
 	timeouts, diags := prior.durations(ctx)
 	resp.Diagnostics.Append(diags...)
 	if resp.Diagnostics.HasError() {

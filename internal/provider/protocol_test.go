@@ -18,13 +18,13 @@ import (
 // Terraform at hand does not do: import by identity, or a walk of OpenTofu,
 // which gives no hint of being the apply walk.
 type protocol struct {
-	t        *testing.T
+	t        testing.TB
 	server   tfprotov6.ProviderServer
 	resource tftypes.Object
 	identity tftypes.Object
 }
 
-func newProtocol(t *testing.T, s *acctest.Server) *protocol {
+func newProtocol(t testing.TB, s *acctest.Server) *protocol {
 	t.Helper()
 	p := &protocol{t: t, server: newServer(nil)}
 	schemas, err := p.server.GetProviderSchema(t.Context(), &tfprotov6.GetProviderSchemaRequest{})
