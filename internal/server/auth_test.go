@@ -203,11 +203,11 @@ func TestSessionData(t *testing.T) {
 	}
 	both := cookie("session_token", token, "session_data", data)
 	f.clock.advance(access.CacheLifetime - time.Second)
-	if a := f.call(t, http.MethodGet, testKeys, "", "Cookie", both); a.StatusCode != 200 {
+	if a := f.call(t, http.MethodGet, testKeys, "", "Cookie", both); a.StatusCode != http.StatusOK {
 		t.Errorf("ended session with fresh data: %d", a.StatusCode)
 	}
 	f.clock.advance(2 * time.Second)
-	if a := f.call(t, http.MethodGet, testKeys, "", "Cookie", both); a.StatusCode != 401 {
+	if a := f.call(t, http.MethodGet, testKeys, "", "Cookie", both); a.StatusCode != http.StatusUnauthorized {
 		t.Errorf("ended session with stale data: %d", a.StatusCode)
 	}
 }
@@ -218,11 +218,11 @@ func TestRememberMe(t *testing.T) {
 	in := f.signIn(t, strings.TrimSuffix(signInBody, "}")+`,"rememberMe":false}`)
 	all := cookie("session_token", in.cookies["session_token"], "dont_remember", in.cookies["dont_remember"])
 	f.clock.advance(access.BriefLifetime - time.Second)
-	if a := f.call(t, http.MethodGet, testKeys, "", "Cookie", all); a.StatusCode != 200 || len(a.cookieNames()) != 0 {
+	if a := f.call(t, http.MethodGet, testKeys, "", "Cookie", all); a.StatusCode != http.StatusOK || len(a.cookieNames()) != 0 {
 		t.Errorf("within the day: %d %q", a.StatusCode, a.cookieNames())
 	}
 	f.clock.advance(2 * time.Second)
-	if a := f.call(t, http.MethodGet, testKeys, "", "Cookie", all); a.StatusCode != 401 {
+	if a := f.call(t, http.MethodGet, testKeys, "", "Cookie", all); a.StatusCode != http.StatusUnauthorized {
 		t.Errorf("after the day: %d", a.StatusCode)
 	}
 }
@@ -319,11 +319,11 @@ func TestGetSessionAndSignOut(t *testing.T) {
 		got.Session.ExpiresAt != "2026-02-01T03:04:05.678Z" || got.Session.IPAddress != "127.0.0.1" || got.Session.UserAgent != "Go-http-client/1.1" {
 		t.Errorf("get-session: %s %v", a.body, err)
 	}
-	if a := f.call(t, http.MethodPost, "/api/auth/sign-out", "{}", "Content-Type", "application/json", "Cookie", session, "Origin", "http://evil.example"); a.StatusCode != 403 {
+	if a := f.call(t, http.MethodPost, "/api/auth/sign-out", "{}", "Content-Type", "application/json", "Cookie", session, "Origin", "http://evil.example"); a.StatusCode != http.StatusForbidden {
 		t.Errorf("sign-out from elsewhere: %d", a.StatusCode)
 	}
 	a = f.call(t, http.MethodPost, "/api/auth/sign-out", "", "Cookie", session, "Origin", f.URL())
-	if a.StatusCode != 200 || a.Header.Values("Set-Cookie")[0] != "better-auth.session_token=; Max-Age=0; Path=/; HttpOnly; SameSite=Lax" {
+	if a.StatusCode != http.StatusOK || a.Header.Values("Set-Cookie")[0] != "better-auth.session_token=; Max-Age=0; Path=/; HttpOnly; SameSite=Lax" {
 		t.Errorf("sign-out: %d %q", a.StatusCode, a.Header.Values("Set-Cookie"))
 	}
 	if a := f.call(t, http.MethodGet, "/api/auth/get-session", "", "Cookie", session); a.body != "null" {

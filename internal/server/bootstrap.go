@@ -88,7 +88,7 @@ func describeJSON(err error, text []byte) error {
 	var kind *json.UnmarshalTypeError
 	switch {
 	case errors.As(err, &syntax):
-		return fmt.Errorf("line %d: %s", lineOf(text, syntax.Offset), syntax)
+		return fmt.Errorf("line %d: %w", lineOf(text, syntax.Offset), err)
 	case errors.As(err, &kind):
 		return fmt.Errorf("line %d: %s: a JSON %s stands where a %s is expected", lineOf(text, kind.Offset), kind.Field, kind.Value, kind.Type)
 	}

@@ -128,16 +128,16 @@ func TestAuditAndMetrics(t *testing.T) {
 func TestHealth(t *testing.T) {
 	t.Parallel()
 	f := startFixture(t)
-	if a := f.call(t, http.MethodGet, "/reference/health", ""); a.StatusCode != 200 || a.body != `{"status":"ok","store":"reachable"}` {
+	if a := f.call(t, http.MethodGet, "/reference/health", ""); a.StatusCode != http.StatusOK || a.body != `{"status":"ok","store":"reachable"}` {
 		t.Errorf("health: %d %s", a.StatusCode, a.body)
 	}
 	if err := f.DB().Read.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if a := f.call(t, http.MethodGet, "/reference/health", ""); a.StatusCode != 503 || !strings.Contains(a.body, "unreachable") {
+	if a := f.call(t, http.MethodGet, "/reference/health", ""); a.StatusCode != http.StatusServiceUnavailable || !strings.Contains(a.body, "unreachable") {
 		t.Errorf("health without a store: %d %s", a.StatusCode, a.body)
 	}
-	if a := f.call(t, http.MethodGet, testKeys, "", "Cookie", cookie("session_token", f.Access().SignCookie("x"))); a.StatusCode != 500 || a.body != `{"error":"Internal server error"}` {
+	if a := f.call(t, http.MethodGet, testKeys, "", "Cookie", cookie("session_token", f.Access().SignCookie("x"))); a.StatusCode != http.StatusInternalServerError || a.body != `{"error":"Internal server error"}` {
 		t.Errorf("list without a store: %d %s", a.StatusCode, a.body)
 	}
 }

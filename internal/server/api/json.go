@@ -336,16 +336,18 @@ func illFormed(in []byte) int {
 		more = 1
 	case 0xe0 <= c && c <= 0xef:
 		more = 2
-		if c == 0xe0 {
+		switch c {
+		case 0xe0:
 			low = 0xa0
-		} else if c == 0xed {
+		case 0xed:
 			high = 0x9f
 		}
 	case 0xf0 <= c && c <= 0xf4:
 		more = 3
-		if c == 0xf0 {
+		switch c {
+		case 0xf0:
 			low = 0x90
-		} else if c == 0xf4 {
+		case 0xf4:
 			high = 0x8f
 		}
 	}
@@ -417,14 +419,13 @@ func appendEscape(out []byte, unit uint16) []byte {
 // object writes one JSON object, field by field.
 type object struct{ out []byte }
 
-func (o *object) key(name string) *object {
+func (o *object) key(name string) {
 	if len(o.out) == 0 {
 		o.out = append(o.out, '{')
 	} else {
 		o.out = append(o.out, ',')
 	}
 	o.out = append(appendString(o.out, name), ':')
-	return o
 }
 
 func (o *object) string(name, text string) *object {
