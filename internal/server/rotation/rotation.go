@@ -37,7 +37,7 @@ func (r *Rotation) Next(pool keystore.Pool, size int, open func(index int) bool)
 	r.cursors[pool] = start + 1
 	r.mu.Unlock()
 
-	for step := range uint64(size) {
+	for step := range uint64(size) { //nolint:gosec // positive
 		if index := int((start + step) % uint64(size)); open(index) { //nolint:gosec // below size, an int
 			return index
 		}
