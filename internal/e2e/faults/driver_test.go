@@ -375,6 +375,7 @@ type generator struct {
 	pools    []pool
 	room     map[pool]int // what other owners leave free
 	patience string
+	owner    string // begins every secret, and so every mask, when set
 	next     int
 }
 
@@ -383,6 +384,9 @@ var names = []string{"", "", "production", "staging", "Zürich ü"}
 
 func (g *generator) secret() string {
 	g.next++
+	if g.owner != "" {
+		return fmt.Sprintf("%s-%04d-%08x", g.owner, g.next, g.random.Uint32())
+	}
 	switch g.random.IntN(4) {
 	case 0: // all of these show the same mask
 		return fmt.Sprintf("sk-proj-%012d-%08x-tail", g.next, g.random.Uint32())
@@ -402,7 +406,7 @@ func (g *generator) key(s spec) (key, bool) {
 		workspaceID: p.workspaceID, providerID: p.providerID, name: names[g.random.IntN(len(names))],
 		secret: g.secret(), form: form(g.random.IntN(forms)), version: 1, patience: g.patience,
 	}
-	if k.name != "" && g.random.IntN(8) == 0 {
+	if k.name != "" && g.owner == "" && g.random.IntN(8) == 0 {
 		k.secret = fmt.Sprintf("k%07d", g.next) // its mask shows nothing
 	}
 	return k, true
