@@ -55,7 +55,8 @@ func startServer(ctx context.Context, bin, dir, database string, workspaces int)
 		Workspaces []workspace         `json:"workspaces"`
 	}{Users: []map[string]string{{"email": email, "password": password, "name": "Bench"}}}
 	for i := range workspaces {
-		id := fmt.Sprintf("00000000-0000-4000-8000-%012d", i)
+		// All over the space of IDs, as real ones are.
+		id := fmt.Sprintf("%08x-0000-4000-8000-%012d", uint32(i)*2654435761, i)
 		s.workspaces = append(s.workspaces, id)
 		doc.Workspaces = append(doc.Workspaces, workspace{ID: id, Name: fmt.Sprintf("Workspace %d", i), Owner: email})
 	}

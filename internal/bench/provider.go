@@ -50,7 +50,6 @@ type sample struct {
 // terraform_data resources, which need no provider process: the floor.
 type providerBench struct {
 	bin     string
-	rounds  int
 	profile string // folder for profiles; "" for none
 	log     io.Writer
 	dir     string

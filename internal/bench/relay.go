@@ -4,7 +4,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"io"
 	"net"
 	"time"
@@ -70,9 +69,6 @@ func (r *relay) delayed(to io.Writer, from io.Reader) {
 				pieces <- piece{time.Now().Add(r.delay), buffer[:n]}
 			}
 			if err != nil {
-				if !errors.Is(err, io.EOF) {
-					return
-				}
 				return
 			}
 		}
@@ -80,7 +76,7 @@ func (r *relay) delayed(to io.Writer, from io.Reader) {
 	for p := range pieces {
 		time.Sleep(time.Until(p.due))
 		if _, err := to.Write(p.data); err != nil {
-			for range pieces { //nolint:revive // let the reader end
+			for range pieces { // let the reader end
 			}
 			return
 		}
