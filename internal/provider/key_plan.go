@@ -126,8 +126,6 @@ func changesSecret(config, prior keyModel, record keyRecord) bool {
 		return true
 	case !config.APIKey.IsNull() && !prior.APIKey.IsNull():
 		return !config.APIKey.Equal(prior.APIKey)
-	case !prior.APIKey.IsNull():
-		return true // from api_key to api_key_wo
 	case record.Adopted || record.absent():
 		return !showsMaskOf(prior, secret)
 	case !config.APIKey.IsNull():

@@ -148,6 +148,7 @@ func TestPlanUpdate(t *testing.T) {
 		"adopted, other with version":      {configured(apiKeyWO(secretB), version(1)), stored(secretA), adopted(secretA), uploads},
 		"record lost, api_key":             {configured(apiKey(secretA)), stored(secretA, apiKey(secretA)), keyRecord{}, nothing},
 		"record lost, write-only":          {configured(apiKeyWO(secretA)), stored(secretA), keyRecord{}, nothing},
+		"record lost, to write-only":       {configured(apiKeyWO(secretA)), stored(secretA, apiKey(secretA)), keyRecord{}, stateOpn},
 
 		"renamed":                        {configured(apiKeyWO(secretA), name("other")), stored(secretA), noticed, uploads},
 		"renamed with version":           {configured(apiKeyWO(secretB), version(1), name("other")), stored(secretA, version(1)), versioned, uploads},
