@@ -25,7 +25,8 @@
 //
 // Never reported, although the apply fails: create_before_destroy without room
 // for the old and the new key (nothing in a plan call shows it),
-// removed { destroy = false } (it looks like a tainted key), two aliases of the
+// removed { destroy = false } where Terraform refreshes the key first (it then
+// looks like a tainted key; Terraform 1.11.4 does not), two aliases of the
 // provider that fill one pool together (each has its own ledger), and what
 // others add after the list. Every other pool that ends up over its cap is
 // reported, in every order and at every parallelism.

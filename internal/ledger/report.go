@@ -68,6 +68,9 @@ func (o *OverCap) Detail() string {
 			figure{"+", o.Added, "added " + planned},
 			figure{"=", o.Total(), fmt.Sprintf("%s, %d too many", end, o.excess())})
 	}
+	if o.Settled && o.Sequential {
+		b.WriteString("\nWith -parallelism=1, these are the figures of the plan so far: the rest of it had to wait for this error.\n")
+	}
 	if len(o.Unmanaged) > 0 {
 		b.WriteString("\nStored keys that are not part of this plan:\n\n")
 		writeTable(&b, o.Unmanaged)

@@ -43,6 +43,8 @@ func TestReports(t *testing.T) {
   +  3  added by this plan
   = 12  in the end, 2 too many
 
+With -parallelism=1, these are the figures of the plan so far: the rest of it had to wait for this error.
+
 Stored keys that are not part of this plan:
 
   ID                     NAME                         MASKED KEY     CREATED (UTC)

@@ -79,6 +79,12 @@ func TestFails(t *testing.T) {
 			args:   []string{`-target=byok_key.openai["k11"]`},
 			want:   []string{would("openai", 11)},
 		},
+		"removed without destroy beside a create": {
+			before: keys("openai", span(1, 9)...) + block("openai", "k10", ""),
+			config: keys("openai", append(span(1, 9), "k11")...) +
+				"removed {\n  from = byok_key.k10\n  lifecycle {\n    destroy = false\n  }\n}\n",
+			want: []string{would("openai", 11)},
+		},
 		"destroy while the configuration is over the cap": {
 			before: keys("openai", span(1, 10)...),
 			config: keys("openai", span(1, 11)...),

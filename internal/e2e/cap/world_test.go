@@ -9,9 +9,11 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	gocmp "github.com/google/go-cmp/cmp"
 
@@ -69,6 +71,10 @@ func (w *world) addOthers(t *testing.T, providerID string, names ...string) []st
 	var ids []string
 	for _, name := range names {
 		ids = append(ids, w.server.Add(t, w.server.WorkspaceID, providerID, secret(providerID, name), name))
+		// Within one millisecond the ID would decide on the order.
+		for added := byok.FormatTime(time.Now()); byok.FormatTime(time.Now()) == added; {
+			runtime.Gosched()
+		}
 	}
 	for _, key := range w.server.List(t, w.server.WorkspaceID) {
 		if slices.Contains(ids, key.ID) {
@@ -239,7 +245,7 @@ func (w *world) plan(t *testing.T, exit int, args ...string) planned {
 
 func (w *world) inJSON(t *testing.T, exit int, args ...string) planned {
 	t.Helper()
-	result := w.Try(t, append(args, "-json")...)
+	result := w.Try(t, slices.Insert(args, 1, "-json")...)
 	if result.Exit != exit {
 		t.Fatalf("terraform %s ended with %d, want %d:\n%s", strings.Join(result.Args, " "), result.Exit, exit, result.Output)
 	}

@@ -1,0 +1,203 @@
+package cap
+
+import (
+	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/acctest"
+)
+
+const full = `Pool "openai" is full, its cap is 10`
+
+// statusWriter remembers the status of an answer.
+type statusWriter struct {
+	http.ResponseWriter
+	status int
+}
+
+func (w *statusWriter) WriteHeader(status int) {
+	w.status = status
+	w.ResponseWriter.WriteHeader(status)
+}
+
+// deletesAfterRefusal holds every delete back until a create has been refused,
+// so that the create is always the first of the two to be asked for.
+func deletesAfterRefusal() acctest.Option {
+	refused, once := make(chan struct{}), sync.Once{}
+	return acctest.WithMiddleware(func(next http.Handler) http.Handler {
+		return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+			if r.Method == http.MethodDelete {
+				select {
+				case <-refused:
+				case <-r.Context().Done():
+					return
+				}
+			}
+			w := &statusWriter{ResponseWriter: rw}
+			next.ServeHTTP(w, r)
+			if r.Method == http.MethodPost && w.status == http.StatusBadRequest {
+				once.Do(func() { close(refused) })
+			}
+		})
+	})
+}
+
+// TestRefusedCreateWaits: a create that the API refuses waits for the delete
+// of the same apply.
+func TestRefusedCreateWaits(t *testing.T) {
+	t.Parallel()
+	for name, ignoreHint := range map[string]bool{"": false, "without the hint": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, deletesAfterRefusal())
+			if ignoreHint {
+				w.ignoreHint(t)
+			}
+			w.configure(t, keys("openai", span(1, 10)...))
+			w.Apply(t)
+			w.configure(t, keys("openai", span(4, 13)...))
+			w.server.Reset()
+			w.passes(t)
+			refused := 0
+			for _, r := range w.server.Requests() {
+				if r.Method == http.MethodPost && r.Status == http.StatusBadRequest {
+					refused++
+				}
+			}
+			if refused == 0 {
+				t.Error("no create was refused")
+			}
+		})
+	}
+}
+
+// TestRefusedCreateFails: where nothing makes room, every create says so, and
+// the apply after room was made goes through.
+func TestRefusedCreateFails(t *testing.T) {
+	t.Parallel()
+	hurried := func(names ...string) string {
+		return keysWith("openai", "openai", "timeouts {\n    create = \"3s\"\n  }", names...)
+	}
+	wantFull := func(t *testing.T, w *world, errs planned, n int) {
+		t.Helper()
+		found := 0
+		for _, d := range errs {
+			if d.Summary == full {
+				found++
+				w.wantAtProviderID(t, d)
+				if !strings.Contains(d.Detail, "within the create timeout") || !strings.Contains(d.Detail, "Keys in the pool now:") {
+					t.Errorf("the error says:\n%s", d.Detail)
+				}
+			}
+		}
+		if found != n {
+			t.Errorf("%d creates were refused, want %d: %+v", found, n, errs)
+		}
+		w.wantOwned(t)
+	}
+
+	t.Run("filled by somebody else after the plan", func(t *testing.T) {
+		t.Parallel()
+		w := newWorld(t)
+		w.addOthers(t, "openai", span(1, 8)...)
+		w.configure(t, hurried("k11", "k12"))
+		w.Must(t, "plan", "-out=plan.tfplan")
+		ids := w.addOthers(t, "openai", "k09", "k10")
+		wantFull(t, w, w.inJSON(t, 1, "apply", "plan.tfplan").errors(), 2)
+
+		for _, id := range ids {
+			w.server.Delete(t, w.server.WorkspaceID, "openai", id)
+			delete(w.others, id)
+		}
+		w.passes(t)
+	})
+	t.Run("a provider ID known at apply only", func(t *testing.T) {
+		t.Parallel()
+		w := newWorld(t)
+		w.addOthers(t, "openai", span(1, 10)...)
+		w.configure(t, `
+resource "terraform_data" "later" {
+  input = "openai"
+}
+
+resource "byok_key" "unknown" {
+  provider_id = terraform_data.later.output
+  api_key_wo  = "sk-openai-0123456789"
+  timeouts {
+    create = "3s"
+  }
+}
+`)
+		wantFull(t, w, w.inJSON(t, 1, "apply", "-auto-approve").errors(), 1)
+	})
+	t.Run("the delete that was to make room fails", func(t *testing.T) {
+		t.Parallel()
+		var broken atomic.Bool
+		w := newWorld(t, acctest.WithMiddleware(func(next http.Handler) http.Handler {
+			return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+				if r.Method == http.MethodDelete && broken.Load() {
+					rw.WriteHeader(http.StatusInternalServerError)
+					return
+				}
+				next.ServeHTTP(rw, r)
+			})
+		}))
+		w.Env = append(w.Env, "BYOK_MAX_RETRIES=0")
+		w.configure(t, hurried(span(1, 10)...))
+		w.Apply(t)
+		w.configure(t, hurried(span(3, 12)...))
+		broken.Store(true)
+		wantFull(t, w, w.inJSON(t, 1, "apply", "-auto-approve").errors(), 2)
+		broken.Store(false)
+		w.passes(t)
+	})
+}
+
+// TestUndecided: what no provider can tell at plan, as the guide says. The
+// plan passes, the apply says what has happened, and nothing is lost.
+func TestUndecided(t *testing.T) {
+	t.Parallel()
+	const hurry = "timeouts {\n    create = \"3s\"\n  }\n"
+	for name, tc := range map[string]struct {
+		before, config string
+		args           []string
+	}{
+		"create_before_destroy in a full pool": {
+			before: keysWith("openai", "openai", hurry+"lifecycle {\n    create_before_destroy = true\n  }", span(1, 10)...),
+			config: keysWith("openai", "openai", hurry+"lifecycle {\n    create_before_destroy = true\n  }", span(1, 10)...),
+			args:   []string{`-replace=byok_key.openai["k03"]`},
+		},
+		"two aliases fill one pool": {
+			config: "provider \"byok\" {\n  alias = \"second\"\n}\n" +
+				keysWith("openai", "openai", hurry, span(1, 10)...) + block("openai", "k11", "provider = byok.second\n"+hurry),
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			if tc.before != "" {
+				w.configure(t, tc.before)
+				w.Apply(t)
+			}
+			stored := w.server.List(t, w.server.WorkspaceID)
+			w.configure(t, tc.config)
+			w.plan(t, 2, append(tc.args, "-out=plan.tfplan")...)
+			errs := w.inJSON(t, 1, "apply", "plan.tfplan").errors()
+			if got := errs.summaries(); len(got) != 1 || got[0] != full {
+				t.Errorf("errors: %q, want %q", got, full)
+			}
+			now := map[string]bool{}
+			for _, key := range w.server.List(t, w.server.WorkspaceID) {
+				now[key.ID] = true
+			}
+			for _, key := range stored {
+				if !now[key.ID] {
+					t.Errorf("key %s is gone", key.ID)
+				}
+			}
+		})
+	}
+}
