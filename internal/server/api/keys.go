@@ -261,7 +261,7 @@ func (x *exchange) save(owner keystore.Owner, r saveRequest) (savedKey, error) {
 	var err error
 	if r.keyID != "" {
 		saved.echo = r.name
-		saved.Record, err = x.Store.Replace(x.ctx(), pool, r.keyID, keystore.Replacement{Sealed: sealed, Name: name})
+		saved.Record, err = x.Store.Replace(x.writeCtx(), pool, r.keyID, keystore.Replacement{Sealed: sealed, Name: name})
 		if err == nil {
 			x.audit("replace", pool, saved.ID)
 		}
@@ -270,7 +270,7 @@ func (x *exchange) save(owner keystore.Owner, r saveRequest) (savedKey, error) {
 	if name != nil && *name == "" {
 		name = nil
 	}
-	saved.Record, err = x.Store.Add(x.ctx(), pool, keystore.NewKey{
+	saved.Record, err = x.Store.Add(x.writeCtx(), pool, keystore.NewKey{
 		ID: access.NewKeyID(x.Random), Name: name, Sealed: sealed, CreatedBy: x.actor.ID,
 	}, byok.Cap)
 	if err == nil {
@@ -283,13 +283,13 @@ func (x *exchange) save(owner keystore.Owner, r saveRequest) (savedKey, error) {
 func (x *exchange) remove(owner keystore.Owner, r deleteRequest) error {
 	pool := keystore.Pool{Owner: owner, ProviderID: r.providerID}
 	if r.keyID == "" {
-		ids, err := x.Store.DeletePool(x.ctx(), pool)
+		ids, err := x.Store.DeletePool(x.writeCtx(), pool)
 		if err == nil {
 			x.audit("delete", pool, ids...)
 		}
 		return err
 	}
-	err := x.Store.Delete(x.ctx(), pool, r.keyID)
+	err := x.Store.Delete(x.writeCtx(), pool, r.keyID)
 	if err == nil {
 		x.audit("delete", pool, r.keyID)
 	}

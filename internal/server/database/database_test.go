@@ -214,7 +214,7 @@ func TestDiskFull(t *testing.T) {
 func TestExplainLeavesOthersAlone(t *testing.T) {
 	t.Parallel()
 	plain := errors.New("plain")
-	if got := database.Explain(plain); got != plain {
+	if got := database.Explain(plain); got != plain { //nolint:errorlint // the very same error
 		t.Errorf("Explain(%v) = %v", plain, got)
 	}
 	if got := database.Explain(nil); got != nil {
