@@ -136,8 +136,9 @@ func (b *providerBench) scenario(ctx context.Context, plugins string, sc scenari
 			}
 			k.requests = after.since(before)
 			floor[i], byok[i] = append(floor[i], f), append(byok[i], k)
-			fmt.Fprintf(b.log, "%d keys, %s, round %d, %s: floor %s, byok %s (provider: %s CPU, %s), %s\n", sc.keys, sc.latency, round+1, walk.name,
-				inSeconds(f.wall), inSeconds(k.wall), inSeconds(k.provider.CPU), inMegabytes(k.provider.Memory), k.requests)
+			fmt.Fprintf(b.log, "%d keys, %s, round %d, %s: floor %s (CPU %s), byok %s (CPU %s, %s of it the provider's; %s), %s\n",
+				sc.keys, sc.latency, round+1, walk.name, inSeconds(f.wall), inSeconds(f.whole.CPU),
+				inSeconds(k.wall), inSeconds(k.whole.CPU), inSeconds(k.provider.CPU), inMegabytes(k.provider.Memory), k.requests)
 		}
 	}
 	return floor, byok, nil

@@ -25,7 +25,13 @@ func main() {
 }
 
 func run() error {
-	debug.SetGCPercent(400) // as in the provider's main
+	// As the provider's main does.
+	debug.SetGCPercent(400)
+	for _, name := range []string{"TF_LOG_SDK", "TF_LOG_PROVIDER_BYOK"} {
+		if err := os.Setenv(name, "OFF"); err != nil {
+			return err
+		}
+	}
 	dir := os.Getenv("BYOK_PROFILE_DIR")
 	cpu, err := os.Create(filepath.Join(dir, fmt.Sprintf("cpu-%d.pprof", os.Getpid())))
 	if err != nil {
