@@ -1,3 +1,11 @@
+variable "api_keys" {
+  description = "Secrets of the keys, by import ID. A key without one is adopted all the same."
+  type        = map(string)
+  sensitive   = true
+  ephemeral   = true
+  default     = {}
+}
+
 locals {
   # By import ID, because names need not be unique.
   stored = { for key in data.byok_keys.all.keys : key.import_id => key }
@@ -14,4 +22,5 @@ resource "byok_key" "adopted" {
 
   provider_id = each.value.provider_id
   name        = each.value.name
+  api_key_wo  = lookup(var.api_keys, each.key, null)
 }

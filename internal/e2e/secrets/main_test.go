@@ -39,6 +39,6 @@ func (s *sums) print() {
 	if s.hunts == 0 {
 		return
 	}
-	fmt.Printf("leak hunt: searched %d places (%.1f MB) for %d encodings of %d canaries (%d texts): found api_key in state and plan %d times, as it must be; leaks: %d\n",
+	fmt.Printf("leak hunt: searched %d places (%.1f MB) for %d encodings of %d canaries (%d texts): found api_key where it may be (state and plan) %d times, leaks: %d\n",
 		s.places, float64(s.bytes)/1e6, len(encodings), s.canaries, s.texts, s.expected, s.leaks)
 }

@@ -79,7 +79,8 @@ func TestWriteOnlyThroughSavedPlans(t *testing.T) {
 		writeOnly = "  api_key_wo = var.secret"
 		version   = "\n  api_key_wo_version = "
 		inState   = "  api_key = var.stored"
-		unknown   = "  api_key_wo = terraform_data.source.output\n}\nresource \"terraform_data\" \"source\" {\n  input = nonsensitive(var.stored)"
+		source    = "\n}\nresource \"terraform_data\" \"source\" {\n  input = nonsensitive(var.stored)"
+		unknown   = "  api_key_wo = terraform_data.source.output" + source
 	)
 	id := ""
 	for _, step := range []struct {
@@ -107,7 +108,7 @@ func TestWriteOnlyThroughSavedPlans(t *testing.T) {
 		{"back to api_key_wo", writeOnly, "o", "o", "", true, "o"},
 		{"unknown at plan", unknown, "x", "x", "p", true, "p"},
 		{"known again", unknown, "x", "", "p", false, ""},
-		{"a pipeline without the write-only secret", "", "x", "", "", false, ""},
+		{"a pipeline without the write-only secret", source, "x", "", "p", false, ""},
 	} {
 		s.declare(step.arguments)
 		s.variables(secret(step.plan), secret(step.stored))
@@ -181,7 +182,7 @@ func (s *scene) notInState(title string, secrets map[string]string) {
 func TestWhatTerraformItselfShows(t *testing.T) {
 	t.Parallel()
 	s := newStage(t)
-	s.tf.Write(t, "main.tf", s.server.ProviderConfig()+`
+	s.tf.Write(t, "main.tf", `
 variable "secret" {
   type      = string
   sensitive = true
@@ -191,7 +192,7 @@ variable "ephemeral" {
   sensitive = true
   ephemeral = true
 }
-resource "byok_key" "plain" {
+resource "byok_key" "plain_`+s.marker+`" {
   provider_id = "openai"
   api_key_wo  = var.secret
 }
@@ -200,16 +201,17 @@ resource "byok_key" "ephemeral" {
   api_key_wo  = var.ephemeral
 }
 `)
-	// Plain canaries, not of the hunt: these are found.
-	variable, line := newCanary(useWriteOnly, "ascii"), newCanary(useWriteOnly, "ascii")
+	// Not of the hunt: these are found.
+	variable, line, literal := newCanary(useWriteOnly, "ascii"), newCanary(useWriteOnly, "ascii"), newCanary(useWriteOnly, "ascii")
 	ephemeral := s.canary(useWriteOnly, "ascii")
-	s.tf.Env = append(s.tf.Env, "TF_VAR_secret="+variable.value, "TF_VAR_ephemeral="+ephemeral.value)
+	s.tf.Env = append(s.tf.Env, "BYOK_ENDPOINT="+s.server.URL, "BYOK_WORKSPACE_ID="+s.server.WorkspaceID, "BYOK_SESSION_TOKEN="+s.session.value,
+		"TF_VAR_secret="+variable.value, "TF_VAR_ephemeral="+ephemeral.value)
 	s.must("plan", "-no-color", "-out=change.tfplan")
 	s.must("apply", "-no-color", "change.tfplan")
 	if !s.has(kindPlan, variable.value) {
 		t.Error("a saved plan does not hold the values of variables that are not ephemeral")
 	}
-	if s.has(kindState, variable.value) || s.has(kindPlanJSON, variable.value) {
+	if s.has(kindState, variable.value) || s.has(kindCoreLog, variable.value) || s.has(kindStdout, variable.value) {
 		t.Error("it is elsewhere, too")
 	}
 
@@ -220,4 +222,39 @@ resource "byok_key" "ephemeral" {
 	if s.has(kindProviderLog, line.value) || s.has(kindStdout, line.value) {
 		t.Error("it is elsewhere, too")
 	}
+
+	// The switch of the plugin protocol for its developers.
+	dir := t.TempDir()
+	s.tf.Env = append(s.tf.Env, "TF_LOG_SDK_PROTO_DATA_DIR="+dir)
+	s.tf.Must(t, "plan", "-no-color")
+	if !holds(t, dir, ephemeral.value) {
+		t.Error("the protocol's data does not hold the secret")
+	}
+	s.tf.Env = s.tf.Env[:len(s.tf.Env)-1]
+
+	// The white space is what the provider warns about.
+	s.tf.Write(t, "literal.tf", "resource \"byok_key\" \"literal\" {\n  provider_id = \"mistral\"\n  api_key_wo  = \" "+literal.value+"\"\n}\n")
+	s.must("plan", "-no-color", "-out=change.tfplan")
+	if !s.has(kindPlan, literal.value) || !s.has(kindStdout, "White space around API key", literal.value) {
+		t.Error("a literal is not in the plan, or not in the line that a warning quotes")
+	}
+	if s.has(kindState, literal.value) || s.has(kindCoreLog, literal.value) || s.has(kindProviderLog, literal.value) {
+		t.Error("it is elsewhere, too")
+	}
+}
+
+// holds reports whether a file in dir has text.
+func holds(t *testing.T, dir, text string) bool {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join(dir, "*"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return slices.ContainsFunc(files, func(file string) bool {
+		data, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return bytes.Contains(data, []byte(text))
+	})
 }

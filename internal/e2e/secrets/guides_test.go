@@ -1,0 +1,271 @@
+package secrets
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/acctest"
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/byok"
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/tfrun"
+)
+
+const (
+	guides   = "../../../templates/guides"
+	examples = "../../../examples"
+)
+
+// filled is a workspace that was filled by hand.
+type filled struct {
+	server  *acctest.Server
+	secrets map[string]string // by import ID
+	shapes  map[string]string
+}
+
+func fill(t *testing.T) filled {
+	t.Helper()
+	f := filled{acctest.Start(t), map[string]string{}, map[string]string{}}
+	for i, shape := range shapes {
+		providerID := []string{"openai", "anthropic", "ollama-cloud"}[i%3]
+		secret := newCanary(useForeign, shape).value
+		id := f.server.WorkspaceID + "/" + providerID + "/" + f.server.Add(t, f.server.WorkspaceID, providerID, secret, []string{"team \"${a}\"", "", "same"}[i%3])
+		f.secrets[id], f.shapes[id] = secret, shape
+	}
+	return f
+}
+
+// folder has the provider's configuration in its environment, as the guides
+// assume, and files of the examples.
+func (f filled) folder(t *testing.T, files ...string) *tfrun.Folder {
+	t.Helper()
+	tf := tfrun.New(t, "BYOK_ENDPOINT="+f.server.URL, "BYOK_WORKSPACE_ID="+f.server.WorkspaceID, "BYOK_SESSION_TOKEN="+f.server.SessionToken)
+	for _, file := range files {
+		text, err := os.ReadFile(filepath.Join(examples, file))
+		if err != nil {
+			t.Fatal(err)
+		}
+		tf.Write(t, filepath.Base(file), string(text))
+	}
+	return tf
+}
+
+func (f filled) uploads() int { return f.server.Count("POST", "/byok-keys") }
+
+// says fails the test unless a command said text and ended with exit.
+func says(t *testing.T, r tfrun.Result, exit int, text string) {
+	t.Helper()
+	if r.Exit != exit || !strings.Contains(r.Output, text) {
+		t.Fatalf("terraform %s ended with %d, want %d and %q:\n%s", strings.Join(r.Args, " "), r.Exit, exit, text, r.Output)
+	}
+}
+
+// The guide about adopting keys, step by step: import blocks from an output,
+// configuration from Terraform, secrets filled in.
+func TestAdoptingGuide(t *testing.T) {
+	t.Parallel()
+	f := fill(t)
+	tf := f.folder(t, "guides/adopting/list.tf")
+	tf.Apply(t)
+	var listed []struct {
+		ImportID  string `json:"import_id"`
+		MaskedKey string `json:"masked_key"`
+	}
+	if err := json.Unmarshal([]byte(output(t, tf, "-json", "keys")), &listed); err != nil {
+		t.Fatal(err)
+	}
+	for _, key := range listed {
+		if want := byok.Mask(f.secrets[key.ImportID]); key.MaskedKey != want {
+			t.Errorf("key %s is listed as %q, want %q", key.ImportID, key.MaskedKey, want)
+		}
+	}
+	tf.Write(t, "imports.tf", output(t, tf, "-raw", "import_blocks"))
+	says(t, tf.Try(t, "plan", "-no-color", "-generate-config-out=keys.tf"), 0, "Plan: 6 to import, 0 to add, 0 to change, 0 to destroy.")
+	says(t, tf.Plan(t), 2, "Plan: 6 to import, 0 to add, 0 to change, 0 to destroy.")
+
+	// Fill in the secrets. One of them is not the stored one.
+	generated, err := os.ReadFile(filepath.Join(tf.Dir, "keys.tf"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	secrets := map[string]string{}
+	for i, key := range listed {
+		secrets[key.ImportID] = f.secrets[key.ImportID]
+		if f.shapes[key.ImportID] == "ascii" {
+			secrets[key.ImportID] = newCanary(useForeign, "ascii").value
+		}
+		providerID := strings.Split(key.ImportID, "/")[1]
+		generated = fillIn(t, generated, fmt.Sprintf("%s_%d", providerID, i+1), `api_key_wo = var.api_keys["`+key.ImportID+`"]`)
+	}
+	tf.Write(t, "keys.tf", string(generated)+"\nvariable \"api_keys\" {\n  type = map(string)\n  ephemeral = true\n}\n")
+	tf.Env = append(tf.Env, "TF_VAR_api_keys="+hcl(t, secrets))
+	f.server.Reset()
+	// The one that does not match, and the one of 8 characters, whose mask
+	// says nothing.
+	says(t, tf.Plan(t), 2, "Plan: 6 to import, 0 to add, 2 to change, 0 to destroy.")
+	if f.uploads() != 0 {
+		t.Error("a plan uploads")
+	}
+	tf.Apply(t)
+	if got := f.uploads(); got != 2 {
+		t.Errorf("%d uploads, want 2", got)
+	}
+	// The outputs and the import blocks have done their work.
+	for _, file := range []string{"list.tf", "imports.tf"} {
+		if err := os.Remove(filepath.Join(tf.Dir, file)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	says(t, tf.Apply(t), 0, "Resources: 0 added, 0 changed, 0 destroyed.")
+	if r := tf.Plan(t); r.Exit != 0 || f.uploads() != 2 {
+		t.Errorf("%d uploads, want 2, and the next plan:\n%s", f.uploads(), r.Output)
+	}
+	if got := len(f.server.List(t, f.server.WorkspaceID)); got != len(shapes) {
+		t.Errorf("%d keys are stored, want %d", got, len(shapes))
+	}
+}
+
+// The same with one resource for all keys.
+func TestAdoptingGuideForEach(t *testing.T) {
+	t.Parallel()
+	f := fill(t)
+	tf := f.folder(t, "guides/adopting/list.tf", "guides/adopting/import.tf")
+	f.server.Reset()
+	says(t, tf.Plan(t), 2, "Plan: 6 to import, 0 to add, 0 to change, 0 to destroy.")
+	tf.Apply(t)
+	// Adopted without secrets; those that match change nothing.
+	secrets := map[string]string{}
+	for id, secret := range f.secrets {
+		if f.shapes[id] != "short" {
+			secrets[id] = secret
+		}
+	}
+	tf.Env = append(tf.Env, "TF_VAR_api_keys="+hcl(t, secrets))
+	if r := tf.Plan(t); r.Exit != 0 {
+		t.Errorf("the next plan is not empty:\n%s", r.Output)
+	}
+	if got := f.uploads(); got != 0 {
+		t.Errorf("%d uploads, want none", got)
+	}
+}
+
+// A stray key takes the place of the one that would be created.
+func TestAdoptingGuideStrayKey(t *testing.T) {
+	t.Parallel()
+	f := fill(t)
+	tf := f.folder(t, "resources/byok_key/resource.tf")
+	secret := newCanary(useForeign, "ascii").value
+	tf.Env = append(tf.Env, "TF_VAR_openai_api_key="+secret)
+	id := f.server.Add(t, f.server.WorkspaceID, "openai", secret, "production")
+	f.server.Reset()
+	says(t, tf.Plan(t), 2, "Plan: 1 to add")
+	tf.Must(t, "import", "-no-color", "byok_key.openai", f.server.WorkspaceID+"/openai/"+id)
+	if r := tf.Plan(t); r.Exit != 0 || f.uploads() != 0 {
+		t.Errorf("%d uploads, and the next plan:\n%s", f.uploads(), r.Output)
+	}
+}
+
+// The example of the function finds the stored key that is in hand.
+func TestMaskFunction(t *testing.T) {
+	t.Parallel()
+	f := fill(t)
+	tf := f.folder(t, "functions/mask/function.tf")
+	for id, secret := range f.secrets {
+		if _, providerID, _ := strings.Cut(id, "/"); !strings.HasPrefix(providerID, "openai/") {
+			continue
+		}
+		env := tf.Env
+		tf.Env = append(slices.Clone(env), "TF_VAR_openai_api_key="+secret)
+		tf.Apply(t)
+		var got []string
+		if err := json.Unmarshal([]byte(output(t, tf, "-json", "candidates")), &got); err != nil {
+			t.Fatal(err)
+		}
+		if want := []string{id[strings.LastIndex(id, "/")+1:]}; !slices.Equal(got, want) {
+			t.Errorf("%s: candidates %v, want %v", f.shapes[id], got, want)
+		}
+		tf.Env = env
+	}
+}
+
+// A reader plans, an admin applies that plan.
+func TestLeastPrivilege(t *testing.T) {
+	t.Parallel()
+	f := fill(t)
+	tf := f.folder(t, "resources/byok_key/resource.tf")
+	tf.Env = append(tf.Env, "TF_VAR_openai_api_key="+newCanary(useForeign, "ascii").value)
+	admin := tf.Env
+	reader := append(slices.Clone(admin), "BYOK_SESSION_TOKEN="+f.server.NewUser(t, "read", f.server.WorkspaceID).SessionToken)
+
+	tf.Env = reader
+	says(t, tf.Plan(t, "-out=change.tfplan"), 2, "Plan: 1 to add")
+	tf.Env = admin
+	tf.Must(t, "apply", "-no-color", "change.tfplan")
+	tf.Env = reader
+	if r := tf.Plan(t); r.Exit != 0 {
+		t.Errorf("the next plan is not empty:\n%s", r.Output)
+	}
+	says(t, tf.Try(t, "destroy", "-no-color", "-auto-approve"), 1, "not an admin of the workspace")
+	tf.Env = append(slices.Clone(admin), "BYOK_SESSION_TOKEN="+f.server.NewUser(t, "").SessionToken)
+	says(t, tf.Plan(t), 1, "no access to the workspace")
+}
+
+var snippet = regexp.MustCompile("(?s)\n *```terraform\n(.*?)\n *```")
+
+// Every snippet of the guides is Terraform, formatted as Terraform does.
+func TestGuideSnippets(t *testing.T) {
+	t.Parallel()
+	tf := tfrun.New(t)
+	templates, err := filepath.Glob(filepath.Join(guides, "*.tmpl"))
+	if err != nil || len(templates) == 0 {
+		t.Fatalf("no guides (%v)", err)
+	}
+	n := 0
+	for _, template := range templates {
+		text, err := os.ReadFile(template)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, match := range snippet.FindAllStringSubmatch(string(text), -1) {
+			n++
+			cmd := tf.Command(t.Context(), "fmt", "-")
+			cmd.Stdin = strings.NewReader(match[1] + "\n")
+			if formatted, err := cmd.CombinedOutput(); err != nil || string(formatted) != match[1]+"\n" {
+				t.Errorf("%s: %v\n%s\nis to be\n%s", filepath.Base(template), err, match[1], formatted)
+			}
+		}
+	}
+	if n == 0 {
+		t.Error("the guides have no snippets")
+	}
+}
+
+// output runs terraform output.
+func output(t *testing.T, tf *tfrun.Folder, args ...string) string {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), tf.Timeout)
+	defer cancel()
+	out, err := tf.Command(ctx, append([]string{"output", "-no-color"}, args...)...).Output()
+	if exit, ok := err.(*exec.ExitError); ok {
+		t.Fatalf("terraform output: %v\n%s", err, exit.Stderr)
+	} else if err != nil {
+		t.Fatal(err)
+	}
+	return string(out)
+}
+
+// fillIn gives a resource of a generated configuration its secret.
+func fillIn(t *testing.T, text []byte, name, with string) []byte {
+	t.Helper()
+	at := regexp.MustCompile(`(?s)resource "byok_key" "` + name + `" \{.*?\n  (api_key_wo +=[^\n]*)`).FindSubmatchIndex(text)
+	if at == nil {
+		t.Fatalf("no write-only secret of %s in the generated configuration:\n%s", name, text)
+	}
+	return slices.Concat(text[:at[2]], []byte(with), text[at[3]:])
+}
