@@ -337,7 +337,7 @@ func (a *adding) checkTwin(key byok.Key) (byok.Key, bool, *failure) {
 	case len(certain)+len(doubtful) == 0:
 		full, err := a.record(s, key)
 		if err != nil {
-			return key, false, nil // the list that every add reads back decides
+			return key, false, nil //nolint:nilerr // the list that every add reads back decides
 		}
 		return full, true, nil
 	case len(certain) == 1 && len(doubtful) == 0:

@@ -137,7 +137,7 @@ func TestAddIsNotSentAgain(t *testing.T) {
 				s.look()
 				onAdd(s.model, 0, tc.act)
 				_, err := s.client.Add(s.ctx, "w1", input())
-				s.wantKind(err, tc.kind)
+				_ = s.wantKind(err, tc.kind)
 				s.wantRequests("ADD openai")
 			})
 		})
@@ -474,7 +474,7 @@ func TestAddCanceled(t *testing.T) {
 			ctx, cancel := context.WithTimeout(s.ctx, time.Millisecond)
 			defer cancel()
 			_, err := s.client.Add(ctx, "w1", input())
-			s.wantKind(err, KindCanceled)
+			_ = s.wantKind(err, KindCanceled)
 			time.Sleep(time.Minute)
 			if n := s.model.count("ADD"); n != 1 {
 				s.Errorf("%d adds sent, want 1", n)
@@ -505,7 +505,7 @@ func TestAddCanceled(t *testing.T) {
 			time.AfterFunc(time.Second, cancel)
 			start := time.Now()
 			_, err := s.client.Add(ctx, "w1", input())
-			s.wantKind(err, KindAmbiguous)
+			_ = s.wantKind(err, KindAmbiguous)
 			if !errors.Is(err, context.Canceled) {
 				s.Errorf("%v is not context.Canceled", err)
 			}

@@ -350,7 +350,7 @@ func (s *scene) look() {
 // wantKind fails unless err is of kind, and looks for secrets in it.
 func (s *scene) wantKind(err error, kind Kind) *Error {
 	s.Helper()
-	e, ok := err.(*Error)
+	e, ok := err.(*Error) //nolint:errorlint // never wrapped
 	if !ok || e.Kind != kind {
 		s.Fatalf("got error %v (%T), want kind %s; requests: %s", err, err, kind, s.model.requests())
 	}

@@ -72,7 +72,7 @@ func New(ctx context.Context, cfg Config) (*Access, error) {
 		into  **sql.Stmt
 		query string
 	}{{&a.session, findSession}, {&a.grant, findGrant}} {
-		stmt, err := cfg.DB.Read.PrepareContext(ctx, q.query) //nolint:sqlclosecheck // lives as long as the server
+		stmt, err := cfg.DB.Read.PrepareContext(ctx, q.query)
 		if err != nil {
 			return nil, fmt.Errorf("access: %w", err)
 		}

@@ -77,7 +77,7 @@ func prepare(ctx context.Context, db *database.DB, owner string) (*statements, e
 		{&st.remove, db.Write, removeQuery},
 		{&st.removePool, db.Write, removePoolQuery},
 	} {
-		stmt, err := q.on.PrepareContext(ctx, strings.ReplaceAll(q.query, "{owner}", owner)) //nolint:sqlclosecheck // lives as long as the store
+		stmt, err := q.on.PrepareContext(ctx, strings.ReplaceAll(q.query, "{owner}", owner))
 		if err != nil {
 			return nil, err
 		}
@@ -143,7 +143,7 @@ func (s *Store) Replace(ctx context.Context, pool keystore.Pool, id string, with
 		return keystore.Record{}, keystore.ErrNotFound
 	}
 	err = s.writes.do(ctx, func(tx *sql.Tx) (err error) {
-		record, err = scanRecord(tx.StmtContext(context.Background(), s.on(pool.Scope).replace).QueryRowContext(context.Background(), //nolint:sqlclosecheck // ends with its transaction
+		record, err = scanRecord(tx.StmtContext(context.Background(), s.on(pool.Scope).replace).QueryRowContext(context.Background(),
 			pool.ID, pool.ProviderID, id, with.Sealed, database.At(s.now()), with.Name == nil, keystore.Optional(name)))
 		if errors.Is(err, sql.ErrNoRows) {
 			return keystore.ErrNotFound
