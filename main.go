@@ -48,7 +48,7 @@ func muteUnreadLogs(lookup func(string) (string, bool), set func(string, string)
 			return
 		}
 	}
-	for _, name := range []string{"TF_LOG_SDK", "TF_LOG_PROVIDER_BYOK"} {
+	for _, name := range []string{"TF_LOG_SDK", "TF_LOG_SDK_PROTO", "TF_LOG_SDK_FRAMEWORK", "TF_LOG_PROVIDER_BYOK"} {
 		if level, _ := lookup(name); level == "" {
 			_ = set(name, "OFF") // fails only on a malformed name
 		}

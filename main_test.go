@@ -7,14 +7,15 @@ import (
 
 func TestMuteUnreadLogs(t *testing.T) {
 	t.Parallel()
+	off := map[string]string{"TF_LOG_SDK": "OFF", "TF_LOG_SDK_PROTO": "OFF", "TF_LOG_SDK_FRAMEWORK": "OFF", "TF_LOG_PROVIDER_BYOK": "OFF"}
 	for name, tc := range map[string]struct{ env, want map[string]string }{
-		"nobody reads":         {map[string]string{}, map[string]string{"TF_LOG_SDK": "OFF", "TF_LOG_PROVIDER_BYOK": "OFF"}},
-		"off":                  {map[string]string{"TF_LOG": "off"}, map[string]string{"TF_LOG_SDK": "OFF", "TF_LOG_PROVIDER_BYOK": "OFF"}},
-		"core alone":           {map[string]string{"TF_LOG_CORE": "TRACE"}, map[string]string{"TF_LOG_SDK": "OFF", "TF_LOG_PROVIDER_BYOK": "OFF"}},
+		"nobody reads":         {map[string]string{}, off},
+		"off":                  {map[string]string{"TF_LOG": "off"}, off},
+		"core alone":           {map[string]string{"TF_LOG_CORE": "TRACE"}, off},
 		"all":                  {map[string]string{"TF_LOG": "debug"}, nil},
 		"providers":            {map[string]string{"TF_LOG_PROVIDER": "TRACE"}, nil},
 		"providers, else off":  {map[string]string{"TF_LOG": "OFF", "TF_LOG_PROVIDER": "TRACE"}, nil},
-		"one level of its own": {map[string]string{"TF_LOG_SDK": "WARN"}, map[string]string{"TF_LOG_PROVIDER_BYOK": "OFF"}},
+		"one level of its own": {map[string]string{"TF_LOG_SDK": "WARN"}, map[string]string{"TF_LOG_SDK_PROTO": "OFF", "TF_LOG_SDK_FRAMEWORK": "OFF", "TF_LOG_PROVIDER_BYOK": "OFF"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -27,7 +27,7 @@ func main() {
 func run() error {
 	// As the provider's main does.
 	debug.SetGCPercent(400)
-	for _, name := range []string{"TF_LOG_SDK", "TF_LOG_PROVIDER_BYOK"} {
+	for _, name := range []string{"TF_LOG_SDK", "TF_LOG_SDK_PROTO", "TF_LOG_SDK_FRAMEWORK", "TF_LOG_PROVIDER_BYOK"} {
 		if err := os.Setenv(name, "OFF"); err != nil {
 			return err
 		}
