@@ -153,6 +153,54 @@ func TestAdoptingGuideForEach(t *testing.T) {
 	if got := f.uploads(); got != 0 {
 		t.Errorf("%d uploads, want none", got)
 	}
+
+	// It follows the workspace.
+	for id := range f.secrets {
+		if part := strings.Split(id, "/"); f.shapes[id] == "long" {
+			f.server.Delete(t, part[0], part[1], part[2])
+		}
+	}
+	f.server.Add(t, f.server.WorkspaceID, "mistral", newCanary(useForeign, "ascii").value, "new")
+	says(t, tf.Plan(t), 2, "Plan: 1 to import, 0 to add, 0 to change, 0 to destroy.")
+}
+
+// The guide about replacing keys: add the new one before the old one goes.
+func TestReplacingGuide(t *testing.T) {
+	t.Parallel()
+	s := newScene(t)
+	before, after := newCanary(useForeign, "ascii").value, newCanary(useForeign, "ascii").value
+	const next = `
+resource "byok_key" "next" {
+  provider_id = "openai"
+  name        = "next"
+  api_key_wo  = var.secret
+}
+data "byok_keys" "openai" {
+  provider_id = "openai"
+  depends_on  = [byok_key.next]
+}
+output "names" {
+  value = data.byok_keys.openai.keys[*].name
+}
+`
+	s.declare("  api_key_wo = var.secret")
+	s.variables(before, "")
+	s.tf.Apply(t)
+	s.variables(after, "")
+	s.declare("  api_key_wo = null") // its secret stays as it is
+	s.tf.Write(t, "next.tf", next)
+	says(t, s.tf.Apply(t), 0, "Resources: 1 added, 0 changed, 0 destroyed.")
+	if got, want := []string{s.served(), s.served()}, []string{before, after}; !slices.Equal(got, want) {
+		t.Errorf("served in turn: %q, want %q", got, want)
+	}
+	if got, want := output(t, s.tf, "-json", "names"), `["prod","next"]`+"\n"; got != want {
+		t.Errorf("byok_keys shows %s, want %s", got, want)
+	}
+	s.tf.Write(t, "main.tf", "")
+	says(t, s.tf.Apply(t), 0, "Resources: 0 added, 0 changed, 1 destroyed.")
+	if got, want := []string{s.served(), s.served()}, []string{after, after}; !slices.Equal(got, want) {
+		t.Errorf("served in the end: %q, want %q", got, want)
+	}
 }
 
 // A stray key takes the place of the one that would be created.
