@@ -151,7 +151,7 @@ func (r *Refused) Detail() string {
 	}
 	b.WriteString("- Plan again: the plan says how many keys are too many, and which ones it does not manage.\n")
 	b.WriteString("- If the key replaces another one, remove create_before_destroy from it: a full pool has no room for both.\n")
-	b.WriteString("- If another key of this apply was to make room, run the apply again with the default parallelism: with -parallelism=1 a create holds up the delete that it waits for.\n")
+	b.WriteString("- If other keys of this apply were to make room, run the apply again: creates that wait can hold up the deletes that they wait for. With -parallelism above the number of keys to add, they cannot.\n")
 	b.WriteString("- If deletes take longer than that, raise create in the timeouts block.")
 	return b.String()
 }

@@ -138,7 +138,7 @@ What you can do:
 
 - Plan again: the plan says how many keys are too many, and which ones it does not manage.
 - If the key replaces another one, remove create_before_destroy from it: a full pool has no room for both.
-- If another key of this apply was to make room, run the apply again with the default parallelism: with -parallelism=1 a create holds up the delete that it waits for.
+- If other keys of this apply were to make room, run the apply again: creates that wait can hold up the deletes that they wait for. With -parallelism above the number of keys to add, they cannot.
 - If deletes take longer than that, raise create in the timeouts block.`,
 		},
 		"refused, pool unknown, by another cap": {
@@ -151,7 +151,7 @@ What you can do:
 - The server's cap is 3, but plans count up to 10: set max_keys_per_provider = 3 in the provider block.
 - Plan again: the plan says how many keys are too many, and which ones it does not manage.
 - If the key replaces another one, remove create_before_destroy from it: a full pool has no room for both.
-- If another key of this apply was to make room, run the apply again with the default parallelism: with -parallelism=1 a create holds up the delete that it waits for.
+- If other keys of this apply were to make room, run the apply again: creates that wait can hold up the deletes that they wait for. With -parallelism above the number of keys to add, they cannot.
 - If deletes take longer than that, raise create in the timeouts block.`,
 		},
 	} {

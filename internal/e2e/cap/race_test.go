@@ -5,9 +5,6 @@ import (
 	"testing"
 )
 
-// defaultParallelism is Terraform's.
-const defaultParallelism = 10
-
 // order is a case whose outcome depends on the order in which Terraform visits
 // resources. It goes from its first configuration to its second and back,
 // again and again.
@@ -20,10 +17,10 @@ type order struct {
 	taint       []string // addresses, before each run
 	args        []string
 	fails       []string // summaries; nil when the plan passes
-	// crowds says that creates can take all of a few slots and leave none to
-	// the deletes that they wait for: such a plan is made at any parallelism
-	// and applied at the default.
-	crowds bool
+	// applyAt is the parallelism of the apply where creates could take all of
+	// fewer slots and leave none to the deletes that they wait for; 0 for that
+	// of the plan.
+	applyAt int
 }
 
 func (o order) named(parallelism int) string {
@@ -45,11 +42,11 @@ func TestOrders(t *testing.T) {
 	}
 	orders := []order{
 		{name: "swap of 1", parallelism: both, configs: [2]string{ten, keys("openai", span(2, 11)...)}},
-		{name: "swap of 5", parallelism: both, crowds: true, configs: [2]string{blocks("openai", span(1, 10)...), blocks("openai", span(6, 15)...)}},
-		{name: "swap of 10", parallelism: both, crowds: true, configs: [2]string{ten, keys("openai", span(11, 20)...)}},
+		{name: "swap of 5", parallelism: both, applyAt: 10, configs: [2]string{blocks("openai", span(1, 10)...), blocks("openai", span(6, 15)...)}},
+		{name: "swap of 10", parallelism: both, applyAt: 10, configs: [2]string{ten, keys("openai", span(11, 20)...)}},
 		{name: "swap of 10 plus one more", parallelism: both, configs: [2]string{ten, keys("openai", span(11, 21)...)}, fails: []string{would("openai", 11)}},
 		{
-			name: "swap of 10 in two pools", parallelism: []int{10},
+			name: "swap of 10 in two pools", parallelism: []int{10}, applyAt: 21,
 			configs: [2]string{ten + keys("anthropic", span(1, 10)...), keys("openai", span(11, 20)...) + keys("anthropic", span(11, 20)...)},
 		},
 		{name: "swap of 3 beside 7 unmanaged", parallelism: []int{10}, others: span(21, 27), configs: [2]string{keys("openai", span(1, 3)...), keys("openai", span(4, 6)...)}},
@@ -68,7 +65,7 @@ func TestOrders(t *testing.T) {
 			},
 		},
 		{
-			name: "mixed: swaps, replace and tainted in two full pools", parallelism: both, crowds: true,
+			name: "mixed: swaps, replace and tainted in two full pools", parallelism: both, applyAt: 10,
 			configs: [2]string{
 				shared + blocks("openai", "a1", "a2") + keys("anthropic", span(1, 10)...),
 				shared + blocks("openai", "b1", "b2") + keys("anthropic", span(4, 13)...),
@@ -76,7 +73,7 @@ func TestOrders(t *testing.T) {
 			taint: []string{`byok_key.openai["k03"]`}, args: []string{`-replace=byok_key.openai["k05"]`, `-replace=byok_key.anthropic["k05"]`},
 		},
 		{name: "swap of 1", parallelism: []int{10}, ignoreHint: true, configs: [2]string{ten, keys("openai", span(2, 11)...)}},
-		{name: "swap of 10", parallelism: both, crowds: true, ignoreHint: true, configs: [2]string{ten, keys("openai", span(11, 20)...)}},
+		{name: "swap of 10", parallelism: both, applyAt: 10, ignoreHint: true, configs: [2]string{ten, keys("openai", span(11, 20)...)}},
 		{name: "tainted at the cap", parallelism: []int{10}, ignoreHint: true, configs: [2]string{ten, ten}, taint: []string{`byok_key.openai["k03"]`}},
 	}
 	for _, o := range orders {
@@ -114,11 +111,11 @@ func (o order) run(t *testing.T, parallelism int) {
 			}
 			w.configure(t, o.configs[at])
 			w.taint(t, o.taint)
-			if o.crowds && parallelism < defaultParallelism {
+			if o.applyAt > parallelism {
 				if plan := w.Plan(t, append(args, "-out=plan.tfplan")...); plan.Exit != 2 {
 					t.Fatalf("the plan ended with %d:\n%s", plan.Exit, plan.Output)
 				}
-				args = []string{"plan.tfplan"}
+				args = []string{fmt.Sprintf("-parallelism=%d", o.applyAt), "plan.tfplan"}
 			}
 			w.passes(t, args...)
 		})
