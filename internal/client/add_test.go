@@ -522,7 +522,7 @@ func TestAddCanceled(t *testing.T) {
 			defer cancel()
 			start := time.Now()
 			_, err := s.client.Add(ctx, "w1", input())
-			s.wantKind(err, KindAmbiguous)
+			_ = s.wantKind(err, KindAmbiguous)
 			if took := time.Since(start); took != time.Second {
 				s.Errorf("it took %s", took)
 			}
@@ -568,7 +568,7 @@ func TestAddWithoutRetries(t *testing.T) {
 	play(t, func(c *Config) { c.MaxRetries = 0 }, func(s *scene) {
 		onAdd(s.model, 0, act{cut: true, skip: true})
 		_, err := s.client.Add(s.ctx, "w1", input())
-		s.wantKind(err, KindNetwork)
+		_ = s.wantKind(err, KindNetwork)
 		if n := s.model.count("ADD"); n != 1 {
 			s.Errorf("%d adds", n)
 		}

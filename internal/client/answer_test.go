@@ -95,7 +95,7 @@ func TestHostileAnswersToWrites(t *testing.T) {
 			t.Parallel()
 			play(t, func(c *Config) { c.MaxRetries = 0 }, func(s *scene) {
 				s.model.script = func(int, *http.Request, []byte) act { return answered(200, body) }
-				s.wantKind(verbs[OpReplace](s, "k1"), KindProtocol)
+				_ = s.wantKind(verbs[OpReplace](s, "k1"), KindProtocol)
 				if body != `{"success":true}` && !strings.HasPrefix(body, `{"success":true,`) {
 					s.wantKind(verbs[OpDelete](s, "k1"), KindProtocol)
 				}

@@ -65,7 +65,7 @@ func TestStartRemovesWhatWasLeftBehind(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer cluster.Stop()
+	defer func() { _ = cluster.Stop() }()
 	if _, err := os.Stat(abandoned); !os.IsNotExist(err) {
 		t.Errorf("the folder of a dead test binary is still there: %v", err)
 	}
