@@ -1,7 +1,7 @@
 package provider
 
 import (
-	"context"
+	"fmt"
 	"time"
 
 	"github.com/hashicorp/terraform-plugin-framework-timeouts/resource/timeouts"
@@ -177,29 +177,21 @@ type durations struct{ create, read, update, delete time.Duration }
 
 // durations returns the timeouts, or their defaults. It fails on a duration
 // that is not above zero.
-func (m keyModel) durations(ctx context.Context) (d durations, diags diag.Diagnostics) {
+func (m keyModel) durations() (d durations, diags diag.Diagnostics) {
 	d = durations{defaultTimeout, defaultTimeout, defaultTimeout, defaultTimeout}
 	if m.Timeouts.IsNull() || m.Timeouts.IsUnknown() {
 		return d, nil
 	}
-	for name, timeout := range map[string]struct {
-		of func(context.Context, time.Duration) (time.Duration, diag.Diagnostics)
-		to *time.Duration
-	}{
-		"create": {m.Timeouts.Create, &d.create},
-		"read":   {m.Timeouts.Read, &d.read},
-		"update": {m.Timeouts.Update, &d.update},
-		"delete": {m.Timeouts.Delete, &d.delete},
-	} {
-		if value, ok := m.Timeouts.Attributes()[name]; !ok || value.IsNull() || value.IsUnknown() {
+	for name, timeout := range map[string]*time.Duration{"create": &d.create, "read": &d.read, "update": &d.update, "delete": &d.delete} {
+		value, ok := m.Timeouts.Attributes()[name].(types.String)
+		if !ok || value.IsNull() || value.IsUnknown() {
 			continue
 		}
-		value, problems := timeout.of(ctx, defaultTimeout)
-		diags.Append(problems...)
-		if !problems.HasError() && value <= 0 {
-			diags.AddAttributeError(path.Root("timeouts").AtName(name), "Invalid timeout", "A timeout has to be above zero.")
+		var err error
+		if *timeout, err = time.ParseDuration(value.ValueString()); err != nil || *timeout <= 0 {
+			diags.AddAttributeError(path.Root("timeouts").AtName(name), "Invalid timeout",
+				fmt.Sprintf("%q is not a duration above zero, such as 30s or 5m.", value.ValueString()))
 		}
-		*timeout.to = value
 	}
 	return d, diags
 }

@@ -1,7 +1,6 @@
 package provider
 
 import (
-	"context"
 	"strings"
 	"testing"
 	"time"
@@ -9,6 +8,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/hashicorp/terraform-plugin-framework-timeouts/resource/timeouts"
 	"github.com/hashicorp/terraform-plugin-framework/attr"
+	"github.com/hashicorp/terraform-plugin-framework/diag"
+	"github.com/hashicorp/terraform-plugin-framework/path"
 	"github.com/hashicorp/terraform-plugin-framework/types"
 
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/byok"
@@ -122,17 +123,18 @@ func TestDurations(t *testing.T) {
 		}
 		return keyModel{Timeouts: timeouts.Value{Object: types.ObjectValueMust(attrs, values)}}
 	}
-	d, diags := of(map[string]attr.Value{"create": types.StringValue("5m"), "delete": types.StringValue("1s")}).durations(context.Background())
+	d, diags := of(map[string]attr.Value{"create": types.StringValue("5m"), "delete": types.StringValue("1s")}).durations()
 	want := durations{create: 5 * time.Minute, read: defaultTimeout, update: defaultTimeout, delete: time.Second}
 	if diags.HasError() || d != want {
 		t.Errorf("%+v, %v; want %+v", d, diags, want)
 	}
 	for _, bad := range []string{"0s", "-1m", "soon"} {
-		if _, diags := of(map[string]attr.Value{"update": types.StringValue(bad)}).durations(context.Background()); !diags.HasError() {
-			t.Errorf("%q passes as a timeout", bad)
+		_, diags := of(map[string]attr.Value{"update": types.StringValue(bad)}).durations()
+		if at, ok := diags.Errors()[0].(diag.DiagnosticWithPath); len(diags) != 1 || !ok || !at.Path().Equal(path.Root("timeouts").AtName("update")) {
+			t.Errorf("%q: %v", bad, diags)
 		}
 	}
-	if d, diags := (keyModel{}).durations(context.Background()); diags.HasError() || d.create != defaultTimeout {
+	if d, diags := (keyModel{}).durations(); diags.HasError() || d.create != defaultTimeout {
 		t.Errorf("no block: %+v, %v", d, diags)
 	}
 }

@@ -161,7 +161,7 @@ func (r *keyResource) ValidateConfig(ctx context.Context, req resource.ValidateC
 	if resp.Diagnostics.HasError() {
 		return
 	}
-	_, diags := config.durations(ctx)
+	_, diags := config.durations()
 	resp.Diagnostics.Append(diags...)
 }
 
@@ -267,7 +267,7 @@ func (r *keyResource) Create(ctx context.Context, req resource.CreateRequest, re
 	var config, plan keyModel
 	resp.Diagnostics.Append(config.read(ctx, req.Config)...)
 	resp.Diagnostics.Append(plan.read(ctx, req.Plan)...)
-	timeouts, diags := plan.durations(ctx)
+	timeouts, diags := plan.durations()
 	resp.Diagnostics.Append(diags...)
 	if config.secret().IsNull() {
 		resp.Diagnostics.Append(missingSecretDiagnostic())
@@ -306,7 +306,7 @@ func (r *keyResource) Read(ctx context.Context, req resource.ReadRequest, resp *
 	defer call.End()
 	var prior keyModel
 	resp.Diagnostics.Append(prior.read(ctx, req.State)...)
-	timeouts, diags := prior.durations(ctx)
+	timeouts, diags := prior.durations()
 	resp.Diagnostics.Append(diags...)
 	if resp.Diagnostics.HasError() {
 		return
@@ -344,7 +344,7 @@ func (r *keyResource) Update(ctx context.Context, req resource.UpdateRequest, re
 	resp.Diagnostics.Append(config.read(ctx, req.Config)...)
 	resp.Diagnostics.Append(plan.read(ctx, req.Plan)...)
 	resp.Diagnostics.Append(prior.read(ctx, req.State)...)
-	timeouts, diags := plan.durations(ctx)
+	timeouts, diags := plan.durations()
 	resp.Diagnostics.Append(diags...)
 	if resp.Diagnostics.HasError() {
 		return
@@ -383,7 +383,7 @@ func (r *keyResource) Delete(ctx context.Context, req resource.DeleteRequest, re
 	r.walk.ledger.Applying()
 	var prior keyModel
 	resp.Diagnostics.Append(prior.read(ctx, req.State)...)
-	timeouts, diags := prior.durations(ctx)
+	timeouts, diags := prior.durations()
 	resp.Diagnostics.Append(diags...)
 	if resp.Diagnostics.HasError() {
 		return

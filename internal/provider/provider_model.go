@@ -95,6 +95,12 @@ func (m providerModel) settings(getenv func(string) string) (settings, diag.Diag
 		s.workspaceID = types.StringNull()
 		if workspaceID != "" {
 			s.workspaceID = types.StringValue(workspaceID)
+			j.fromEnv["workspace_id"] = envWorkspaceID
+		}
+	}
+	if id := s.workspaceID.ValueString(); id != "" {
+		if _, problem, _ := idCheck.check(id); problem != "" {
+			j.problem("workspace_id", problem)
 		}
 	}
 

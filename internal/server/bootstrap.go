@@ -2,11 +2,13 @@ package server
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -75,7 +77,7 @@ func ReadBootstrap(in io.Reader) (*Bootstrap, error) {
 		if errors.Is(err, io.EOF) {
 			return nil, errors.New("the document is empty; write at least {}")
 		}
-		return nil, describeJSON(err, text)
+		return nil, describeJSON(err, text, decoder.InputOffset())
 	}
 	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
 		return nil, errors.New("something follows the document; one JSON object is expected")
@@ -83,16 +85,22 @@ func ReadBootstrap(in io.Reader) (*Bootstrap, error) {
 	return &doc, doc.check()
 }
 
-func describeJSON(err error, text []byte) error {
+// describeJSON says where and what is wrong in words of JSON; offset is how far
+// the decoder has read.
+func describeJSON(err error, text []byte, offset int64) error {
 	var syntax *json.SyntaxError
 	var kind *json.UnmarshalTypeError
 	switch {
 	case errors.As(err, &syntax):
 		return fmt.Errorf("line %d: %w", lineOf(text, syntax.Offset), err)
+	case errors.Is(err, io.ErrUnexpectedEOF):
+		return fmt.Errorf("line %d: the document ends too early", lineOf(text, int64(len(text))))
 	case errors.As(err, &kind):
-		return fmt.Errorf("line %d: %s: a JSON %s stands where a %s is expected", lineOf(text, kind.Offset), kind.Field, kind.Value, kind.Type)
+		expected := map[reflect.Kind]string{reflect.Struct: "an object", reflect.Slice: "a list"}[kind.Type.Kind()]
+		return fmt.Errorf("line %d: %s: a JSON %s stands where %s is expected", lineOf(text, kind.Offset),
+			cmp.Or(kind.Field, "the document"), kind.Value, cmp.Or(expected, "a "+kind.Type.String()))
 	}
-	return errors.New(strings.TrimPrefix(err.Error(), "json: "))
+	return fmt.Errorf("line %d: %s", lineOf(text, offset), strings.TrimPrefix(err.Error(), "json: "))
 }
 
 func lineOf(text []byte, offset int64) int {

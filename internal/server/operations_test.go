@@ -165,7 +165,7 @@ func TestReadBootstrap(t *testing.T) {
 		`{` + user + `}`:                        "",
 		`{}`:                                    "",
 		``:                                      "the document is empty",
-		`{"users":[`:                            "unexpected EOF",
+		`{"users":[`:                            "line 1: the document ends too early",
 		"{\n\n]":                                "line 3:",
 		`{} {}`:                                 "something follows the document",
 		`{"user":[]}`:                           `unknown field "user"`,

@@ -44,6 +44,9 @@ func LoadSecrets(ctx context.Context, target string, getenv func(string) string)
 	if len(absent) == 0 {
 		return secrets, "", nil
 	}
+	if err := database.Check(target); err != nil {
+		return secrets, "", err
+	}
 	var kept map[string]string
 	path, isFile := strings.CutPrefix(target, "sqlite:")
 	switch {

@@ -112,7 +112,9 @@ func (c *core) walk(ctx context.Context, applying bool) *walk {
 	w := &walk{core: c, ProviderServer: c.server(), applying: applying, random: c.random}
 	config := c.dynamic(c.provider.ValueType(), object(c.provider.ValueType(), c.config))
 	validated, err := w.ValidateProviderConfig(ctx, &tfprotov6.ValidateProviderConfigRequest{Config: config})
-	w.report(err, validated.Diagnostics)
+	if !w.report(err, validated.Diagnostics) {
+		return w
+	}
 	resp, err := w.ConfigureProvider(ctx, &tfprotov6.ConfigureProviderRequest{
 		TerraformVersion: "1.11.4", Config: config,
 		ClientCapabilities: &tfprotov6.ConfigureProviderClientCapabilities{DeferralAllowed: applying},

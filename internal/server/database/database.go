@@ -63,15 +63,41 @@ const (
 // "postgres://USER:PASSWORD@HOST:PORT/NAME". It reaches the database but leaves
 // the schema alone: call Migrate. Errors never contain a password.
 func Open(ctx context.Context, target string) (*DB, error) {
-	switch {
-	case target == "sqlite::memory:":
-		return openMemory(ctx)
-	case strings.HasPrefix(target, "sqlite:"):
-		return openFile(ctx, strings.TrimPrefix(target, "sqlite:"))
-	case strings.HasPrefix(target, "postgres://"), strings.HasPrefix(target, "postgresql://"):
-		return openPostgres(ctx, target)
+	if err := Check(target); err != nil {
+		return nil, err
 	}
-	return nil, errors.New("database must be sqlite:PATH, sqlite::memory: or postgres://USER:PASSWORD@HOST:PORT/NAME")
+	path, isSQLite := strings.CutPrefix(target, "sqlite:")
+	switch {
+	case isSQLite && path == ":memory:":
+		return openMemory(ctx)
+	case isSQLite:
+		return openFile(ctx, path)
+	}
+	return openPostgres(ctx, target)
+}
+
+// Check reports what is wrong with a target that can be told without opening
+// the database.
+func Check(target string) error {
+	path, isSQLite := strings.CutPrefix(target, "sqlite:")
+	switch {
+	case isSQLite && path == ":memory:":
+		return nil
+	case isSQLite && path == "":
+		return errors.New("database sqlite: has no path; write sqlite:byok-server.db")
+	case isSQLite:
+		if info, err := os.Stat(filepath.Dir(path)); err != nil || !info.IsDir() {
+			return fmt.Errorf("database sqlite:%s: the folder %s does not exist; create it first", path, filepath.Dir(path))
+		}
+		return nil
+	case strings.HasPrefix(target, "postgres://"), strings.HasPrefix(target, "postgresql://"):
+		if _, err := pgxpool.ParseConfig(target); err != nil {
+			// The parser's message can quote the target, password included.
+			return errors.New("database postgres: the URL is malformed; write postgres://USER:PASSWORD@HOST:PORT/NAME")
+		}
+		return nil
+	}
+	return errors.New("database must be sqlite:PATH, sqlite::memory: or postgres://USER:PASSWORD@HOST:PORT/NAME")
 }
 
 // Close closes the database.
@@ -102,15 +128,9 @@ func openMemory(ctx context.Context) (*DB, error) {
 }
 
 func openFile(ctx context.Context, path string) (*DB, error) {
-	if path == "" {
-		return nil, errors.New("database sqlite: has no path; write sqlite:byok-server.db")
-	}
 	abs, err := filepath.Abs(path)
 	if err != nil {
 		return nil, err
-	}
-	if info, err := os.Stat(filepath.Dir(abs)); err != nil || !info.IsDir() {
-		return nil, fmt.Errorf("database sqlite:%s: the folder %s does not exist; create it first", path, filepath.Dir(path))
 	}
 	// The file holds password hashes, sessions and sealed keys. SQLite gives its
 	// -wal and -shm files the same mode.
@@ -167,8 +187,7 @@ func openSQLite(ctx context.Context, name string, query url.Values, pragmas ...s
 func openPostgres(ctx context.Context, target string) (*DB, error) {
 	config, err := pgxpool.ParseConfig(target)
 	if err != nil {
-		// The parser's message can quote the target, password included.
-		return nil, errors.New("database postgres: the URL is malformed; write postgres://USER:PASSWORD@HOST:PORT/NAME")
+		return nil, errors.New("database postgres: the URL is malformed")
 	}
 	if !strings.Contains(target, "pool_max_conns=") {
 		config.MaxConns = keystoreConnections

@@ -1,0 +1,345 @@
+package faults
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/hashicorp/terraform-plugin-go/tfprotov6"
+	"github.com/hashicorp/terraform-plugin-go/tftypes"
+
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/acctest"
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/server"
+)
+
+var updateInput = flag.Bool("input.update", false, "write testdata/input.golden anew")
+
+// badInput is one mistake. set goes over a configuration that is right; nil
+// takes an attribute out.
+type badInput struct {
+	what string // provider, resource, data, import
+	set  map[string]any
+	// at is the attribute that the diagnostics point to; empty where the input
+	// has none.
+	at string
+}
+
+type set = map[string]any
+
+var badInputs = []badInput{
+	{"provider", set{"endpoint": nil}, "endpoint"},
+	{"provider", set{"endpoint": ""}, "endpoint"},
+	{"provider", set{"endpoint": " "}, "endpoint"},
+	{"provider", set{"endpoint": "sim.example.com"}, "endpoint"},
+	{"provider", set{"endpoint": "ftp://sim.example.com"}, "endpoint"},
+	{"provider", set{"endpoint": "https://"}, "endpoint"},
+	{"provider", set{"endpoint": "https://user:secret@sim.example.com"}, "endpoint"},
+	{"provider", set{"endpoint": "https://sim.example.com?x=1"}, "endpoint"},
+	{"provider", set{"endpoint": "https://sim.example.com#top"}, "endpoint"},
+	{"provider", set{"endpoint": "https://sim.example.com/a/../b"}, "endpoint"},
+	{"provider", set{"endpoint": "https://sim.example.com:port"}, "endpoint"},
+	{"provider", set{"endpoint": "http://sim.example.com"}, "endpoint"},
+	{"provider", set{"session_token": nil}, "session_token"},
+	{"provider", set{"session_token": ""}, "session_token"},
+	{"provider", set{"session_token": "no-signature"}, "session_token"},
+	{"provider", set{"session_token": "cut.off%2"}, "session_token"},
+	{"provider", set{"session_token": "line\nbreak.x"}, "session_token"},
+	{"provider", set{"session_token": "other=cookie; a=b"}, "session_token"},
+	{"provider", set{"email": "a@example.com"}, "session_token"},
+	{"provider", set{"password": "pass"}, "session_token"},
+	{"provider", set{"session_token": nil, "email": "a@example.com"}, "password"},
+	{"provider", set{"session_token": nil, "password": "pass"}, "email"},
+	{"provider", set{"headers": set{"Cookie": "a=b"}}, `headers["Cookie"]`},
+	{"provider", set{"headers": set{"content-type": "text/plain"}}, `headers["content-type"]`},
+	{"provider", set{"headers": set{"bad header": "x"}}, `headers["bad header"]`},
+	{"provider", set{"headers": set{"X-A": "1\r\nX-B: 2"}}, `headers["X-A"]`},
+	{"provider", set{"headers": set{"": "x"}}, "headers"},
+	{"provider", set{"headers": set{"X-A": "1", "x-a": "2"}}, `headers["x-a"]`},
+	{"provider", set{"ca_cert_pem": "not pem"}, "ca_cert_pem"},
+	{"provider", set{"ca_cert_pem": "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"}, "ca_cert_pem"},
+	{"provider", set{"ca_cert_pem": "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"}, "ca_cert_pem"},
+	{"provider", set{"request_timeout": "soon"}, "request_timeout"},
+	{"provider", set{"request_timeout": "30"}, "request_timeout"},
+	{"provider", set{"request_timeout": "0s"}, "request_timeout"},
+	{"provider", set{"request_timeout": "-5s"}, "request_timeout"},
+	{"provider", set{"max_retries": -1}, "max_retries"},
+	{"provider", set{"max_retries": 101}, "max_retries"},
+	{"provider", set{"cap_check": "maybe"}, "cap_check"},
+	{"provider", set{"max_keys_per_provider": 0}, "max_keys_per_provider"},
+	{"provider", set{"workspace_id": "a/b"}, "workspace_id"},
+	{"provider", set{"workspace_id": "a b"}, "workspace_id"},
+
+	{"resource", set{"workspace_id": ""}, "workspace_id"},
+	{"resource", set{"workspace_id": "a/b"}, "workspace_id"},
+	{"resource", set{"workspace_id": "a b"}, "workspace_id"},
+	{"resource", set{"workspace_id": "a\x00b"}, "workspace_id"},
+	{"resource", set{"provider_id": ""}, "provider_id"},
+	{"resource", set{"provider_id": "OpenAI"}, "provider_id"},
+	{"resource", set{"provider_id": "open ai"}, "provider_id"},
+	{"resource", set{"provider_id": "-openai"}, "provider_id"},
+	{"resource", set{"provider_id": "opneai"}, "provider_id"},
+	{"resource", set{"provider_id": strings.Repeat("x", 65)}, "provider_id"},
+	{"resource", set{"name": strings.Repeat("n", 121)}, "name"},
+	{"resource", set{"name": strings.Repeat("😀", 61)}, "name"},
+	{"resource", set{"name": "a\x00b"}, "name"},
+	{"resource", set{"api_key_wo": nil}, "api_key_wo"},
+	{"resource", set{"api_key_wo": ""}, "api_key_wo"},
+	{"resource", set{"api_key_wo": "sk\x00"}, "api_key_wo"},
+	{"resource", set{"api_key_wo": "sk-with-a-newline\n"}, "api_key_wo"},
+	{"resource", set{"api_key_wo": "  \t"}, "api_key_wo"},
+	{"resource", set{"api_key": "", "api_key_wo": nil}, "api_key"},
+	{"resource", set{"api_key": "sk\x00", "api_key_wo": nil}, "api_key"},
+	{"resource", set{"api_key": "sk-both-given-00001"}, "api_key"},
+	{"resource", set{"api_key": "sk-alone-00000001", "api_key_wo": nil, "api_key_wo_version": 1}, "api_key"},
+	{"resource", set{"api_key_wo_version": 0}, "api_key_wo_version"},
+	{"resource", set{"api_key_wo_version": -3}, "api_key_wo_version"},
+	{"resource", set{"on_remote_change": "ignore"}, "on_remote_change"},
+	{"resource", set{"on_remote_change": ""}, "on_remote_change"},
+	{"resource", set{"timeouts": set{"create": "soon"}}, "timeouts.create"},
+	{"resource", set{"timeouts": set{"read": "0s"}}, "timeouts.read"},
+	{"resource", set{"timeouts": set{"update": "-1m"}}, "timeouts.update"},
+	{"resource", set{"timeouts": set{"delete": "5"}}, "timeouts.delete"},
+
+	{"data", set{"workspace_id": ""}, "workspace_id"},
+	{"data", set{"workspace_id": "../x"}, "workspace_id"},
+	{"data", set{"workspace_id": "00000000-0000-4000-8000-000000000000"}, "workspace_id"},
+	{"data", set{"provider_id": "Open AI"}, "provider_id"},
+	{"data", set{"provider_id": ""}, "provider_id"},
+
+	{"import", set{"id": "a/b/c/d"}, ""},
+	{"import", set{"id": "/"}, ""},
+	{"import", set{"id": "//"}, ""},
+	{"import", set{"id": " "}, ""},
+	{"import", set{"id": "w/ openai/k"}, ""},
+	{"import", set{"id": "{workspace}/"}, ""},
+	{"import", set{"id": "nosuchkey"}, ""},
+	{"import", set{"id": "{workspace}/nosuchkey"}, ""},
+	{"import", set{"id": "{workspace}/anthropic/{key}"}, ""},
+	{"import", set{"id": "00000000-0000-4000-8000-000000000000/{key}"}, "workspace_id"},
+}
+
+var badBootstraps = []string{
+	``,
+	`[]`,
+	`{`,
+	`{"users":}`,
+	`{} {}`,
+	`{"user":[]}`,
+	`{"users":{}}`,
+	`{"users":[],"users":[]}`,
+	`{"users":[{"email":7}]}`,
+	`{"users":[{"email":"nobody","password":"password1"}]}`,
+	`{"users":[{"email":"a@example.com","password":"short"}]}`,
+	`{"users":[{"email":"a@example.com","password":"password1"},{"email":"A@example.com","password":"password1"}]}`,
+	`{"users":[{"email":"a@example.com","password":"password1","role":"admin"}]}`,
+	`{"organizations":[{"name":"x"}]}`,
+	`{"organizations":[{"id":"o"},{"id":"o"}]}`,
+	`{"organizations":[{"id":"o","members":[{"email":"a@example.com","role":"boss"}]}]}`,
+	`{"organizations":[{"id":"o","members":[{"role":"admin"}]}]}`,
+	`{"workspaces":[{"owner":"a@example.com"}]}`,
+	`{"workspaces":[{"id":"a/b","owner":"a@example.com"}]}`,
+	`{"workspaces":[{"id":"w"}]}`,
+	`{"workspaces":[{"id":"w","owner":"a@example.com"},{"id":"w","owner":"a@example.com"}]}`,
+	`{"workspaces":[{"id":"w","owner":"a@example.com","members":[{"email":"b@example.com","permission":"owner"}]}]}`,
+	`{"workspaces":[{"id":"w","owner":"a@example.com","members":[{"permission":"read"}]}]}`,
+}
+
+var badFlags = [][]string{
+	{},
+	{"server"},
+	{"serve", "now"},
+	{"serve", "--port", "80"},
+	{"serve", "--listen", "nowhere"},
+	{"serve", "--listen", "127.0.0.1:99999"},
+	{"serve", "--database", "mysql://x"},
+	{"serve", "--database", "sqlite:"},
+	{"serve", "--database", "sqlite:/nonexistent/keys.db"},
+	{"serve", "--database", "postgres://user:hunter2@[::1"},
+	{"serve", "--database", "sqlite::memory:", "--bootstrap", "/nonexistent/bootstrap.json"},
+	{"serve", "--database", "sqlite::memory:", "--env-file", "byok.env"},
+	{"serve", "--database", "sqlite::memory:", "--app-url", "sim.example.com"},
+	{"serve", "--database", "sqlite::memory:", "--log-format", "xml"},
+	{"serve", "--database", "sqlite::memory:", "--hosted=maybe"},
+	{"migrate", "down"},
+	{"migrate"},
+	{"import-legacy"},
+	{"import-legacy", "/nonexistent/keys.jsonl"},
+}
+
+func (in badInput) String() string {
+	var b bytes.Buffer
+	encoder := json.NewEncoder(&b)
+	encoder.SetEscapeHTML(false)
+	if err := encoder.Encode(in.set); err != nil {
+		panic(err)
+	}
+	return in.what + " " + strings.TrimSpace(b.String())
+}
+
+// TestBadInput holds what users are told about wrong input, to the letter, in
+// testdata/input.golden, and that diagnostics point to the attribute that they
+// are about.
+func TestBadInput(t *testing.T) {
+	t.Parallel()
+	s := acctest.Start(t)
+	keyID := s.Add(t, s.WorkspaceID, "openai", "sk-stored-0000001", "")
+	names := strings.NewReplacer(s.URL, "{endpoint}", s.WorkspaceID, "{workspace}", keyID, "{key}")
+	fill := strings.NewReplacer("{workspace}", s.WorkspaceID, "{key}", keyID)
+	var golden strings.Builder
+	cases := 0
+	for _, in := range badInputs {
+		cases++
+		found := give(t, s, in, fill)
+		fmt.Fprintf(&golden, "=== %s\n%s\n\n", in, strings.TrimSpace(clean(names.Replace(found.Error()))))
+		if len(found) == 0 {
+			t.Errorf("%s is taken without a word", in)
+		}
+		for _, diag := range found {
+			if got := pathOf(diag.Attribute); got != in.at && !strings.Contains(diag.Summary, "Write-Only Attribute Alternative") {
+				t.Errorf("%s: %q points to %q, want %q", in, diag.Summary, got, in.at)
+			}
+		}
+	}
+	for _, document := range badBootstraps {
+		cases++
+		_, err := server.ReadBootstrap(strings.NewReader(document))
+		if err == nil {
+			t.Errorf("bootstrap %s is taken", document)
+		}
+		fmt.Fprintf(&golden, "=== bootstrap %s\n%v\n\n", document, err)
+	}
+	bin, err := serverBinary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, args := range badFlags {
+		cases++
+		cmd := exec.Command(bin, args...)
+		cmd.Dir, cmd.Env = t.TempDir(), []string{"PATH=/nonexistent"}
+		var out bytes.Buffer
+		cmd.Stderr = &out
+		err := cmd.Run()
+		if exit := (*exec.ExitError)(nil); !errors.As(err, &exit) {
+			t.Errorf("%q: %v", args, err)
+			continue
+		}
+		said := strings.TrimSpace(clean(out.String()))
+		if strings.Contains(said, "hunter2") {
+			t.Errorf("%q shows the password", args)
+		}
+		fmt.Fprintf(&golden, "=== byok-server %s\nexit %d\n%s\n\n", strings.Join(args, " "), cmd.ProcessState.ExitCode(), said)
+	}
+	if cases < 60 {
+		t.Errorf("only %d cases", cases)
+	}
+
+	file := filepath.Join("testdata", "input.golden")
+	if *updateInput {
+		if err := os.WriteFile(file, []byte(golden.String()), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(strings.Split(string(want), "\n"), strings.Split(golden.String(), "\n")); diff != "" {
+		t.Errorf("run with -input.update and look at the difference:\n%s", diff)
+	}
+}
+
+// give hands wrong input to the provider as terraform would, as far as it gets.
+func give(t *testing.T, s *acctest.Server, in badInput, fill *strings.Replacer) diagnostics {
+	t.Helper()
+	ctx := t.Context()
+	config := map[string]any{"endpoint": s.URL, "workspace_id": s.WorkspaceID, "session_token": s.SessionToken, "max_retries": 0}
+	attributes := map[string]any{}
+	switch in.what {
+	case "provider":
+		attributes = config
+	case "resource":
+		attributes = map[string]any{"workspace_id": s.WorkspaceID, "provider_id": "openai", "api_key_wo": "sk-fine-000000001"}
+	case "data":
+		attributes = map[string]any{"workspace_id": s.WorkspaceID}
+	}
+	for name, value := range in.set {
+		if value == nil {
+			delete(attributes, name)
+			continue
+		}
+		attributes[name] = value
+	}
+	c := newCore(t, config, 1, quickly)
+	w := c.walk(ctx, false)
+	switch in.what {
+	case "provider":
+	case "resource":
+		// Findings that stop terraform before the plan stop here, too.
+		w.planOne(ctx, "k", object(c.resource.ValueType(), attributes), instance{value: null(c.resource.ValueType())})
+	case "data":
+		schemas, err := w.GetProviderSchema(ctx, &tfprotov6.GetProviderSchemaRequest{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		typ := schemas.DataSourceSchemas["byok_keys"].ValueType()
+		value := c.dynamic(typ, object(typ, attributes))
+		validated, err := w.ValidateDataResourceConfig(ctx, &tfprotov6.ValidateDataResourceConfigRequest{TypeName: "byok_keys", Config: value})
+		if w.report(err, validated.Diagnostics) {
+			read, err := w.ReadDataSource(ctx, &tfprotov6.ReadDataSourceRequest{TypeName: "byok_keys", Config: value})
+			w.report(err, read.Diagnostics)
+		}
+	case "import":
+		imported, err := w.ImportResourceState(ctx, &tfprotov6.ImportResourceStateRequest{TypeName: "byok_key", ID: fill.Replace(in.set["id"].(string))})
+		w.report(err, imported.Diagnostics)
+	}
+	if w.broken != nil {
+		t.Errorf("%s: %v", in, w.broken)
+	}
+	return w.found
+}
+
+// pathOf writes an attribute path as HCL does.
+func pathOf(p *tftypes.AttributePath) string {
+	var b strings.Builder
+	if p == nil {
+		return ""
+	}
+	for _, step := range p.Steps() {
+		switch step := step.(type) {
+		case tftypes.AttributeName:
+			if b.Len() > 0 {
+				b.WriteString(".")
+			}
+			b.WriteString(string(step))
+		case tftypes.ElementKeyString:
+			fmt.Fprintf(&b, "[%q]", string(step))
+		default:
+			fmt.Fprintf(&b, "[%v]", step)
+		}
+	}
+	return b.String()
+}
+
+var requestID = regexp.MustCompile(`request ID [0-9a-f]{8}`)
+
+// clean takes out what differs from run to run.
+func clean(text string) string {
+	lines := strings.Split(text, "\n")
+	kept := lines[:0]
+	for _, line := range lines {
+		if strings.HasPrefix(line, "time=") { // the server's log
+			continue
+		}
+		kept = append(kept, strings.TrimRight(requestID.ReplaceAllString(line, "request ID {id}"), " "))
+	}
+	return strings.Join(kept, "\n")
+}
