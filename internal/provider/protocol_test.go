@@ -116,6 +116,12 @@ type planned struct {
 // plan plans a change from prior (nil: a create) to config (nil: a delete).
 func (p *protocol) plan(prior, config map[string]any, private []byte) planned {
 	p.t.Helper()
+	return p.planAs(false, prior, config, private)
+}
+
+// planAs is plan with the hint that Terraform gives in the apply walk.
+func (p *protocol) planAs(applying bool, prior, config map[string]any, private []byte) planned {
+	p.t.Helper()
 	proposed := config
 	if config != nil {
 		proposed = map[string]any{}
@@ -129,6 +135,7 @@ func (p *protocol) plan(prior, config map[string]any, private []byte) planned {
 	resp, err := p.server.PlanResourceChange(p.t.Context(), &tfprotov6.PlanResourceChangeRequest{
 		TypeName: "byok_key", PriorState: p.value(p.resource, prior), ProposedNewState: p.value(p.resource, proposed),
 		Config: p.value(p.resource, config), PriorPrivate: private,
+		ClientCapabilities: &tfprotov6.PlanResourceChangeClientCapabilities{DeferralAllowed: applying},
 	})
 	if err != nil {
 		p.t.Fatal(err)
@@ -291,6 +298,22 @@ func TestProtocolForcedReplaceAtTheCap(t *testing.T) {
 			second := walk.plan(nil, config, first.resp.PlannedPrivate)
 			walk.check(second.resp.Diagnostics, nil)
 		}
+	}
+}
+
+// In the apply walk of Terraform, a create is planned once more. It was
+// decided before, so nothing is listed and nothing refused.
+func TestProtocolApplyWalkWithHint(t *testing.T) {
+	t.Parallel()
+	s := acctest.Start(t)
+	for range byok.Cap {
+		s.Add(t, s.WorkspaceID, "openai", secretB, "unmanaged")
+	}
+	walk := newProtocol(t, s)
+	plan := walk.planAs(true, nil, map[string]any{"provider_id": "openai", "api_key_wo": secretA}, nil)
+	walk.check(plan.resp.Diagnostics, nil)
+	if requests := s.Count("", ""); requests != 0 {
+		t.Errorf("%d requests", requests)
 	}
 }
 

@@ -160,9 +160,6 @@ func (p *byokProvider) Configure(ctx context.Context, req provider.ConfigureRequ
 		return
 	}
 	w.ledger = ledger.New(ledger.Config{List: w.client.List, Cap: w.cap})
-	if req.ClientCapabilities.DeferralAllowed {
-		w.ledger.Applying()
-	}
 }
 
 func (p *byokProvider) Resources(context.Context) []func() resource.Resource {

@@ -166,6 +166,11 @@ func TestAccReplaceAtTheCap(t *testing.T) {
 	tf.expect(map[string]string{"byok_key.test[3]": "delete/create"}, "-replace=byok_key.test[3]")
 	tf.apply("plan.tfplan")
 	tf.expect(nothing)
+	// And one more has no room.
+	tf.config(keys(s, 11, `api_key_wo = "`+secretA+`"`))
+	for _, args := range [][]string{{"plan", "-no-color"}, {"plan", "-no-color", "-refresh=false"}} {
+		tf.fails([]string{"its cap is 10"}, args...)
+	}
 }
 
 func TestAccCap(t *testing.T) {
