@@ -37,6 +37,8 @@ type stage struct {
 	log    *lockedBuffer
 	db     string
 	runs   int
+	// createTimeout is that of every key, or empty.
+	createTimeout string
 	// marker is part of the name of every resource.
 	marker string
 
@@ -185,6 +187,7 @@ resource "byok_key" "{{.Name}}" {
   {{else}}api_key     = var.api_keys["{{.Name}}"]
   {{end}}provider_id = "{{.ProviderID}}"
   name        = "{{$.Prefix}}{{.Name}}"
+  {{with $.CreateTimeout}}timeouts { create = "{{.}}" }{{end}}
 }
 {{end}}
 output "masks" {
@@ -213,6 +216,7 @@ func (s *stage) configure(prefix string, retries int, groups ...string) {
 	var b bytes.Buffer
 	if err := configuration.Execute(&b, map[string]any{
 		"Endpoint": s.server.URL, "WorkspaceID": s.server.WorkspaceID, "Email": s.server.Email, "Keys": keys, "Prefix": prefix, "Retries": retries,
+		"CreateTimeout": s.createTimeout,
 	}); err != nil {
 		s.Fatal(err)
 	}
