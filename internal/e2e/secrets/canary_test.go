@@ -142,7 +142,7 @@ var encodings = []encoding{
 	{"hex", func(s string) []string {
 		return []string{hex.EncodeToString([]byte(s)), strings.ToUpper(hex.EncodeToString([]byte(s)))}
 	}},
-	{"list of bytes", func(s string) []string { return []string{unquoted(fmt.Sprint([]byte(s)))} }},
+	{"list of bytes", func(s string) []string { return []string{unquoted(fmt.Sprintf("%d", []byte(s)))} }},
 }
 
 func jsonText(s string, escapeHTML bool) string {

@@ -3,6 +3,7 @@ package secrets
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -300,7 +301,7 @@ func output(t *testing.T, tf *tfrun.Folder, args ...string) string {
 	ctx, cancel := context.WithTimeout(t.Context(), tf.Timeout)
 	defer cancel()
 	out, err := tf.Command(ctx, append([]string{"output", "-no-color"}, args...)...).Output()
-	if exit, ok := err.(*exec.ExitError); ok {
+	if exit := (*exec.ExitError)(nil); errors.As(err, &exit) {
 		t.Fatalf("terraform output: %v\n%s", err, exit.Stderr)
 	} else if err != nil {
 		t.Fatal(err)

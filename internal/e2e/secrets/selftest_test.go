@@ -42,7 +42,7 @@ func TestHuntFindsWhatIsPlanted(t *testing.T) {
 		"JSON in JSON": func(s string) string { return string(document(string(document(s)))) },
 		"Go":           func(s string) string { return fmt.Sprintf("%#v", struct{ APIKey string }{s}) },
 		"Go in ASCII":  func(s string) string { return fmt.Sprintf("%+q", s) },
-		"Go in Go":     func(s string) string { return fmt.Sprintf("msg=%q", fmt.Sprintf("%s", s)) },
+		"Go in Go":     func(s string) string { return fmt.Sprintf("msg=%q", "err="+s) },
 		"URL query":    func(s string) string { return "/?" + url.Values{"key": {s}, "z": {"1"}}.Encode() },
 		"URL path":     func(s string) string { return (&url.URL{Path: "/keys/" + url.PathEscape(s)}).Path },
 		"percent":      func(s string) string { return "/?key=" + escaped(s) + "&z" },
