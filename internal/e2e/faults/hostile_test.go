@@ -113,7 +113,7 @@ func TestHostileServer(t *testing.T) {
 		{"endless headers", "GET", raw("HTTP/1.1 200 OK\r\n", "X-More: and more\r\n"), "this is not the API of Sim", "its headers are larger than 64 KiB", 16 << 20},
 		{"endless header", "GET", raw("HTTP/1.1 200 OK\r\nX-More: ", "x"), "this is not the API of Sim", "its headers are larger than 64 KiB", 16 << 20},
 		{"endless status line", "GET", raw("HTTP/1.1 200 ", "x"), "this is not the API of Sim", "its headers are larger than 64 KiB", 16 << 20},
-		{"endless chunks", "GET", raw("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", "1\r\n \r\n"), "this is not the API of Sim", "it is larger than 16 MiB (HTTP status 200)", 256 << 20},
+		{"endless chunks", "GET", raw("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", "20\r\n"+strings.Repeat(" ", 32)+"\r\n"), "this is not the API of Sim", "it is larger than 16 MiB (HTTP status 200)", 64 << 20},
 		{"zip bomb", "GET", zipped(64), "this is not the API of Sim", "it is larger than 16 MiB (HTTP status 200)", 1 << 20},
 		{"slow trickle", "GET", trickle, "the server cannot be reached", "the answer was cut off: no complete answer came within the request timeout (HTTP status 200)", 0},
 		{"no HTTP", "GET", raw("220 mail.example ESMTP\r\n", "\r\n"), "this is not the API of Sim", "it is not HTTP", 16 << 20},
