@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
+	"net/http"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -196,7 +197,7 @@ func (w *world) fails(t *testing.T, summaries []string, args ...string) []diagno
 	}
 	lists := map[string]int{}
 	for _, r := range w.server.Requests() {
-		if r.Method != "GET" {
+		if r.Method != http.MethodGet {
 			t.Errorf("the plan sent %s %s", r.Method, r.Path)
 		}
 		if lists[r.Path]++; lists[r.Path] == 2 {
