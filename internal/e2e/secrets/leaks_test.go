@@ -276,8 +276,8 @@ func TestNoLeakInCrash(t *testing.T) {
 	if e.code != 1 {
 		t.Errorf("terraform apply ended with %d:\n%s", e.code, e.stderr)
 	}
-	if !s.has(kindCrash, "goroutine ", "internal/client.(*Client).Add") || !s.has(kindStderr, "Plugin did not respond") {
-		t.Error("the provider left no stacks, or Terraform did not notice")
+	if !s.has(kindCrash, "goroutine ", "internal/client.(*Client).Add") || !s.has(kindStderr, "(*GRPCProvider).ApplyResourceChange") {
+		t.Errorf("the provider left no stacks, or Terraform did not notice:\n%s", e.stderr)
 	}
 	s.faults.set(nil)
 	s.must("plan", "-no-color")
