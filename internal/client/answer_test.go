@@ -97,7 +97,7 @@ func TestHostileAnswersToWrites(t *testing.T) {
 				s.model.script = func(int, *http.Request, []byte) act { return answered(200, body) }
 				_ = s.wantKind(verbs[OpReplace](s, "k1"), KindProtocol)
 				if body != `{"success":true}` && !strings.HasPrefix(body, `{"success":true,`) {
-					s.wantKind(verbs[OpDelete](s, "k1"), KindProtocol)
+					_ = s.wantKind(verbs[OpDelete](s, "k1"), KindProtocol)
 				}
 			})
 		})

@@ -111,7 +111,7 @@ func TestLostAnswers(t *testing.T) {
 	t.Run("a key that was never there", func(t *testing.T) {
 		t.Parallel()
 		for _, op := range []Op{OpReplace, OpDelete} {
-			play(t, nil, func(s *scene) { s.wantKind(verbs[op](s, "key-unknown"), KindKeyNotFound) })
+			play(t, nil, func(s *scene) { _ = s.wantKind(verbs[op](s, "key-unknown"), KindKeyNotFound) })
 		}
 	})
 	t.Run("404 HTML after a lost delete is no success", func(t *testing.T) {
@@ -123,7 +123,7 @@ func TestLostAnswers(t *testing.T) {
 				}
 				return answered(404, "<html>")
 			}
-			s.wantKind(verbs[OpDelete](s, "key-1"), KindProtocol)
+			_ = s.wantKind(verbs[OpDelete](s, "key-1"), KindProtocol)
 		})
 	})
 	t.Run("404 after a delete that was refused for the moment", func(t *testing.T) {
