@@ -131,7 +131,8 @@ func (w *walk) report(err error, found []*tfprotov6.Diagnostic) bool {
 	return err == nil && diagnostics(found).err() == nil
 }
 
-func (w *walk) break_(address, format string, args ...any) {
+// refuse notes what terraform would not let a provider do.
+func (w *walk) refuse(address, format string, args ...any) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.broken = errors.Join(w.broken, fmt.Errorf("terraform would refuse %s: %s", address, fmt.Sprintf(format, args...)))
@@ -297,7 +298,7 @@ func (w *walk) applyOne(ctx context.Context, ch change) {
 		return
 	}
 	if again.replaces {
-		w.break_(ch.address, "the plan at apply replaces it")
+		w.refuse(ch.address, "the plan at apply replaces it")
 		return
 	}
 	w.checkKnown(ch.address, "planned at apply", ch.planned, again.planned)
@@ -317,11 +318,11 @@ func (w *walk) carryOut(ctx context.Context, address string, config, prior, plan
 	at := instance{value: w.value(resp.NewState), private: resp.Private}
 	switch {
 	case !ok && prior.IsNull() && !at.value.IsNull():
-		w.break_(address, "created with an error, so that it is tainted and the next apply deletes it")
+		w.refuse(address, "created with an error, so that it is tainted and the next apply deletes it")
 	case ok && !planned.IsNull():
 		w.checkKnown(address, "applied", planned, at.value)
 	case ok && !at.value.IsNull():
-		w.break_(address, "deleted, but still there")
+		w.refuse(address, "deleted, but still there")
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -353,7 +354,7 @@ func (c *core) proposed(config, prior tftypes.Value) tftypes.Value {
 // checkPlan holds the rules of terraform for planned values.
 func (w *walk) checkPlan(address string, config, prior, planned tftypes.Value) {
 	if config.IsNull() != planned.IsNull() {
-		w.break_(address, "planned %s for configuration %s", planned, config)
+		w.refuse(address, "planned %s for configuration %s", planned, config)
 		return
 	}
 	if config.IsNull() {
@@ -364,10 +365,10 @@ func (w *walk) checkPlan(address string, config, prior, planned tftypes.Value) {
 		name := attribute.Name
 		switch {
 		case attribute.WriteOnly && !got[name].IsNull():
-			w.break_(address, "write-only %s planned", name)
+			w.refuse(address, "write-only %s planned", name)
 		case attribute.WriteOnly || of[name].IsNull() && attribute.Computed:
 		case !got[name].Equal(of[name]) && (prior.IsNull() || !got[name].Equal(had[name])):
-			w.break_(address, "planned another %s than configured", name)
+			w.refuse(address, "planned another %s than configured", name)
 		}
 	}
 }
@@ -375,16 +376,16 @@ func (w *walk) checkPlan(address string, config, prior, planned tftypes.Value) {
 // checkKnown holds that what is known in before is the same in after.
 func (w *walk) checkKnown(address, stage string, before, after tftypes.Value) {
 	if after.IsNull() {
-		w.break_(address, "%s: nothing", stage)
+		w.refuse(address, "%s: nothing", stage)
 		return
 	}
 	was, is := fields(before), fields(after)
 	for name, value := range was {
 		if value.IsFullyKnown() && !value.Equal(is[name]) {
-			w.break_(address, "%s: another %s than planned", stage, name)
+			w.refuse(address, "%s: another %s than planned", stage, name)
 		}
 		if stage == "applied" && !is[name].IsFullyKnown() {
-			w.break_(address, "%s: unknown %s", stage, name)
+			w.refuse(address, "%s: unknown %s", stage, name)
 		}
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/hashicorp/terraform-plugin-go/tftypes"
 
@@ -60,18 +61,18 @@ func raw(begin, text string) misbehaviour {
 	}
 }
 
-// trickle begins an answer and then sends nothing but now and then a blank,
-// until the client hangs up.
+// trickle sends a promising answer byte by byte, until the client hangs up.
 func trickle(w http.ResponseWriter, sent *atomic.Int64) {
 	conn, _, err := w.(http.Hijacker).Hijack()
 	if err != nil {
 		panic(err)
 	}
 	defer conn.Close()
-	_, _ = io.WriteString(conn, "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 1000000\r\n\r\n{")
-	one := make([]byte, 1)
-	_, _ = conn.Read(one) // returns when the client has hung up
-	sent.Add(1)
+	_, err = io.WriteString(conn, "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 1000000\r\n\r\n{")
+	for tick := time.NewTicker(10 * time.Millisecond); err == nil; <-tick.C {
+		_, err = conn.Write([]byte(" "))
+		sent.Add(1)
+	}
 }
 
 func zipped(megabytes int) misbehaviour {
