@@ -104,7 +104,7 @@ func (b *providerBench) scenario(ctx context.Context, plugins string, sc scenari
 		defer r.close()
 		endpoint = r.url()
 	}
-	keys, err := json.Marshal(keysOf(server.workspaces, sc.keys))
+	variables, err := json.Marshal(map[string]any{"n": sc.keys, "workspaces": server.workspaces})
 	if err != nil {
 		return nil, nil, err
 	}
@@ -112,7 +112,7 @@ func (b *providerBench) scenario(ctx context.Context, plugins string, sc scenari
 	for round := range sc.rounds {
 		folders := map[string]*folder{}
 		for name, config := range map[string]string{"floor": floorConfig, "byok": byokConfig} {
-			folders[name], err = b.folder(ctx, plugins, filepath.Join(dir, fmt.Sprintf("%s-%d", name, round)), config, keys, endpoint)
+			folders[name], err = b.folder(ctx, plugins, filepath.Join(dir, fmt.Sprintf("%s-%d", name, round)), config, variables, endpoint)
 			if err != nil {
 				return nil, nil, err
 			}
@@ -175,10 +175,16 @@ func build(ctx context.Context, pkg, to string) error {
 	return nil
 }
 
+// Both configurations use count: Terraform evaluates for_each once per
+// instance, so that with a large map it would measure little else.
 const floorConfig = `
+variable "n" { type = number }
+
+variable "workspaces" { type = list(string) }
+
 resource "terraform_data" "this" {
-  for_each = jsondecode(file("${path.module}/keys.json"))
-  input    = each.key
+  count = var.n
+  input = "key-${count.index}"
 }
 `
 
@@ -189,28 +195,18 @@ terraform {
   }
 }
 
+variable "n" { type = number }
+
+variable "workspaces" { type = list(string) }
+
 resource "byok_key" "this" {
-  for_each     = jsondecode(file("${path.module}/keys.json"))
-  workspace_id = each.value.workspace_id
+  count        = var.n
+  workspace_id = var.workspaces[floor(count.index / 10)]
   provider_id  = "openai"
-  name         = each.key
-  api_key_wo   = each.value.api_key
+  name         = "key-${count.index}"
+  api_key_wo   = "sk-bench-0123456789abcdef0123456789abcdef-${count.index}"
 }
 `
-
-type key struct {
-	WorkspaceID string `json:"workspace_id"`
-	APIKey      string `json:"api_key"`
-}
-
-// keysOf makes n keys, keysPerPool to a workspace.
-func keysOf(workspaces []string, n int) map[string]key {
-	keys := map[string]key{}
-	for i := range n {
-		keys[fmt.Sprintf("key-%05d", i)] = key{workspaces[i/keysPerPool], fmt.Sprintf("sk-bench-%s", randomHex(16))}
-	}
-	return keys
-}
 
 // folder is a Terraform configuration with its state.
 type folder struct {
@@ -219,7 +215,7 @@ type folder struct {
 	meter string
 }
 
-func (b *providerBench) folder(ctx context.Context, mirror, dir, config string, keys []byte, endpoint string) (*folder, error) {
+func (b *providerBench) folder(ctx context.Context, mirror, dir, config string, variables []byte, endpoint string) (*folder, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
@@ -234,7 +230,7 @@ func (b *providerBench) folder(ctx context.Context, mirror, dir, config string, 
 		"BYOK_ENDPOINT="+endpoint, "BYOK_EMAIL="+email, "BYOK_PASSWORD="+password,
 		"BYOK_BENCH_METER="+f.meter, "BYOK_PROFILE_DIR="+b.profile)
 	for name, text := range map[string]string{
-		"main.tf": config, "keys.json": string(keys),
+		"main.tf": config, "terraform.tfvars.json": string(variables),
 		"terraform.rc": fmt.Sprintf("provider_installation {\n  filesystem_mirror {\n    path = %q\n  }\n}\n", mirror),
 	} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {

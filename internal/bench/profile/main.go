@@ -10,6 +10,7 @@ import (
 	"log"
 	"os"
 	"path/filepath"
+	"runtime"
 	"runtime/debug"
 	"runtime/pprof"
 
@@ -48,6 +49,7 @@ func run() error {
 	if err != nil {
 		return err
 	}
+	runtime.GC() // what is in use then is in use for good
 	if err := pprof.Lookup("allocs").WriteTo(allocs, 0); err != nil {
 		return err
 	}
