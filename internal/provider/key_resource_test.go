@@ -319,7 +319,7 @@ func TestAccKeyInvalid(t *testing.T) {
 		"malformed ID":         {[]string{`provider_id = "OpenAI"`, `api_key_wo = "aaaaaaaaa"`}, `Did you mean\s+"openai"\?`},
 		"long name":            {[]string{`provider_id = "openai"`, `api_key_wo = "aaaaaaaaa"`, `name = "` + strings.Repeat("n", 121) + `"`}, `The name has 121 characters`},
 		"remote change":        {[]string{`provider_id = "openai"`, `api_key_wo = "aaaaaaaaa"`, `on_remote_change = "ignore"`}, `value must be one of: \["repair"\s+"warn"\]`},
-		"timeout":              {[]string{`provider_id = "openai"`, `api_key_wo = "aaaaaaaaa"`, "timeouts {\n create = \"0s\"\n }"}, `is not a duration above zero`},
+		"timeout":              {[]string{`provider_id = "openai"`, `api_key_wo = "aaaaaaaaa"`, "timeouts {\n create = \"0s\"\n }"}, `is\s+not\s+a\s+duration\s+above\s+zero`},
 	} {
 		t.Run(title, func(t *testing.T) {
 			t.Parallel()

@@ -12,6 +12,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	gocmp "github.com/google/go-cmp/cmp"
@@ -192,23 +193,33 @@ func (p planned) summaries() (all []string) {
 // ofCap makes the server one whose pools hold fewer keys.
 func ofCap(limit int) acctest.Option {
 	return acctest.WithMiddleware(func(next http.Handler) http.Handler {
-		stored := map[string]int{}
+		var mu sync.Mutex
+		stored := map[string]int{} // by provider ID
 		return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
-			if r.Method != http.MethodPost {
+			if r.Method == http.MethodGet {
 				next.ServeHTTP(rw, r)
 				return
 			}
-			// The adds of one pool come one at a time.
-			var save byok.SaveRequest
+			var save byok.SaveRequest // a delete has the same IDs
 			body, err := io.ReadAll(r.Body)
+			if err != nil || json.Unmarshal(body, &save) != nil {
+				http.Error(rw, "no body", http.StatusBadRequest)
+				return
+			}
 			r.Body = io.NopCloser(bytes.NewReader(body))
-			if err == nil && json.Unmarshal(body, &save) == nil && save.KeyID == "" && stored[save.ProviderID] == limit {
+			mu.Lock()
+			defer mu.Unlock()
+			switch {
+			case r.Method == http.MethodDelete:
+				stored[save.ProviderID]--
+			case save.KeyID == "" && stored[save.ProviderID] == limit:
 				rw.Header().Set("Content-Type", "application/json")
 				rw.WriteHeader(http.StatusBadRequest)
 				fmt.Fprintf(rw, `{"error":"A workspace can store at most %d keys per provider"}`, limit)
 				return
+			case save.KeyID == "":
+				stored[save.ProviderID]++
 			}
-			stored[save.ProviderID]++
 			next.ServeHTTP(rw, r)
 		})
 	})
