@@ -135,7 +135,7 @@ func TestLostAnswers(t *testing.T) {
 				}
 				return act{}
 			}
-			s.wantKind(verbs[OpDelete](s, "key-1"), KindKeyNotFound)
+			_ = s.wantKind(verbs[OpDelete](s, "key-1"), KindKeyNotFound)
 		})
 	})
 }
@@ -171,7 +171,7 @@ func TestWithinTheContext(t *testing.T) {
 					s.ctx = ctx
 					start := time.Now()
 					err := run(s, "key-1")
-					s.wantKind(err, KindCanceled)
+					_ = s.wantKind(err, KindCanceled)
 					if !errors.Is(err, context.Canceled) || time.Since(start) != time.Second {
 						s.Errorf("%v after %s", err, time.Since(start))
 					}
@@ -184,7 +184,7 @@ func TestWithinTheContext(t *testing.T) {
 					defer close(hang)
 					s.model.script = func(int, *http.Request, []byte) act { <-hang; return act{cut: true, skip: true} }
 					start := time.Now()
-					s.wantKind(run(s, "key-1"), KindNetwork)
+					_ = s.wantKind(run(s, "key-1"), KindNetwork)
 					if took := time.Since(start); took != 4500*time.Millisecond {
 						s.Errorf("it took %s", took)
 					}
@@ -207,7 +207,7 @@ func TestWithinTheContext(t *testing.T) {
 						}}
 					}
 					start := time.Now()
-					s.wantKind(run(s, "key-1"), KindNetwork)
+					_ = s.wantKind(run(s, "key-1"), KindNetwork)
 					if took := time.Since(start); took != 2*time.Second {
 						s.Errorf("it took %s", took)
 					}
@@ -263,16 +263,16 @@ func TestNothingIsSentWithoutIDs(t *testing.T) {
 	play(t, nil, func(s *scene) {
 		for _, workspaceID := range []string{"", ".", "..", "a\x00b", "a\nb", strings.Repeat("x", 300)} {
 			_, err := s.client.List(s.ctx, workspaceID)
-			s.wantKind(err, KindInvalid)
+			_ = s.wantKind(err, KindInvalid)
 			_, err = s.client.Add(s.ctx, workspaceID, input())
-			s.wantKind(err, KindInvalid)
-			s.wantKind(s.client.Delete(s.ctx, workspaceID, "openai", "key-1"), KindInvalid)
+			_ = s.wantKind(err, KindInvalid)
+			_ = s.wantKind(s.client.Delete(s.ctx, workspaceID, "openai", "key-1"), KindInvalid)
 		}
 		for _, keyID := range []string{"", " ", "a b", "a\nb", strings.Repeat("x", 129)} {
-			s.wantKind(verbs[OpReplace](s, keyID), KindInvalid)
-			s.wantKind(verbs[OpDelete](s, keyID), KindInvalid)
+			_ = s.wantKind(verbs[OpReplace](s, keyID), KindInvalid)
+			_ = s.wantKind(verbs[OpDelete](s, keyID), KindInvalid)
 		}
-		s.wantKind(s.client.Delete(s.ctx, "w1", "", "key-1"), KindInvalid)
+		_ = s.wantKind(s.client.Delete(s.ctx, "w1", "", "key-1"), KindInvalid)
 		s.wantRequests("")
 	})
 }

@@ -82,7 +82,7 @@ func TestSignIn(t *testing.T) {
 			s.model.session = "revoked again"
 			s.model.mu.Unlock()
 			_, err := s.client.List(s.ctx, "wz")
-			s.wantKind(err, KindUnauthorized)
+			_ = s.wantKind(err, KindUnauthorized)
 			if s.model.signIns != 2 {
 				s.Errorf("%d sign-ins", s.model.signIns)
 			}

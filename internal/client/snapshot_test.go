@@ -31,7 +31,7 @@ func TestSnapshotIsShared(t *testing.T) {
 		}
 		wg.Wait()
 		_, err := s.client.Key(s.ctx, "w1", "key-unknown")
-		s.wantKind(err, KindKeyNotFound)
+		_ = s.wantKind(err, KindKeyNotFound)
 		keys, _ := s.client.List(s.ctx, "w1")
 		keys[0].ID = "changed by the caller"
 		if again, _ := s.client.List(s.ctx, "w1"); again[0].ID != ids[0] {
@@ -63,11 +63,11 @@ func TestReadsSeeOwnWrites(t *testing.T) {
 			s.Fatal(err)
 		}
 		_, err := s.client.Key(s.ctx, "w1", id)
-		s.wantKind(err, KindKeyNotFound)
+		_ = s.wantKind(err, KindKeyNotFound)
 		wg.Wait()
 		// The older list must not come back in place of the newer one.
 		_, err = s.client.Key(s.ctx, "w1", id)
-		s.wantKind(err, KindKeyNotFound)
+		_ = s.wantKind(err, KindKeyNotFound)
 		s.wantRequests("GET, DELETE openai, GET")
 	})
 }
@@ -137,7 +137,7 @@ func TestListFailuresAreNotKept(t *testing.T) {
 			return act{}
 		}
 		_, err := s.client.List(s.ctx, "w1")
-		s.wantKind(err, KindServer)
+		_ = s.wantKind(err, KindServer)
 		if _, err := s.client.List(s.ctx, "w1"); err != nil {
 			s.Error(err)
 		}
@@ -173,7 +173,7 @@ func TestReaderThatGivesUp(t *testing.T) {
 		ctx, cancel := context.WithTimeout(s.ctx, time.Second)
 		defer cancel()
 		_, err := s.client.List(ctx, "w2")
-		s.wantKind(err, KindCanceled)
+		_ = s.wantKind(err, KindCanceled)
 		start := time.Now()
 		<-gone
 		if waited := time.Since(start); waited != 0 {
