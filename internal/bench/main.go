@@ -108,9 +108,9 @@ func scenariosOf(keys, latencies string, rounds int) ([]scenario, error) {
 		for j, n := range sizes {
 			switch {
 			case i == 0 && j == 0:
-				scenarios = append(scenarios, scenario{n, latency, rounds})
+				scenarios = append(scenarios, scenario{n, latency, rounds, true})
 			case i == 0 || j == 0:
-				scenarios = append(scenarios, scenario{n, latency, 1})
+				scenarios = append(scenarios, scenario{n, latency, 1, false})
 			}
 		}
 	}

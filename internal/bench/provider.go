@@ -25,11 +25,14 @@ const (
 	keysPerPool     = 10
 )
 
-// The walks that are timed, in the order in which they run.
-var walks = []struct {
+// walk is a command that is timed.
+type walk struct {
 	name string
 	args []string
-}{
+}
+
+// allWalks are in the order in which they run.
+var allWalks = []walk{
 	{"plan of creates", []string{"plan"}},
 	{"apply", []string{"apply", "-auto-approve"}},
 	{"no-op plan", []string{"plan", "-detailed-exitcode"}},
@@ -46,8 +49,10 @@ type sample struct {
 	requests requests
 }
 
-// providerBench times Terraform with as many keys, and with as many
-// terraform_data resources, which need no provider process: the floor.
+// providerBench times Terraform with keys, and with as many terraform_data
+// resources, which need no provider process: the floor. A second floor stores
+// as much per resource as a key does, because Terraform's own time depends on
+// the size of the state.
 type providerBench struct {
 	bin     string
 	profile string // folder for profiles; "" for none
@@ -60,88 +65,112 @@ type scenario struct {
 	keys    int
 	latency time.Duration
 	rounds  int
+	// full adds the second floor and the destroy. Terraform writes its whole
+	// local state after each change, so that they take minutes when large.
+	full bool
+}
+
+func (sc scenario) walks() []walk {
+	if sc.full {
+		return allWalks
+	}
+	return allWalks[:len(allWalks)-1]
 }
 
 // run returns a table of all scenarios.
 func (b *providerBench) run(ctx context.Context, scenarios []scenario) (*table, error) {
-	t := &table{header: []string{"keys", "latency", "walk", "terraform_data", "byok_key", "ratio", "CPU, ratio", "CPU of the provider", "its peak memory", "requests"}}
+	t := &table{header: []string{"keys", "latency", "walk", "floor", "floor, same state", "byok_key", "/ floor", "/ same state",
+		"CPU / floor", "CPU of the provider", "its peak memory", "requests"}}
 	plugins, err := b.install(ctx)
 	if err != nil {
 		return nil, err
 	}
 	for _, sc := range scenarios {
-		floor, byok, err := b.scenario(ctx, plugins, sc)
+		got, err := b.scenario(ctx, plugins, sc)
 		if err != nil {
 			return nil, fmt.Errorf("%d keys, %s: %w", sc.keys, sc.latency, err)
 		}
-		for i, walk := range walks {
-			f, k := floor[i], byok[i]
-			last := k[len(k)-1]
+		for _, walk := range sc.walks() {
+			floor, same, byok := got["floor"][walk.name], got["same"][walk.name], got["byok"][walk.name]
+			sameWall := "-"
+			if len(same) > 0 {
+				sameWall = inSeconds(wall(same))
+			}
 			t.add(fmt.Sprint(sc.keys), fmt.Sprintf("%d ms", sc.latency.Milliseconds()), walk.name,
-				inSeconds(wall(f)), inSeconds(wall(k)), ratio(wall(k), wall(f)), ratio(cpu(k), cpu(f)),
-				inSeconds(providerCPU(k)), inMegabytes(memory(k)), last.requests.String())
+				inSeconds(wall(floor)), sameWall, inSeconds(wall(byok)), ratio(wall(byok), wall(floor)), ratio(wall(byok), wall(same)),
+				ratio(cpu(byok), cpu(floor)), inSeconds(providerCPU(byok)), inMegabytes(memory(byok)), byok[len(byok)-1].requests.String())
 		}
 	}
 	return t, nil
 }
 
-func (b *providerBench) scenario(ctx context.Context, plugins string, sc scenario) (floor, byok [][]sample, err error) {
+// contestants are who runs each walk, in this order, round by round.
+var contestants = []struct{ name, config string }{{"floor", floorConfig}, {"same", sameConfig}, {"byok", byokConfig}}
+
+// scenario returns what each walk of each contestant cost, round by round.
+func (b *providerBench) scenario(ctx context.Context, plugins string, sc scenario) (got map[string]map[string][]sample, err error) {
 	dir, err := os.MkdirTemp(b.dir, "scenario")
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	server, err := startServer(ctx, b.bin, dir, "sqlite:"+filepath.Join(dir, "byok.db"), (sc.keys+keysPerPool-1)/keysPerPool)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	defer func() { err = errors.Join(err, server.stop()) }()
 	endpoint := server.url
 	if sc.latency > 0 {
 		r, err := startRelay(ctx, strings.TrimPrefix(server.url, "http://"), sc.latency)
 		if err != nil {
-			return nil, nil, err
+			return nil, err
 		}
 		defer r.close()
 		endpoint = r.url()
 	}
 	variables, err := json.Marshal(map[string]any{"n": sc.keys, "workspaces": server.workspaces})
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	floor, byok = make([][]sample, len(walks)), make([][]sample, len(walks))
+	got = map[string]map[string][]sample{}
 	for round := range sc.rounds {
 		folders := map[string]*folder{}
-		for name, config := range map[string]string{"floor": floorConfig, "byok": byokConfig} {
-			folders[name], err = b.folder(ctx, plugins, filepath.Join(dir, fmt.Sprintf("%s-%d", name, round)), config, variables, endpoint)
+		for _, c := range contestants {
+			if c.name == "same" && (!sc.full || round > 0) {
+				continue // once is enough, for it takes longest
+			}
+			folders[c.name], err = b.folder(ctx, plugins, filepath.Join(dir, fmt.Sprintf("%s-%d", c.name, round)), c.config, variables, endpoint)
 			if err != nil {
-				return nil, nil, err
+				return nil, err
 			}
 		}
-		for i, walk := range walks {
-			f, err := folders["floor"].terraform(ctx, walk.args...)
-			if err != nil {
-				return nil, nil, err
+		for _, walk := range sc.walks() {
+			for _, c := range contestants {
+				if folders[c.name] == nil {
+					continue
+				}
+				before, err := server.counts(ctx)
+				if err != nil {
+					return nil, err
+				}
+				s, err := folders[c.name].terraform(ctx, walk.args...)
+				if err != nil {
+					return nil, err
+				}
+				after, err := server.counts(ctx)
+				if err != nil {
+					return nil, err
+				}
+				s.requests = after.since(before)
+				if got[c.name] == nil {
+					got[c.name] = map[string][]sample{}
+				}
+				got[c.name][walk.name] = append(got[c.name][walk.name], s)
+				fmt.Fprintf(b.log, "%d keys, %s, round %d, %s, %s: %s, CPU %s, of it the provider's %s (%s) %s\n", sc.keys, sc.latency, round+1,
+					walk.name, c.name, inSeconds(s.wall), inSeconds(s.whole.CPU), inSeconds(s.provider.CPU), inMegabytes(s.provider.Memory), s.requests)
 			}
-			before, err := server.counts(ctx)
-			if err != nil {
-				return nil, nil, err
-			}
-			k, err := folders["byok"].terraform(ctx, walk.args...)
-			if err != nil {
-				return nil, nil, err
-			}
-			after, err := server.counts(ctx)
-			if err != nil {
-				return nil, nil, err
-			}
-			k.requests = after.since(before)
-			floor[i], byok[i] = append(floor[i], f), append(byok[i], k)
-			fmt.Fprintf(b.log, "%d keys, %s, round %d, %s: floor %s (CPU %s), byok %s (CPU %s, %s of it the provider's; %s), %s\n",
-				sc.keys, sc.latency, round+1, walk.name, inSeconds(f.wall), inSeconds(f.whole.CPU),
-				inSeconds(k.wall), inSeconds(k.whole.CPU), inSeconds(k.provider.CPU), inMegabytes(k.provider.Memory), k.requests)
 		}
 	}
-	return floor, byok, nil
+	return got, nil
 }
 
 // install lays the provider out as a registry's package: the meter under the
@@ -175,7 +204,7 @@ func build(ctx context.Context, pkg, to string) error {
 	return nil
 }
 
-// Both configurations use count: Terraform evaluates for_each once per
+// The configurations use count: Terraform evaluates for_each once per
 // instance, so that with a large map it would measure little else.
 const floorConfig = `
 variable "n" { type = number }
@@ -185,6 +214,27 @@ variable "workspaces" { type = list(string) }
 resource "terraform_data" "this" {
   count = var.n
   input = "key-${count.index}"
+}
+`
+
+const sameConfig = `
+variable "n" { type = number }
+
+variable "workspaces" { type = list(string) }
+
+resource "terraform_data" "this" {
+  count = var.n
+  input = {
+    workspace_id     = var.workspaces[floor(count.index / 10)]
+    provider_id      = "openai"
+    name             = "key-${count.index}"
+    on_remote_change = "repair"
+    id               = "V1StGXR8_Z5jdHi6B-myT"
+    masked_key       = "sk-ben...cdef"
+    created_by       = "0123456789abcdef0123456789abcdef"
+    created_at       = "2026-01-02T03:04:05.000Z"
+    updated_at       = "2026-01-02T03:04:05.000Z"
+  }
 }
 `
 
