@@ -34,12 +34,16 @@ type Result struct {
 	Output string
 }
 
+// providerDir is where provider has built, empty before; Run removes it.
+var providerDir string
+
 // provider builds the provider once per test binary.
 var provider = sync.OnceValues(func() (string, error) {
 	dir, err := os.MkdirTemp("", "byok-provider-")
 	if err != nil {
 		return "", err
 	}
+	providerDir = dir
 	cmd := exec.Command("go", "build", "-o", filepath.Join(dir, "terraform-provider-byok"),
 		"github.com/terraform-provider-byok/terraform-provider-byok")
 	if out, err := cmd.CombinedOutput(); err != nil {
@@ -51,8 +55,8 @@ var provider = sync.OnceValues(func() (string, error) {
 // Run runs the tests of a package and removes the provider that they built.
 func Run(m *testing.M) int {
 	code := m.Run()
-	if dir, err := provider(); err == nil {
-		_ = os.RemoveAll(dir)
+	if providerDir != "" {
+		_ = os.RemoveAll(providerDir)
 	}
 	return code
 }
