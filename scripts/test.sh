@@ -29,4 +29,10 @@ has_postgres() {
 has_postgres || missing "PostgreSQL tests: no initdb on the PATH or in /usr/lib/postgresql (15 or later is needed)"
 
 go vet ./...
-exec go test -race -timeout 40m "$@" ./...
+
+BYOK_FIGURES=$(mktemp)
+export BYOK_FIGURES
+trap 'rm -f "$BYOK_FIGURES"' EXIT
+go test -race -timeout 40m "$@" ./...
+echo
+sort "$BYOK_FIGURES"

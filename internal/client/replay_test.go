@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/byok"
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/figures"
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/transcripts"
 )
 
@@ -80,7 +81,7 @@ func TestReplay(t *testing.T) {
 			replay(t, entry)
 		})
 	}
-	t.Logf("%d of %d exchanges replayed", done, total)
+	figures.Report("replay against the client: %d of %d recorded exchanges", done, total)
 	for reason, ids := range skipped {
 		t.Logf("not replayed, %s: %s", reason, strings.Join(ids, " "))
 	}

@@ -19,6 +19,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/figures"
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/pgtest"
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/server"
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/server/access"
@@ -84,7 +85,7 @@ func TestReplay(t *testing.T) {
 					}
 				})
 			}
-			t.Logf("%s: %d of %d baseline entries match; %d answered better, %d not possible", name,
+			figures.Report("replay against the server, %s: %d of %d recorded exchanges match, %d answered better, %d not possible", name,
 				tally.match, len(entries), tally.better, tally.impossible)
 			if sum := tally.match + tally.better + tally.impossible + tally.wrong; sum != len(entries) {
 				t.Errorf("replayed %d entries of %d: a group is missing", sum, len(entries))

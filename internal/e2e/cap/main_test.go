@@ -17,6 +17,7 @@ import (
 	"github.com/hashicorp/terraform-plugin-go/tfprotov6"
 	"github.com/hashicorp/terraform-plugin-go/tfprotov6/tf6server"
 
+	measured "github.com/terraform-provider-byok/terraform-provider-byok/internal/figures"
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/provider"
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/tfrun"
 )
@@ -94,8 +95,11 @@ func (f *figures) print(out io.Writer) {
 	defer f.mu.Unlock()
 	slices.SortFunc(f.rows, func(x, y figure) int { return strings.Compare(x.name, y.name) })
 	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
+	runs, failures := 0, 0
 	for _, row := range f.rows {
+		runs, failures = runs+row.runs, failures+row.failures
 		fmt.Fprintf(table, "%d\truns,\t%d\tfailures\t  %s\n", row.runs, row.failures, row.name)
 	}
 	_ = table.Flush()
+	measured.Report("plans of the cap that depend on the order of visits: %d runs of %d cases, %d failures", runs, len(f.rows), failures)
 }

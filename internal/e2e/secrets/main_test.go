@@ -1,11 +1,11 @@
 package secrets
 
 import (
-	"fmt"
 	"os"
 	"sync"
 	"testing"
 
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/figures"
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/tfrun"
 )
 
@@ -39,6 +39,6 @@ func (s *sums) print() {
 	if s.hunts == 0 {
 		return
 	}
-	fmt.Printf("leak hunt: searched %d places (%.1f MB) for %d encodings of %d canaries (%d texts): found api_key where it may be (state and plan) %d times, leaks: %d\n",
+	figures.Report("leak hunt: searched %d places (%.1f MB) for %d encodings of %d canaries (%d texts): found api_key where it may be (state and plan) %d times, leaks: %d",
 		s.places, float64(s.bytes)/1e6, len(encodings), s.canaries, s.texts, s.expected, s.leaks)
 }
