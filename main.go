@@ -2,14 +2,13 @@
 package main
 
 import (
-	"context"
 	"flag"
 	"log"
 	"os"
 	"runtime/debug"
 	"strings"
 
-	"github.com/hashicorp/terraform-plugin-framework/providerserver"
+	"github.com/hashicorp/terraform-plugin-go/tfprotov6/tf6server"
 
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/provider"
 )
@@ -29,10 +28,11 @@ func main() {
 		muteUnreadLogs(os.LookupEnv, os.Setenv)
 	}
 
-	err := providerserver.Serve(context.Background(), provider.New(version), providerserver.ServeOpts{
-		Address: "registry.terraform.io/terraform-provider-byok/byok",
-		Debug:   *debugging,
-	})
+	var options []tf6server.ServeOpt
+	if *debugging {
+		options = append(options, tf6server.WithManagedDebug())
+	}
+	err := tf6server.Serve("registry.terraform.io/terraform-provider-byok/byok", provider.NewServer(version), options...)
 	if err != nil {
 		log.Fatal(err)
 	}

@@ -5,7 +5,6 @@
 package main
 
 import (
-	"context"
 	"fmt"
 	"log"
 	"os"
@@ -14,7 +13,7 @@ import (
 	"runtime/debug"
 	"runtime/pprof"
 
-	"github.com/hashicorp/terraform-plugin-framework/providerserver"
+	"github.com/hashicorp/terraform-plugin-go/tfprotov6/tf6server"
 
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/provider"
 )
@@ -41,9 +40,7 @@ func run() error {
 	if err := pprof.StartCPUProfile(cpu); err != nil {
 		return err
 	}
-	serveErr := providerserver.Serve(context.Background(), provider.New("profile"), providerserver.ServeOpts{
-		Address: "registry.terraform.io/terraform-provider-byok/byok",
-	})
+	serveErr := tf6server.Serve("registry.terraform.io/terraform-provider-byok/byok", provider.NewServer("profile"))
 	pprof.StopCPUProfile()
 	allocs, err := os.Create(filepath.Join(dir, fmt.Sprintf("allocs-%d.pprof", os.Getpid())))
 	if err != nil {

@@ -1,0 +1,87 @@
+package provider
+
+import (
+	"context"
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/terraform-plugin-framework/providerserver"
+	"github.com/hashicorp/terraform-plugin-go/tfprotov6"
+)
+
+// NewServer returns the constructor of what main serves: the provider, behind
+// Terraform's protocol.
+func NewServer(version string) func() tfprotov6.ProviderServer {
+	return func() tfprotov6.ProviderServer {
+		return forgetfulServer{providerserver.NewProtocol6(New(version)())()}
+	}
+}
+
+// forgetfulServer lets go of the contexts of calls that have ended. The
+// framework keeps the cancel function of each call, and thereby its context
+// with all that it carries, until the process ends: some 9 KB a call, four
+// calls a key in each plan.
+type forgetfulServer struct{ tfprotov6.ProviderServer }
+
+// The calls that Terraform makes once per resource instance.
+
+func (s forgetfulServer) UpgradeResourceState(ctx context.Context, req *tfprotov6.UpgradeResourceStateRequest) (*tfprotov6.UpgradeResourceStateResponse, error) {
+	call := begin(ctx)
+	defer call.end()
+	return s.ProviderServer.UpgradeResourceState(call, req)
+}
+
+func (s forgetfulServer) ValidateResourceConfig(ctx context.Context, req *tfprotov6.ValidateResourceConfigRequest) (*tfprotov6.ValidateResourceConfigResponse, error) {
+	call := begin(ctx)
+	defer call.end()
+	return s.ProviderServer.ValidateResourceConfig(call, req)
+}
+
+func (s forgetfulServer) ReadResource(ctx context.Context, req *tfprotov6.ReadResourceRequest) (*tfprotov6.ReadResourceResponse, error) {
+	call := begin(ctx)
+	defer call.end()
+	return s.ProviderServer.ReadResource(call, req)
+}
+
+func (s forgetfulServer) PlanResourceChange(ctx context.Context, req *tfprotov6.PlanResourceChangeRequest) (*tfprotov6.PlanResourceChangeResponse, error) {
+	call := begin(ctx)
+	defer call.end()
+	return s.ProviderServer.PlanResourceChange(call, req)
+}
+
+func (s forgetfulServer) ApplyResourceChange(ctx context.Context, req *tfprotov6.ApplyResourceChangeRequest) (*tfprotov6.ApplyResourceChangeResponse, error) {
+	call := begin(ctx)
+	defer call.end()
+	return s.ProviderServer.ApplyResourceChange(call, req)
+}
+
+func (s forgetfulServer) ImportResourceState(ctx context.Context, req *tfprotov6.ImportResourceStateRequest) (*tfprotov6.ImportResourceStateResponse, error) {
+	call := begin(ctx)
+	defer call.end()
+	return s.ProviderServer.ImportResourceState(call, req)
+}
+
+// callContext is the context of a call while it lasts, and a cancelled one
+// from then on.
+type callContext struct {
+	current atomic.Pointer[context.Context]
+}
+
+func begin(ctx context.Context) *callContext {
+	c := &callContext{}
+	c.current.Store(&ctx)
+	return c
+}
+
+func (c *callContext) end() {
+	ended, cancel := context.WithCancel(context.Background())
+	cancel()
+	c.current.Store(&ended)
+}
+
+func (c *callContext) context() context.Context { return *c.current.Load() }
+
+func (c *callContext) Deadline() (time.Time, bool) { return c.context().Deadline() }
+func (c *callContext) Done() <-chan struct{}       { return c.context().Done() }
+func (c *callContext) Err() error                  { return c.context().Err() }
+func (c *callContext) Value(key any) any           { return c.context().Value(key) }
