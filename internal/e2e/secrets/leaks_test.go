@@ -246,6 +246,18 @@ func TestNoLeakInFailure(t *testing.T) {
 	}
 }
 
+// holdWrites holds every write at the server: arrived tells of each, and
+// closing release lets them go on.
+func (s *stage) holdWrites() (arrived <-chan struct{}, release chan struct{}) {
+	arriving, release := make(chan struct{}, 100), make(chan struct{})
+	s.faults.set(onWrites(func(http.ResponseWriter, *http.Request, string) bool {
+		arriving <- struct{}{}
+		<-release
+		return false
+	}))
+	return arriving, release
+}
+
 // A provider that dies while a secret is on its way shows where it was, not
 // what it held.
 func TestNoLeakInCrash(t *testing.T) {
@@ -253,12 +265,7 @@ func TestNoLeakInCrash(t *testing.T) {
 	s := newStage(t)
 	s.addKeys("crash")
 	s.configure("", 0, "crash")
-	arrived, release := make(chan struct{}, 100), make(chan struct{})
-	s.faults.set(onWrites(func(http.ResponseWriter, *http.Request, string) bool {
-		arrived <- struct{}{}
-		<-release
-		return false
-	}))
+	arrived, release := s.holdWrites()
 	e := s.runWith(func(terraform *os.Process) {
 		defer close(release)
 		select {
@@ -312,12 +319,7 @@ func TestNoLeakInInterrupt(t *testing.T) {
 	s := newStage(t)
 	s.addKeys("interrupt")
 	s.configure("", 0, "interrupt")
-	arrived, release := make(chan struct{}, 100), make(chan struct{})
-	s.faults.set(onWrites(func(http.ResponseWriter, *http.Request, string) bool {
-		arrived <- struct{}{}
-		<-release
-		return false
-	}))
+	arrived, release := s.holdWrites()
 	e := s.runWith(func(terraform *os.Process) {
 		select {
 		case <-arrived:

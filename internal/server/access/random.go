@@ -3,6 +3,8 @@ package access
 import (
 	"fmt"
 	"io"
+
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/byok"
 )
 
 const alphanumeric = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
@@ -11,8 +13,10 @@ const alphanumeric = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz012345
 // WIRE.md sections 2 and 4.
 func NewID(random io.Reader) string { return randomText(random, alphanumeric, 32) }
 
-// NewKeyID returns 21 of A-Za-z0-9_-, the form of key IDs. WIRE.md section 4.
-func NewKeyID(random io.Reader) string { return randomText(random, alphanumeric+"_-", 21) }
+// NewKeyID returns byok.KeyIDLength of A-Za-z0-9_-, the form of key IDs. WIRE.md section 4.
+func NewKeyID(random io.Reader) string {
+	return randomText(random, alphanumeric+"_-", byok.KeyIDLength)
+}
 
 // NewUUID returns a version 4 UUID, the form of workspace IDs.
 func NewUUID(random io.Reader) string {

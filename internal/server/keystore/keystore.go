@@ -34,6 +34,11 @@ type Pool struct {
 	ProviderID string
 }
 
+// Storable reports whether a database can hold the pool's IDs and texts.
+func (p Pool) Storable(texts ...string) bool {
+	return Storable(p.ID, p.ProviderID) && Storable(texts...)
+}
+
 // Record is one stored key. Times are UTC with microseconds; the wire cuts
 // them to milliseconds.
 type Record struct {
@@ -53,6 +58,14 @@ type NewKey struct {
 	Name      *string
 	Sealed    string
 	CreatedBy string
+}
+
+// Record is the key as a pool will hold it, but for its times.
+func (k NewKey) Record(pool Pool) Record {
+	return Record{
+		ID: k.ID, ProviderID: pool.ProviderID, Name: Optional(Text(k.Name)),
+		Sealed: k.Sealed, CreatedBy: Optional(k.CreatedBy),
+	}
 }
 
 // Replacement is what a replace stores. A nil Name keeps the stored name, an

@@ -85,7 +85,7 @@ func (s *Store) List(ctx context.Context, owner keystore.Owner) ([]keystore.Reco
 
 // Pool implements keystore.Store.
 func (s *Store) Pool(ctx context.Context, pool keystore.Pool) ([]keystore.SealedKey, error) {
-	if !storable(pool) {
+	if !pool.Storable() {
 		return nil, nil
 	}
 	rows, _ := s.pool.Query(ctx, s.on(pool.Scope).pool, pool.ID, pool.ProviderID) // CollectRows returns its error
@@ -100,14 +100,10 @@ func (s *Store) Pool(ctx context.Context, pool keystore.Pool) ([]keystore.Sealed
 // and one, when the pool is this add's alone, that stamps, counts, stores and
 // commits.
 func (s *Store) Add(ctx context.Context, pool keystore.Pool, key keystore.NewKey, limit int) (keystore.Record, error) {
-	name := keystore.Text(key.Name)
-	if !storable(pool, key.ID, name, key.Sealed, key.CreatedBy) {
+	if !pool.Storable(key.ID, keystore.Text(key.Name), key.Sealed, key.CreatedBy) {
 		return keystore.Record{}, fmt.Errorf("add key: %w", keystore.ErrText)
 	}
-	record := keystore.Record{
-		ID: key.ID, ProviderID: pool.ProviderID, Name: keystore.Optional(name),
-		Sealed: key.Sealed, CreatedBy: keystore.Optional(key.CreatedBy),
-	}
+	record := key.Record(pool)
 	err := s.locked(ctx, pool, func(ctx context.Context, conn *pgx.Conn) error {
 		at := database.At(s.now()).Time
 		record.CreatedAt, record.UpdatedAt = at, at
@@ -173,7 +169,7 @@ func (s *Store) Replace(ctx context.Context, pool keystore.Pool, id string, with
 	if !keystore.Storable(name, with.Sealed) {
 		return keystore.Record{}, fmt.Errorf("replace key: %w", keystore.ErrText)
 	}
-	if !storable(pool, id) {
+	if !pool.Storable(id) {
 		return keystore.Record{}, keystore.ErrNotFound
 	}
 	rows, _ := s.pool.Query(ctx, s.on(pool.Scope).replace, pool.ID, pool.ProviderID, id, with.Sealed,
@@ -190,7 +186,7 @@ func (s *Store) Replace(ctx context.Context, pool keystore.Pool, id string, with
 
 // Delete implements keystore.Store.
 func (s *Store) Delete(ctx context.Context, pool keystore.Pool, id string) error {
-	if !storable(pool, id) {
+	if !pool.Storable(id) {
 		return keystore.ErrNotFound
 	}
 	tag, err := s.pool.Exec(ctx, s.on(pool.Scope).remove, pool.ID, pool.ProviderID, id)
@@ -202,7 +198,7 @@ func (s *Store) Delete(ctx context.Context, pool keystore.Pool, id string) error
 
 // DeletePool implements keystore.Store.
 func (s *Store) DeletePool(ctx context.Context, pool keystore.Pool) ([]string, error) {
-	if !storable(pool) {
+	if !pool.Storable() {
 		return nil, nil
 	}
 	rows, _ := s.pool.Query(ctx, s.on(pool.Scope).removePool, pool.ID, pool.ProviderID) // CollectRows returns its error
@@ -230,10 +226,6 @@ func (s *Store) on(scope keystore.Scope) *statements {
 func scanRecord(row pgx.CollectableRow) (r keystore.Record, err error) {
 	err = row.Scan(&r.ID, &r.ProviderID, &r.Name, &r.Sealed, &r.CreatedBy, &r.CreatedAt, &r.UpdatedAt)
 	return r, err
-}
-
-func storable(pool keystore.Pool, texts ...string) bool {
-	return keystore.Storable(pool.ID, pool.ProviderID) && keystore.Storable(texts...)
 }
 
 // explain says what was tried and turns a database's error into one of

@@ -97,7 +97,7 @@ func (s *Store) List(ctx context.Context, owner keystore.Owner) ([]keystore.Reco
 
 // Pool implements keystore.Store.
 func (s *Store) Pool(ctx context.Context, pool keystore.Pool) ([]keystore.SealedKey, error) {
-	if !storable(pool) {
+	if !pool.Storable() {
 		return nil, nil
 	}
 	keys, err := read(ctx, s.on(pool.Scope).pool, func(row scanner) (key keystore.SealedKey, err error) {
@@ -109,14 +109,10 @@ func (s *Store) Pool(ctx context.Context, pool keystore.Pool) ([]keystore.Sealed
 
 // Add implements keystore.Store.
 func (s *Store) Add(ctx context.Context, pool keystore.Pool, key keystore.NewKey, limit int) (keystore.Record, error) {
-	name := keystore.Text(key.Name)
-	if !storable(pool, key.ID, name, key.Sealed, key.CreatedBy) {
+	if !pool.Storable(key.ID, keystore.Text(key.Name), key.Sealed, key.CreatedBy) {
 		return keystore.Record{}, fmt.Errorf("add key: %w", keystore.ErrText)
 	}
-	record := keystore.Record{
-		ID: key.ID, ProviderID: pool.ProviderID, Name: keystore.Optional(name),
-		Sealed: key.Sealed, CreatedBy: keystore.Optional(key.CreatedBy),
-	}
+	record := key.Record(pool)
 	err := s.writes.do(ctx, func(tx *sql.Tx) error {
 		at := database.At(s.now())
 		record.CreatedAt, record.UpdatedAt = at.Time, at.Time
@@ -139,7 +135,7 @@ func (s *Store) Replace(ctx context.Context, pool keystore.Pool, id string, with
 	if !keystore.Storable(name, with.Sealed) {
 		return keystore.Record{}, fmt.Errorf("replace key: %w", keystore.ErrText)
 	}
-	if !storable(pool, id) {
+	if !pool.Storable(id) {
 		return keystore.Record{}, keystore.ErrNotFound
 	}
 	err = s.writes.do(ctx, func(tx *sql.Tx) (err error) {
@@ -158,7 +154,7 @@ func (s *Store) Replace(ctx context.Context, pool keystore.Pool, id string, with
 
 // Delete implements keystore.Store.
 func (s *Store) Delete(ctx context.Context, pool keystore.Pool, id string) error {
-	if !storable(pool, id) {
+	if !pool.Storable(id) {
 		return keystore.ErrNotFound
 	}
 	return explain("delete key", s.writes.do(ctx, func(tx *sql.Tx) error {
@@ -172,7 +168,7 @@ func (s *Store) Delete(ctx context.Context, pool keystore.Pool, id string) error
 
 // DeletePool implements keystore.Store.
 func (s *Store) DeletePool(ctx context.Context, pool keystore.Pool) (ids []string, err error) {
-	if !storable(pool) {
+	if !pool.Storable() {
 		return nil, nil
 	}
 	err = s.writes.do(ctx, func(tx *sql.Tx) (err error) {
@@ -242,10 +238,6 @@ func scanRecord(row scanner) (r keystore.Record, err error) {
 	err = row.Scan(&r.ID, &r.ProviderID, &r.Name, &r.Sealed, &r.CreatedBy, &createdAt, &updatedAt)
 	r.CreatedAt, r.UpdatedAt = createdAt.Time, updatedAt.Time
 	return r, err
-}
-
-func storable(pool keystore.Pool, texts ...string) bool {
-	return keystore.Storable(pool.ID, pool.ProviderID) && keystore.Storable(texts...)
 }
 
 // explain says what was tried and turns a database's error into one of
