@@ -3,6 +3,7 @@ package byok
 import (
 	"regexp"
 	"slices"
+	"sync"
 )
 
 // providerIDs are the provider IDs that the API accepts, in the order in which
@@ -17,7 +18,9 @@ var providerIDs = []string{
 
 // providerIDForm is the form of every provider ID there has been: servers grow
 // new IDs, but all of them are short lower-case words.
-var providerIDForm = regexp.MustCompile(`^[a-z0-9]([a-z0-9_-]{0,62}[a-z0-9])?$`)
+var providerIDForm = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^[a-z0-9]([a-z0-9_-]{0,62}[a-z0-9])?$`)
+})
 
 // ProviderIDs returns the known provider IDs in the order of the API.
 func ProviderIDs() []string { return slices.Clone(providerIDs) }
@@ -28,7 +31,7 @@ func IsKnownProviderID(id string) bool { return slices.Contains(providerIDs, id)
 // IsProviderIDForm reports whether id could be a provider ID: 1 to 64
 // lower-case letters, digits, underscores and hyphens, with a letter or digit
 // at both ends.
-func IsProviderIDForm(id string) bool { return providerIDForm.MatchString(id) }
+func IsProviderIDForm(id string) bool { return providerIDForm().MatchString(id) }
 
 // NearestProviderID returns the known provider ID with the smallest edit
 // distance to id, or "" when none is close enough to be a likely misspelling.

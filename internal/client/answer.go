@@ -12,6 +12,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/byok"
@@ -25,12 +26,18 @@ const (
 	maxIDLength    = 128
 )
 
+// lazily compiles a regular expression at its first use: Terraform starts the
+// provider several times for each command, and seldom needs any of them.
+func lazily(expression string) func() *regexp.Regexp {
+	return sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(expression) })
+}
+
 // requestIDForm is the server's own form; a gateway's is of no use to its
 // operators. WIRE.md section 1.
-var requestIDForm = regexp.MustCompile(`^[0-9a-f]{8}$`)
+var requestIDForm = lazily(`^[0-9a-f]{8}$`)
 
 func requestID(h http.Header) string {
-	if id := h.Get("X-Request-Id"); requestIDForm.MatchString(id) {
+	if id := h.Get("X-Request-Id"); requestIDForm().MatchString(id) {
 		return id
 	}
 	return ""
@@ -202,7 +209,7 @@ type apiError struct {
 	} `json:"details"`
 }
 
-var capText = regexp.MustCompile(`^(A workspace|An organization) can store at most (\d{1,6}) keys per provider$`)
+var capText = lazily(`^(A workspace|An organization) can store at most (\d{1,6}) keys per provider$`)
 
 const (
 	keyNotFoundText       = "BYOK key not found"
@@ -236,7 +243,7 @@ func refusal(op Op, status int, body []byte) *failure {
 		if !isAPI {
 			f.kind, f.detail = KindProtocol, "it is a 400 that is not Sim's own; the endpoint may be wrong, or a gateway may have refused the request"
 		}
-		if match := capText.FindStringSubmatch(said.Error); match != nil {
+		if match := capText().FindStringSubmatch(said.Error); match != nil {
 			f.kind, f.detail = KindCapReached, said.Error
 			f.cap, _ = strconv.Atoi(match[2])
 		}
@@ -250,13 +257,13 @@ func refusal(op Op, status int, body []byte) *failure {
 
 // knownMessages are the words of the server that may be shown. Any other
 // message could repeat the secret, in whatever encoding. WIRE.md section 5.
-var knownMessages = []*regexp.Regexp{
+var knownMessages = []func() *regexp.Regexp{
 	capText,
-	regexp.MustCompile(`^(API key is required|keyId cannot be empty|Request body must be valid JSON)$`),
-	regexp.MustCompile(`^Value cannot contain a NUL character \(U\+0000\)$`),
-	regexp.MustCompile(`^Name must be \d{1,6} characters or fewer$`),
-	regexp.MustCompile(`^Invalid input: expected [a-z]{1,12}, received [a-z]{1,12}$`),
-	regexp.MustCompile(`^Request body exceeds the maximum allowed size of \d{1,12} bytes$`),
+	lazily(`^(API key is required|keyId cannot be empty|Request body must be valid JSON)$`),
+	lazily(`^Value cannot contain a NUL character \(U\+0000\)$`),
+	lazily(`^Name must be \d{1,6} characters or fewer$`),
+	lazily(`^Invalid input: expected [a-z]{1,12}, received [a-z]{1,12}$`),
+	lazily(`^Request body exceeds the maximum allowed size of \d{1,12} bytes$`),
 }
 
 func knownDetail(said apiError) string {
@@ -289,7 +296,7 @@ func knownDetail(said apiError) string {
 
 func isKnownMessage(message string) bool {
 	for _, known := range knownMessages {
-		if known.MatchString(message) {
+		if known().MatchString(message) {
 			return true
 		}
 	}

@@ -1,6 +1,7 @@
 package provider
 
 import (
+	"bytes"
 	"context"
 	"crypto/hmac"
 	"crypto/rand"
@@ -14,16 +15,19 @@ import (
 )
 
 // recordKey is where a record stands in private state.
-const recordKey = "byok_key"
+const recordKey = "key"
 
 // recordVersion is that of the layout. A record of another version counts as
 // absent, which costs no more than what an import costs.
-const recordVersion = 1
+const recordVersion = 2
 
 // keyRecord is what the provider remembers about a key from one walk to the
 // next, in private state: how the key looked after the provider's own last
 // write, so that anybody else's is noticed. State itself cannot tell, because
 // a refresh overwrites it.
+//
+// It is kept short: Terraform stores 1.8 bytes for each byte of it, and writes
+// the whole local state after each change.
 type keyRecord struct {
 	Version int `json:"v"`
 	// ID tells the second half of a replace, which has no prior state, which
@@ -31,8 +35,8 @@ type keyRecord struct {
 	ID string `json:"id"`
 	// MaskedKey and UpdatedAt are those of the last write, or of the moment
 	// of adoption. UpdatedAt is empty when the write could not be read back.
-	MaskedKey string `json:"masked_key"`
-	UpdatedAt string `json:"updated_at,omitempty"`
+	MaskedKey string `json:"mask"`
+	UpdatedAt string `json:"at,omitempty"`
 	// Adopted is set until the provider first has reason to believe that the
 	// stored secret is the declared one: the key was imported, or its record
 	// was lost. Then nothing but the mask can tell.
@@ -40,9 +44,9 @@ type keyRecord struct {
 	// Unconfirmed is set when an add lost its answer and it could not be made
 	// certain that the key found in its place has the declared secret.
 	Unconfirmed bool `json:"unconfirmed,omitempty"`
-	// Salt and Sum recognise a write-only value without a version.
-	Salt []byte `json:"salt,omitempty"`
-	Sum  []byte `json:"sum,omitempty"`
+	// Sum recognises a write-only value without a version: a random salt of
+	// saltBytes, then the salted sum of the value.
+	Sum []byte `json:"sum,omitempty"`
 	// RenamedTo is a name given elsewhere that on_remote_change = "warn"
 	// keeps out of state.
 	RenamedTo *string `json:"renamed_to,omitempty"`
@@ -64,12 +68,12 @@ func adoptedRecord(key byok.Key) keyRecord {
 // a write-only value without a version leaves a trace of itself: with a
 // version, nothing derived from the value is stored.
 func (r keyRecord) declared(config keyModel) keyRecord {
-	r.Adopted, r.Salt, r.Sum = false, nil, nil
+	r.Adopted, r.Sum = false, nil
 	if config.APIKey.IsNull() && !config.APIKeyWO.IsNull() && config.APIKeyWOVersion.IsNull() {
-		r.Salt = make([]byte, sha256.Size)
+		salt := make([]byte, saltBytes)
 		// Never fails: crypto/rand ends the process instead.
-		_, _ = rand.Read(r.Salt)
-		r.Sum = sum(r.Salt, config.APIKeyWO.ValueString())
+		_, _ = rand.Read(salt)
+		r.Sum = sum(salt, config.APIKeyWO.ValueString())
 	}
 	return r
 }
@@ -77,13 +81,18 @@ func (r keyRecord) declared(config keyModel) keyRecord {
 // recognises reports whether secret is the write-only value that was uploaded
 // last. Only a record with a sum can tell.
 func (r keyRecord) recognises(secret types.String) bool {
-	return len(r.Sum) > 0 && hmac.Equal(r.Sum, sum(r.Salt, secret.ValueString()))
+	return len(r.Sum) > saltBytes && hmac.Equal(r.Sum, sum(r.Sum[:saltBytes], secret.ValueString()))
 }
 
+// saltBytes and sumBytes are the lengths of the two halves of a record's Sum:
+// 128 bits each, to which RFC 2104 section 5 lets the sum be cut.
+const saltBytes, sumBytes = 16, 16
+
+// sum returns salt, followed by the sum of secret under it.
 func sum(salt []byte, secret string) []byte {
 	h := hmac.New(sha256.New, salt)
 	h.Write([]byte(secret))
-	return h.Sum(nil)
+	return append(bytes.Clone(salt), h.Sum(nil)[:sumBytes]...)
 }
 
 // absent reports that there is no record.

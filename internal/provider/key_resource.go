@@ -90,7 +90,7 @@ func (r *keyResource) Schema(ctx context.Context, _ resource.SchemaRequest, resp
 				Validators: []validator.String{
 					apiKeyCheck,
 					stringvalidator.ConflictsWith(path.MatchRoot("api_key_wo"), path.MatchRoot("api_key_wo_version")),
-					stringvalidator.PreferWriteOnlyAttribute(path.MatchRoot("api_key_wo")),
+					whenSet{stringvalidator.PreferWriteOnlyAttribute(path.MatchRoot("api_key_wo"))},
 				},
 			},
 			"api_key_wo": schema.StringAttribute{

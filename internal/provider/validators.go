@@ -36,21 +36,32 @@ func (c stringCheck) ValidateString(_ context.Context, req validator.StringReque
 	}
 }
 
+// whenSet runs a validator on a value that is not null. Those of the framework
+// that look at other attributes do so before they look at their own, which is
+// null in nearly every key.
+type whenSet struct{ validator.String }
+
+func (v whenSet) ValidateString(ctx context.Context, req validator.StringRequest, resp *validator.StringResponse) {
+	if !req.ConfigValue.IsNull() {
+		v.String.ValidateString(ctx, req, resp)
+	}
+}
+
 // providerIDCheck lets new provider IDs through, for servers grow them.
 var providerIDCheck = stringCheck{
 	describes: "a provider ID: lower-case letters, digits, underscores and hyphens",
 	check: func(id string) (summary, problem, warning string) {
+		if byok.IsKnownProviderID(id) {
+			return "", "", ""
+		}
 		nearest := ""
 		if known := byok.NearestProviderID(strings.ToLower(strings.TrimSpace(id))); known != "" {
 			nearest = fmt.Sprintf(" Did you mean %q?", known)
 		}
-		switch {
-		case !byok.IsProviderIDForm(id):
+		if !byok.IsProviderIDForm(id) {
 			return "Invalid provider ID", fmt.Sprintf("%s is not a provider ID: 1 to 64 lower-case letters, digits, underscores and hyphens, with a letter or digit at both ends.%s", shown(id), nearest), ""
-		case !byok.IsKnownProviderID(id):
-			return "Unknown provider ID", "", fmt.Sprintf("%s is not a provider ID that this version of the provider knows.%s It is sent as it is; a server that does not know it either refuses it at apply.", shown(id), nearest)
 		}
-		return "", "", ""
+		return "Unknown provider ID", "", fmt.Sprintf("%s is not a provider ID that this version of the provider knows.%s It is sent as it is; a server that does not know it either refuses it at apply.", shown(id), nearest)
 	},
 }
 
