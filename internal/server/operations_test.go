@@ -80,7 +80,7 @@ func TestAuditAndMetrics(t *testing.T) {
 		`byok_http_requests_total{method="POST",route="/api/workspaces/{id}/byok-keys",status="200"} 3`,
 		`byok_http_requests_total{method="DELETE",route="/api/workspaces/{id}/byok-keys",status="404"} 1`,
 		`byok_http_request_duration_seconds_count{method="POST",route="/reference/resolve"} 2`,
-		`byok_keys_served_total{owner="` + testWorkspace + `",provider_id="openai",scope="workspace"} 2`,
+		`byok_keys_served_total{provider_id="openai",scope="workspace"} 2`,
 		`byok_undecryptable_keys_total{owner="` + testWorkspace + `",provider_id="openai",scope="workspace"} 1`,
 	} {
 		if !strings.Contains(metrics.body, line+"\n") {
