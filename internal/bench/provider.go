@@ -47,6 +47,8 @@ type sample struct {
 	// provider is its provider processes alone; zero for the floor.
 	provider cost.Cost
 	requests requests
+	// state is the size of the local state afterwards, in bytes.
+	state int64
 }
 
 // providerBench times Terraform with keys, and with as many terraform_data
@@ -80,7 +82,7 @@ func (sc scenario) walks() []walk {
 // run returns a table of all scenarios.
 func (b *providerBench) run(ctx context.Context, scenarios []scenario) (*table, error) {
 	t := &table{header: []string{"keys", "latency", "walk", "floor", "floor, same state", "byok_key", "/ floor", "/ same state",
-		"CPU / floor", "CPU of the provider", "its peak memory", "requests"}}
+		"CPU / floor", "CPU of the provider", "its peak memory", "state of floor, same, byok_key", "requests"}}
 	plugins, err := b.install(ctx)
 	if err != nil {
 		return nil, err
@@ -92,13 +94,14 @@ func (b *providerBench) run(ctx context.Context, scenarios []scenario) (*table, 
 		}
 		for _, walk := range sc.walks() {
 			floor, same, byok := got["floor"][walk.name], got["same"][walk.name], got["byok"][walk.name]
-			sameWall := "-"
+			sameWall, sameState := "-", "-"
 			if len(same) > 0 {
-				sameWall = inSeconds(wall(same))
+				sameWall, sameState = inSeconds(wall(same)), inKilobytes(same[0].state)
 			}
+			states := inKilobytes(floor[0].state) + ", " + sameState + ", " + inKilobytes(byok[0].state)
 			t.add(fmt.Sprint(sc.keys), fmt.Sprintf("%d ms", sc.latency.Milliseconds()), walk.name,
 				inSeconds(wall(floor)), sameWall, inSeconds(wall(byok)), ratio(wall(byok), wall(floor)), ratio(wall(byok), wall(same)),
-				ratio(cpu(byok), cpu(floor)), inSeconds(providerCPU(byok)), inMegabytes(memory(byok)), byok[len(byok)-1].requests.String())
+				ratio(cpu(byok), cpu(floor)), inSeconds(providerCPU(byok)), inMegabytes(memory(byok)), states, byok[len(byok)-1].requests.String())
 		}
 	}
 	return t, nil
@@ -217,6 +220,8 @@ resource "terraform_data" "this" {
 }
 `
 
+// terraform_data stores its input twice, with its type, so that three texts
+// make about as many bytes as a key does.
 const sameConfig = `
 variable "n" { type = number }
 
@@ -225,15 +230,9 @@ variable "workspaces" { type = list(string) }
 resource "terraform_data" "this" {
   count = var.n
   input = {
-    workspace_id     = var.workspaces[floor(count.index / 10)]
-    provider_id      = "openai"
-    name             = "key-${count.index}"
-    on_remote_change = "repair"
-    id               = "V1StGXR8_Z5jdHi6B-myT"
-    masked_key       = "sk-ben...cdef"
-    created_by       = "0123456789abcdef0123456789abcdef"
-    created_at       = "2026-01-02T03:04:05.000Z"
-    updated_at       = "2026-01-02T03:04:05.000Z"
+    workspace_id = var.workspaces[floor(count.index / 10)]
+    id           = "V1StGXR8_Z5jdHi6B-myT"
+    created_at   = "2026-01-02T03:04:05.000Z"
   }
 }
 `
@@ -306,6 +305,9 @@ func (f *folder) terraform(ctx context.Context, args ...string) (sample, error) 
 		return s, fmt.Errorf("terraform %s: %w\n%s", strings.Join(args, " "), err, text[max(0, len(text)-3000):])
 	}
 	s.whole = cost.Of(cmd.ProcessState)
+	if info, err := os.Stat(filepath.Join(f.dir, "terraform.tfstate")); err == nil {
+		s.state = info.Size() // there is none before the first apply
+	}
 	s.provider, err = readMeter(f.meter)
 	return s, err
 }

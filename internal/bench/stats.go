@@ -83,6 +83,8 @@ func inMilliseconds(d time.Duration) string {
 	return fmt.Sprintf("%.0f ms", ms)
 }
 
+func inKilobytes(n int64) string { return fmt.Sprintf("%d KB", n/1000) }
+
 func inMegabytes(bytes int64) string { return fmt.Sprintf("%.0f MB", float64(bytes)/1e6) }
 
 func ratio(a, b time.Duration) string {
