@@ -34,20 +34,30 @@ func (k keyRef) String() string {
 	return b.String()
 }
 
+// keysRef names all keys of a workspace, or those of one provider ID.
+type keysRef struct{ workspaceID, providerID string }
+
+func (k keysRef) String() string {
+	if k.providerID == "" {
+		return fmt.Sprintf("keys in workspace %q", k.workspaceID)
+	}
+	return fmt.Sprintf("keys of provider ID %q in workspace %q", k.providerID, k.workspaceID)
+}
+
 // clientDiagnostic says what a failed request means and what to do about it.
 // doing is a verb for the summary: "read", "create", "update", "delete",
-// "import".
-func clientDiagnostic(err error, doing string, key keyRef) diag.Diagnostic {
+// "import". what is a keyRef or a keysRef.
+func clientDiagnostic(err error, doing string, what fmt.Stringer) diag.Diagnostic {
 	summary := "Cannot " + doing + " key"
-	if key.keyID == "" && doing == "read" {
-		summary = "Cannot read keys"
+	if _, several := what.(keysRef); several {
+		summary += "s"
 	}
 	var e *client.Error
 	if !errors.As(err, &e) {
-		return diag.NewErrorDiagnostic(summary, fmt.Sprintf("Failed to %s %s.\n\n%v", doing, key, err))
+		return diag.NewErrorDiagnostic(summary, fmt.Sprintf("Failed to %s %s.\n\n%v", doing, what, err))
 	}
 	title, advice, attribute := explain(e)
-	detail := fmt.Sprintf("Failed to %s %s.\n\n%s", doing, key, advice)
+	detail := fmt.Sprintf("Failed to %s %s.\n\n%s", doing, what, advice)
 	if facts := facts(e); facts != "" {
 		detail += "\n\n" + facts
 	}
@@ -93,7 +103,7 @@ func explain(e *client.Error) (title, advice, attribute string) {
 				"Signing in is limited to 3 attempts in 10 seconds for each client address: with several provider blocks or pipelines at a time, use session_token.", ""
 	case client.KindServer:
 		return "the server failed",
-			"The server answered with an error of its own, also when asked again. Its text is left out, because it can carry stored values; the request ID finds it in the server's log.", ""
+			"The server answered with an error of its own. Its text is left out, because it can carry stored values; the request ID finds it in the server's log.", ""
 	case client.KindNetwork:
 		return "the server cannot be reached",
 			"There was no answer. Check endpoint (" + envEndpoint + "), the network, a proxy (HTTPS_PROXY), and for an own certificate authority ca_cert_pem (" + envCACertPEM + ").", ""

@@ -116,7 +116,7 @@ func (d *keysDataSource) Read(ctx context.Context, req datasource.ReadRequest, r
 
 	keys, err := d.walk.client.List(ctx, model.WorkspaceID.ValueString())
 	if err != nil {
-		resp.Diagnostics.Append(clientDiagnostic(err, "read", keyRef{workspaceID: model.WorkspaceID.ValueString(), providerID: model.ProviderID.ValueString()}))
+		resp.Diagnostics.Append(clientDiagnostic(err, "read", keysRef{workspaceID: model.WorkspaceID.ValueString(), providerID: model.ProviderID.ValueString()}))
 		return
 	}
 	resp.Diagnostics.Append(resp.State.Set(ctx, model.withKeys(keys, d.walk.cap))...)
