@@ -35,7 +35,8 @@ func run(ctx context.Context) error {
 	only := flag.String("only", "provider,server", "what to measure")
 	keys := flag.String("keys", "100", "provider: numbers of keys, with commas")
 	latencies := flag.String("latency", "0s,50ms", "provider: distances to the server, with commas")
-	rounds := flag.Int("rounds", 1, "provider: rounds at the first size and distance; all others have one")
+	rounds := flag.Int("rounds", 1, "provider: rounds at the first size and distance; all others have one, with three plans of each kind")
+	random := flag.String("random", "", "provider: binary of terraform-provider-random, to compare with")
 	profile := flag.String("profile", "", "provider: folder for pprof profiles of every process; slows it down")
 	duration := flag.Duration("duration", 300*time.Millisecond, "server: how long each operation is repeated")
 	clients := flag.Int("clients", 16, "server: clients at once")
@@ -61,8 +62,8 @@ func run(ctx context.Context) error {
 				return err
 			}
 		}
-		b := &providerBench{bin: *bin, profile: *profile, log: os.Stderr, dir: dir}
-		t, err := b.run(ctx, scenarios)
+		b := &providerBench{bin: *bin, random: *random, profile: *profile, log: os.Stderr, dir: dir}
+		times, scale, err := b.run(ctx, scenarios)
 		if err != nil {
 			return err
 		}
@@ -71,7 +72,9 @@ func run(ctx context.Context) error {
 			return err
 		}
 		fmt.Print("\n### The provider\n\n")
-		t.print(os.Stdout)
+		times.print(os.Stdout)
+		fmt.Println()
+		scale.print(os.Stdout)
 		fmt.Println("\n" + start)
 	}
 	if strings.Contains(*only, "server") {
@@ -92,26 +95,26 @@ func run(ctx context.Context) error {
 	return nil
 }
 
-// scenariosOf crosses sizes and distances. A size other than the first is
-// measured at the first distance only: it takes minutes.
+// scenariosOf crosses sizes and distances. Only the first has several rounds:
+// a large apply takes minutes.
 func scenariosOf(keys, latencies string, rounds int) ([]scenario, error) {
 	sizes, err := numbers(keys)
 	if err != nil {
 		return nil, err
 	}
 	var scenarios []scenario
-	for i, text := range strings.Split(latencies, ",") {
+	for _, text := range strings.Split(latencies, ",") {
 		latency, err := time.ParseDuration(text)
 		if err != nil {
 			return nil, err
 		}
-		for j, n := range sizes {
-			switch {
-			case i == 0 && j == 0:
-				scenarios = append(scenarios, scenario{n, latency, rounds, true})
-			case i == 0 || j == 0:
-				scenarios = append(scenarios, scenario{n, latency, 1, false})
+		for _, n := range sizes {
+			first := len(scenarios) == 0
+			sc := scenario{keys: n, latency: latency, rounds: 1, scale: first}
+			if first {
+				sc.rounds = rounds
 			}
+			scenarios = append(scenarios, sc)
 		}
 	}
 	return scenarios, nil

@@ -12,6 +12,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path"
 	"path/filepath"
 	"runtime"
 	"strings"
@@ -21,22 +22,27 @@ import (
 )
 
 const (
-	providerAddress = "registry.terraform.io/terraform-provider-byok/byok"
-	keysPerPool     = 10
+	byokAddress   = "registry.terraform.io/terraform-provider-byok/byok"
+	randomAddress = "registry.terraform.io/hashicorp/random"
+	keysPerPool   = 10
+	// planRepeats is how often a plan is made in each round: it changes
+	// nothing and takes little.
+	planRepeats = 3
 )
 
 // walk is a command that is timed.
 type walk struct {
-	name string
-	args []string
+	name    string
+	args    []string
+	repeats int
 }
 
-// allWalks are in the order in which they run.
-var allWalks = []walk{
-	{"plan of creates", []string{"plan"}},
-	{"apply", []string{"apply", "-auto-approve"}},
-	{"no-op plan", []string{"plan", "-detailed-exitcode"}},
-	{"destroy", []string{"destroy", "-auto-approve"}},
+// walks are in the order in which they run.
+var walks = []walk{
+	{"plan of creates", []string{"plan"}, planRepeats},
+	{"apply", []string{"apply", "-auto-approve"}, 1},
+	{"no-op plan", []string{"plan", "-detailed-exitcode"}, planRepeats},
+	{"destroy", []string{"destroy", "-auto-approve"}, 1},
 }
 
 // sample is one walk of one round.
@@ -52,11 +58,10 @@ type sample struct {
 }
 
 // providerBench times Terraform with keys, and with as many terraform_data
-// resources, which need no provider process: the floor. A second floor stores
-// as much per resource as a key does, because Terraform's own time depends on
-// the size of the state.
+// resources, which need no provider process: the floor.
 type providerBench struct {
 	bin     string
+	random  string // binary of terraform-provider-random; "" to leave it out
 	profile string // folder for profiles; "" for none
 	log     io.Writer
 	dir     string
@@ -67,51 +72,89 @@ type scenario struct {
 	keys    int
 	latency time.Duration
 	rounds  int
-	// full adds the second floor and the destroy. Terraform writes its whole
-	// local state after each change, so that they take minutes when large.
-	full bool
+	// scale adds the contestants that only show the scale of things.
+	scale bool
 }
 
-func (sc scenario) walks() []walk {
-	if sc.full {
-		return allWalks
+// contestant is a configuration that goes through all walks.
+type contestant struct {
+	name, config string
+	// addsScale marks those of which one round in one scenario is enough.
+	addsScale bool
+}
+
+const floorName, byokName = "terraform_data, the floor", "byok_key"
+
+// contestants run each walk in this order.
+func (b *providerBench) contestants(sc scenario) (all []contestant) {
+	for _, c := range []contestant{
+		{floorName, floorConfig, false},
+		{"terraform_data with as much state as byok_key", sameConfig, true},
+		{"random_id, a provider without an API", randomConfig, true},
+		{byokName, byokConfig, false},
+	} {
+		if (!c.addsScale || sc.scale) && (c.config != randomConfig || b.random != "") {
+			all = append(all, c)
+		}
 	}
-	return allWalks[:len(allWalks)-1]
+	return all
 }
 
-// run returns a table of all scenarios.
-func (b *providerBench) run(ctx context.Context, scenarios []scenario) (*table, error) {
-	t := &table{header: []string{"keys", "latency", "walk", "floor", "floor, same state", "byok_key", "/ floor", "/ same state",
-		"CPU / floor", "CPU of the provider", "its peak memory", "state of floor, same, byok_key", "requests"}}
+// results are samples by contestant and walk.
+type results map[string]map[string][]sample
+
+func (r results) add(contestant, walk string, s sample) {
+	if r[contestant] == nil {
+		r[contestant] = map[string][]sample{}
+	}
+	r[contestant][walk] = append(r[contestant][walk], s)
+}
+
+// run returns a table of all scenarios, and one of all contestants in the
+// first.
+func (b *providerBench) run(ctx context.Context, scenarios []scenario) (times, scale *table, err error) {
+	times = &table{header: []string{"keys", "latency", "walk", "floor", "byok_key", "/ floor", "CPU / floor", "CPU of the provider", "its peak memory", "requests"}}
 	plugins, err := b.install(ctx)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	for _, sc := range scenarios {
 		got, err := b.scenario(ctx, plugins, sc)
 		if err != nil {
-			return nil, fmt.Errorf("%d keys, %s: %w", sc.keys, sc.latency, err)
+			return nil, nil, fmt.Errorf("%d keys, %s: %w", sc.keys, sc.latency, err)
 		}
-		for _, walk := range sc.walks() {
-			floor, same, byok := got["floor"][walk.name], got["same"][walk.name], got["byok"][walk.name]
-			sameWall, sameState := "-", "-"
-			if len(same) > 0 {
-				sameWall, sameState = inSeconds(wall(same)), inKilobytes(same[0].state)
-			}
-			states := inKilobytes(floor[0].state) + ", " + sameState + ", " + inKilobytes(byok[0].state)
-			t.add(fmt.Sprint(sc.keys), fmt.Sprintf("%d ms", sc.latency.Milliseconds()), walk.name,
-				inSeconds(wall(floor)), sameWall, inSeconds(wall(byok)), ratio(wall(byok), wall(floor)), ratio(wall(byok), wall(same)),
-				ratio(cpu(byok), cpu(floor)), inSeconds(providerCPU(byok)), inMegabytes(memory(byok)), states, byok[len(byok)-1].requests.String())
+		for _, walk := range walks {
+			floor, byok := got[floorName][walk.name], got[byokName][walk.name]
+			times.add(fmt.Sprint(sc.keys), fmt.Sprintf("%d ms", sc.latency.Milliseconds()), walk.name,
+				inSeconds(wall(floor)), inSeconds(wall(byok)), ratio(wall(byok), wall(floor)), ratio(cpu(byok), cpu(floor)),
+				inSeconds(providerCPU(byok)), inMegabytes(memory(byok)), byok[0].requests.String())
+		}
+		if sc.scale {
+			scale = b.scaleOf(sc, got)
 		}
 	}
-	return t, nil
+	return times, scale, nil
 }
 
-// contestants are who runs each walk, in this order, round by round.
-var contestants = []struct{ name, config string }{{"floor", floorConfig}, {"same", sameConfig}, {"byok", byokConfig}}
+// scaleOf tells the contestants of a scenario apart.
+func (b *providerBench) scaleOf(sc scenario, got results) *table {
+	t := &table{header: []string{fmt.Sprintf("%d of", sc.keys), "local state"}}
+	for _, walk := range walks {
+		t.header = append(t.header, walk.name)
+	}
+	for _, c := range b.contestants(sc) {
+		row := []string{c.name, inKilobytes(got[c.name]["no-op plan"][0].state)}
+		for _, walk := range walks {
+			took := wall(got[c.name][walk.name])
+			row = append(row, inSeconds(took)+" ("+ratio(took, wall(got[floorName][walk.name]))+")")
+		}
+		t.add(row...)
+	}
+	return t
+}
 
-// scenario returns what each walk of each contestant cost, round by round.
-func (b *providerBench) scenario(ctx context.Context, plugins string, sc scenario) (got map[string]map[string][]sample, err error) {
+// scenario returns what each walk of each contestant cost.
+func (b *providerBench) scenario(ctx context.Context, plugins string, sc scenario) (got results, err error) {
 	dir, err := os.MkdirTemp(b.dir, "scenario")
 	if err != nil {
 		return nil, err
@@ -134,68 +177,89 @@ func (b *providerBench) scenario(ctx context.Context, plugins string, sc scenari
 	if err != nil {
 		return nil, err
 	}
-	got = map[string]map[string][]sample{}
+	got = results{}
 	for round := range sc.rounds {
 		folders := map[string]*folder{}
-		for _, c := range contestants {
-			if c.name == "same" && (!sc.full || round > 0) {
-				continue // once is enough, for it takes longest
+		for i, c := range b.contestants(sc) {
+			if c.addsScale && round > 0 {
+				continue // once is enough, for they take longest
 			}
-			folders[c.name], err = b.folder(ctx, plugins, filepath.Join(dir, fmt.Sprintf("%s-%d", c.name, round)), c.config, variables, endpoint)
+			folders[c.name], err = b.folder(ctx, plugins, filepath.Join(dir, fmt.Sprintf("%d-%d", i, round)), c.config, variables, endpoint)
 			if err != nil {
 				return nil, err
 			}
 		}
-		for _, walk := range sc.walks() {
-			for _, c := range contestants {
-				if folders[c.name] == nil {
-					continue
+		for _, walk := range walks {
+			for range walk.repeats {
+				for _, c := range b.contestants(sc) {
+					if folders[c.name] == nil {
+						continue
+					}
+					s, err := b.timed(ctx, server, folders[c.name], walk)
+					if err != nil {
+						return nil, err
+					}
+					got.add(c.name, walk.name, s)
+					fmt.Fprintf(b.log, "%d keys, %s, round %d, %s, %s: %s, CPU %s, of it the provider's %s (%s) %s\n", sc.keys, sc.latency, round+1,
+						walk.name, c.name, inSeconds(s.wall), inSeconds(s.whole.CPU), inSeconds(s.provider.CPU), inMegabytes(s.provider.Memory), s.requests)
 				}
-				before, err := server.counts(ctx)
-				if err != nil {
-					return nil, err
-				}
-				s, err := folders[c.name].terraform(ctx, walk.args...)
-				if err != nil {
-					return nil, err
-				}
-				after, err := server.counts(ctx)
-				if err != nil {
-					return nil, err
-				}
-				s.requests = after.since(before)
-				if got[c.name] == nil {
-					got[c.name] = map[string][]sample{}
-				}
-				got[c.name][walk.name] = append(got[c.name][walk.name], s)
-				fmt.Fprintf(b.log, "%d keys, %s, round %d, %s, %s: %s, CPU %s, of it the provider's %s (%s) %s\n", sc.keys, sc.latency, round+1,
-					walk.name, c.name, inSeconds(s.wall), inSeconds(s.whole.CPU), inSeconds(s.provider.CPU), inMegabytes(s.provider.Memory), s.requests)
 			}
 		}
 	}
 	return got, nil
 }
 
-// install lays the provider out as a registry's package: the meter under the
-// provider's name, the provider beside it. It returns the mirror.
+// timed runs a walk once.
+func (b *providerBench) timed(ctx context.Context, server *byokServer, in *folder, w walk) (sample, error) {
+	before, err := server.counts(ctx)
+	if err != nil {
+		return sample{}, err
+	}
+	s, err := in.terraform(ctx, w.args...)
+	if err != nil {
+		return sample{}, err
+	}
+	after, err := server.counts(ctx)
+	s.requests = after.since(before)
+	return s, err
+}
+
+// install lays the providers out as a registry's packages and returns the
+// mirror.
 func (b *providerBench) install(ctx context.Context) (string, error) {
 	mirror := filepath.Join(b.dir, "mirror")
-	pkg := filepath.Join(mirror, providerAddress, "0.0.1", runtime.GOOS+"_"+runtime.GOARCH)
-	if err := os.MkdirAll(pkg, 0o700); err != nil {
-		return "", err
+	if b.random != "" {
+		if err := b.pack(ctx, mirror, randomAddress, b.random); err != nil {
+			return "", err
+		}
 	}
-	const bench = "github.com/terraform-provider-byok/terraform-provider-byok/internal/bench/"
-	if err := build(ctx, bench+"meter", filepath.Join(pkg, "terraform-provider-byok_v0.0.1")); err != nil {
-		return "", err
-	}
+	binary := filepath.Join(b.bin, "terraform-provider-byok")
 	if b.profile != "" {
-		return mirror, build(ctx, bench+"profile", filepath.Join(pkg, "provider"))
+		binary = filepath.Join(b.dir, "profiled")
+		if err := build(ctx, benchPackage+"profile", binary); err != nil {
+			return "", err
+		}
 	}
-	data, err := os.ReadFile(filepath.Join(b.bin, "terraform-provider-byok"))
+	return mirror, b.pack(ctx, mirror, byokAddress, binary)
+}
+
+const benchPackage = "github.com/terraform-provider-byok/terraform-provider-byok/internal/bench/"
+
+// pack puts a provider into the mirror: the meter under the provider's name,
+// the provider beside it.
+func (b *providerBench) pack(ctx context.Context, mirror, address, binary string) error {
+	pkg := filepath.Join(mirror, address, "0.0.1", runtime.GOOS+"_"+runtime.GOARCH)
+	if err := os.MkdirAll(pkg, 0o700); err != nil {
+		return err
+	}
+	if err := build(ctx, benchPackage+"meter", filepath.Join(pkg, "terraform-provider-"+path.Base(address)+"_v0.0.1")); err != nil {
+		return err
+	}
+	data, err := os.ReadFile(binary)
 	if err != nil {
-		return "", err
+		return err
 	}
-	return mirror, os.WriteFile(filepath.Join(pkg, "provider"), data, 0o700)
+	return os.WriteFile(filepath.Join(pkg, "provider"), data, 0o700)
 }
 
 func build(ctx context.Context, pkg, to string) error {
@@ -220,7 +284,7 @@ resource "terraform_data" "this" {
 }
 `
 
-// terraform_data stores its input twice, with its type, so that three texts
+// terraform_data stores its input twice, with its type, so that these texts
 // make about as many bytes as a key does.
 const sameConfig = `
 variable "n" { type = number }
@@ -234,6 +298,24 @@ resource "terraform_data" "this" {
     id           = "V1StGXR8_Z5jdHi6B-myT"
     created_at   = "2026-01-02T03:04:05.000Z"
   }
+}
+`
+
+const randomConfig = `
+terraform {
+  required_providers {
+    random = { source = "hashicorp/random" }
+  }
+}
+
+variable "n" { type = number }
+
+variable "workspaces" { type = list(string) }
+
+resource "random_id" "this" {
+  count       = var.n
+  byte_length = 8
+  prefix      = "key-${count.index}-"
 }
 `
 
