@@ -119,6 +119,23 @@ func (c *Client) Key(ctx context.Context, workspaceID, keyID string) (byok.Key, 
 	return key, nil
 }
 
+// Listed is Key without any I/O: ok is false where the snapshot is not there
+// yet, and where it does not show the key.
+func (c *Client) Listed(workspaceID, keyID string) (key byok.Key, ok bool) {
+	c.mu.Lock()
+	w := c.workspaces[workspaceID]
+	c.mu.Unlock()
+	if w == nil {
+		return byok.Key{}, false
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.snapshot == nil || w.snapshot.covers < w.writes {
+		return byok.Key{}, false
+	}
+	return w.snapshot.key(keyID)
+}
+
 // Replace gives a stored key another secret, and another name unless
 // in.Name is nil, and returns its full record. It is repeated where an answer
 // is lost: the outcome is the same.

@@ -39,6 +39,15 @@ type keyIdentity struct {
 	ID          types.String `tfsdk:"id"`
 }
 
+// equal reports whether both say the same of every attribute.
+func (m keyModel) equal(other keyModel) bool {
+	return m.WorkspaceID == other.WorkspaceID && m.ProviderID == other.ProviderID && m.Name == other.Name &&
+		m.APIKey == other.APIKey && m.APIKeyWO == other.APIKeyWO && m.APIKeyWOVersion == other.APIKeyWOVersion &&
+		m.OnRemoteChange == other.OnRemoteChange && m.ID == other.ID && m.MaskedKey == other.MaskedKey &&
+		m.CreatedBy == other.CreatedBy && m.CreatedAt == other.CreatedAt && m.UpdatedAt == other.UpdatedAt &&
+		m.Timeouts.Equal(other.Timeouts)
+}
+
 func (m keyModel) identity() keyIdentity {
 	return keyIdentity{WorkspaceID: m.WorkspaceID, ID: m.ID}
 }

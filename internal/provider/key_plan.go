@@ -13,6 +13,8 @@ const (
 	onRemoteChangeWarn   = "warn"
 )
 
+var onRemoteChanges = []string{onRemoteChangeRepair, onRemoteChangeWarn}
+
 // planCreate returns what the plan shows of a key to be created. Every
 // attribute that only the API can tell is unknown already.
 func planCreate(config, proposed keyModel, defaultWorkspaceID types.String) keyModel {

@@ -2,6 +2,7 @@ package provider
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/hmac"
 	"crypto/rand"
@@ -19,24 +20,28 @@ const recordKey = "key"
 
 // recordVersion is that of the layout. A record of another version counts as
 // absent, which costs no more than what an import costs.
-const recordVersion = 2
+const recordVersion = 3
 
 // keyRecord is what the provider remembers about a key from one walk to the
 // next, in private state: how the key looked after the provider's own last
 // write, so that anybody else's is noticed. State itself cannot tell, because
 // a refresh overwrites it.
 //
-// It is kept short: Terraform stores 1.8 bytes for each byte of it, and writes
-// the whole local state after each change.
+// It is kept short, because Terraform stores 1.8 bytes for each byte of it and
+// writes the whole local state after each change: what the state beside it says
+// as well is left out.
 type keyRecord struct {
 	Version int `json:"v"`
 	// ID tells the second half of a replace, which has no prior state, which
 	// key goes.
-	ID string `json:"id"`
+	ID string `json:"id,omitempty"`
 	// MaskedKey and UpdatedAt are those of the last write, or of the moment
 	// of adoption. UpdatedAt is empty when the write could not be read back.
-	MaskedKey string `json:"mask"`
+	MaskedKey string `json:"mask,omitempty"`
 	UpdatedAt string `json:"at,omitempty"`
+	// Unread tells an empty UpdatedAt from one that is left out. It is of the
+	// stored form only.
+	Unread bool `json:"unread,omitempty"`
 	// Adopted is set until the provider first has reason to believe that the
 	// stored secret is the declared one: the key was imported, or its record
 	// was lost. Then nothing but the mask can tell.
@@ -108,24 +113,53 @@ type privateWriter interface {
 	SetKey(ctx context.Context, key string, value []byte) diag.Diagnostics
 }
 
-// readRecord returns the record, or an absent one: whatever else it finds is
-// no reason to fail.
-func readRecord(ctx context.Context, private privateReader) keyRecord {
+// readRecord returns the record that is stored beside state, or an absent one:
+// whatever else it finds is no reason to fail. Where there is no state, as in
+// the second half of a replace, it is the zero keyModel.
+func readRecord(ctx context.Context, private privateReader, state keyModel) keyRecord {
 	data, diags := private.GetKey(ctx, recordKey)
-	if diags.HasError() || len(data) == 0 {
+	if diags.HasError() {
 		return keyRecord{}
 	}
+	return decodeRecord(data, state)
+}
+
+func decodeRecord(data []byte, state keyModel) keyRecord {
 	var r keyRecord
-	if json.Unmarshal(data, &r) != nil || r.absent() {
+	if len(data) == 0 || json.Unmarshal(data, &r) != nil || r.absent() {
 		return keyRecord{}
 	}
+	r.ID = cmp.Or(r.ID, state.ID.ValueString())
+	r.MaskedKey = cmp.Or(r.MaskedKey, state.MaskedKey.ValueString())
+	if !r.Unread {
+		r.UpdatedAt = cmp.Or(r.UpdatedAt, state.UpdatedAt.ValueString())
+	}
+	r.Unread = false
 	return r
 }
 
-func (r keyRecord) write(ctx context.Context, private privateWriter) diag.Diagnostics {
-	data, err := json.Marshal(r)
+// write stores the record beside state, which has to be stored with it. The
+// zero keyModel makes a record that stands for itself.
+func (r keyRecord) write(ctx context.Context, private privateWriter, state keyModel) diag.Diagnostics {
+	data, err := r.encode(state)
 	if err != nil {
 		return diag.Diagnostics{diag.NewErrorDiagnostic("Private state cannot be written", err.Error())}
 	}
 	return private.SetKey(ctx, recordKey, data)
+}
+
+func (r keyRecord) encode(state keyModel) ([]byte, error) {
+	r.Unread = r.UpdatedAt == ""
+	r.ID = unless(state.ID, r.ID)
+	r.MaskedKey = unless(state.MaskedKey, r.MaskedKey)
+	r.UpdatedAt = unless(state.UpdatedAt, r.UpdatedAt)
+	return json.Marshal(r)
+}
+
+// unless returns text, or "" where state says the same.
+func unless(state types.String, text string) string {
+	if state.ValueString() == text {
+		return ""
+	}
+	return text
 }

@@ -25,38 +25,59 @@ func (p private) SetKey(_ context.Context, key string, value []byte) diag.Diagno
 func TestRecordRoundTrip(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
-	key := byok.Key{ID: "key-1", MaskedKey: byok.Mask(secretA), UpdatedAt: written}
-	for title, record := range map[string]keyRecord{
-		"written":    writtenRecord(key),
-		"adopted":    adoptedRecord(key),
-		"write-only": writtenRecord(key).declared(configured(apiKeyWO(secretA))),
+	key := byok.Key{ID: "V1StGXR8_Z5jdHi6B-myT", MaskedKey: byok.Mask(secretA), UpdatedAt: written}
+	theirs := key
+	theirs.MaskedKey, theirs.UpdatedAt = byok.Mask(secretB), moved
+	unread := key
+	unread.UpdatedAt = ""
+	renamed := writtenRecord(key)
+	renamed.RenamedTo = new(string)
+	state := keyModel{}.withRemote(key)
+
+	for title, tt := range map[string]struct {
+		record keyRecord
+		state  keyModel
+		length int // at most
+	}{
+		"written":                      {writtenRecord(key), state, 7},
+		"write-only":                   {writtenRecord(key).declared(configured(apiKeyWO(secretA))), state, 60},
+		"adopted":                      {adoptedRecord(key), state, 22},
+		"written and then drifted":     {writtenRecord(key), keyModel{}.withRemote(theirs), 70},
+		"drifted to eight bullets":     {writtenRecord(key), keyModel{}.withRemote(byok.Key{ID: key.ID, MaskedKey: byok.MaskUnknown, UpdatedAt: written}), 40},
+		"unread":                       {writtenRecord(unread), keyModel{}.withCreated(unread), 21},
+		"unread, of another time":      {writtenRecord(unread), keyModel{}.withRemote(theirs), 50},
+		"renamed":                      {renamed, state, 25},
+		"without a state":              {writtenRecord(key), keyModel{}, 100},
+		"without a state, and unread":  {writtenRecord(unread), keyModel{}, 100},
+		"beside the state of a create": {adoptedRecord(key), planCreate(keyModel{}, keyModel{}, types.StringNull()), 120},
 	} {
 		store := private{}
-		if diags := record.write(ctx, store); diags.HasError() {
+		if diags := tt.record.write(ctx, store, tt.state); diags.HasError() {
 			t.Fatal(diags)
 		}
-		if diff := cmp.Diff(record, readRecord(ctx, store)); diff != "" {
+		if diff := cmp.Diff(tt.record, readRecord(ctx, store, tt.state)); diff != "" {
 			t.Errorf("%s: %s", title, diff)
 		}
-		if len(store[recordKey]) > 160 {
-			t.Errorf("%s: %d bytes", title, len(store[recordKey]))
+		if got := store[recordKey]; len(got) > tt.length {
+			t.Errorf("%s: %d bytes, more than %d: %s", title, len(got), tt.length, got)
 		}
 	}
 }
 
 func TestReadRecordTakesAnythingElseForAbsent(t *testing.T) {
 	t.Parallel()
-	for _, data := range []string{"", "null", "{}", `{"v":1,"id":"x"}`, `[1]`, `{"v":"1"}`, "\xff"} {
-		if r := readRecord(context.Background(), private{recordKey: []byte(data)}); !r.absent() || r.ID != "" {
+	for _, data := range []string{"", "null", "{}", `{"v":2,"id":"x"}`, `[1]`, `{"v":"1"}`, "\xff"} {
+		if r := readRecord(context.Background(), private{recordKey: []byte(data)}, stored(secretA)); !r.absent() || r.ID != "" {
 			t.Errorf("%q is read as %+v", data, r)
 		}
 	}
 }
 
 func FuzzReadRecord(f *testing.F) {
-	f.Add([]byte(`{"v":2,"id":"key-1","mask":"x","at":"y","sum":"AAAAAAAAAAAAAAAAAAAAAAA="}`))
+	f.Add([]byte(`{"v":3,"id":"key-1","mask":"x","at":"y","sum":"AAAAAAAAAAAAAAAAAAAAAAA="}`))
+	f.Add([]byte(`{"v":3,"unread":true,"renamed_to":""}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		r := readRecord(context.Background(), private{recordKey: data})
+		r := decodeRecord(data, stored(secretA))
 		if r.absent() && !cmp.Equal(r, keyRecord{}) {
 			t.Errorf("an absent record holds %+v", r)
 		}
@@ -87,7 +108,7 @@ func TestRecordHoldsNothingOfTheValue(t *testing.T) {
 	} {
 		store := private{}
 		before := adopted(secretA).declared(configured(apiKeyWO(secretB)))
-		before.declared(config).write(context.Background(), store)
+		before.declared(config).write(context.Background(), store, keyModel{})
 		for _, form := range []string{secretA, base64.StdEncoding.EncodeToString([]byte(secretA))} {
 			if bytes.Contains(store[recordKey], []byte(form)) {
 				t.Errorf("%s: the record holds the secret", title)

@@ -31,13 +31,20 @@ var (
 // says otherwise. A create has to be able to wait for deletes of its apply.
 const defaultTimeout = 2 * time.Minute
 
+const (
+	keyTypeName = "byok_key"
+	// keySchemaVersion is that of the state. A change of it takes an upgrade
+	// from the versions before.
+	keySchemaVersion = 0
+)
+
 // keyResource is byok_key: one stored key. Terraform makes one for each call.
 type keyResource struct{ walk *walk }
 
 func newKeyResource() resource.Resource { return &keyResource{walk: &walk{}} }
 
-func (r *keyResource) Metadata(_ context.Context, req resource.MetadataRequest, resp *resource.MetadataResponse) {
-	resp.TypeName = req.ProviderTypeName + "_key"
+func (r *keyResource) Metadata(_ context.Context, _ resource.MetadataRequest, resp *resource.MetadataResponse) {
+	resp.TypeName = keyTypeName
 }
 
 func (r *keyResource) IdentitySchema(_ context.Context, _ resource.IdentitySchemaRequest, resp *resource.IdentitySchemaResponse) {
@@ -59,23 +66,24 @@ func (r *keyResource) IdentitySchema(_ context.Context, _ resource.IdentitySchem
 // attribute, so that one place decides what is known.
 func (r *keyResource) Schema(ctx context.Context, _ resource.SchemaRequest, resp *resource.SchemaResponse) {
 	resp.Schema = schema.Schema{
+		Version:             keySchemaVersion,
 		MarkdownDescription: "An AI provider API key that a Sim workspace brings along. Sim serves the keys of one provider ID in rotation, in the order of their creation; a workspace holds up to 10 of them.",
 		Attributes: map[string]schema.Attribute{
 			"workspace_id": schema.StringAttribute{
 				Optional:            true,
 				Computed:            true,
 				MarkdownDescription: "ID of the workspace. Default: `workspace_id` of the provider. A change replaces the key.",
-				Validators:          []validator.String{idCheck},
+				Validators:          []validator.String{keyChecks["workspace_id"]},
 			},
 			"provider_id": schema.StringAttribute{
 				Required:            true,
 				MarkdownDescription: "AI provider that the key belongs to, such as `openai` or `anthropic`. An ID that this version does not know is a warning, for servers learn new ones. A change replaces the key.",
-				Validators:          []validator.String{providerIDCheck},
+				Validators:          []validator.String{keyChecks["provider_id"]},
 			},
 			"name": schema.StringAttribute{
 				Optional:            true,
 				MarkdownDescription: "Label of the key, up to 120 characters; need not be unique. White space at both ends does not count, and a blank name is none. The API takes a new name only together with the secret.",
-				Validators:          []validator.String{nameCheck},
+				Validators:          []validator.String{keyChecks["name"]},
 			},
 			"api_key": schema.StringAttribute{
 				Optional: true,
@@ -88,7 +96,7 @@ func (r *keyResource) Schema(ctx context.Context, _ resource.SchemaRequest, resp
 					"A key that is to be created needs one of the two. A change replaces the secret in place. " +
 					"Once removed from the configuration, the stored key and the value in state stay as they are; a change to `api_key_wo` removes it from state.",
 				Validators: []validator.String{
-					apiKeyCheck,
+					keyChecks["api_key"],
 					stringvalidator.ConflictsWith(path.MatchRoot("api_key_wo"), path.MatchRoot("api_key_wo_version")),
 					whenSet{stringvalidator.PreferWriteOnlyAttribute(path.MatchRoot("api_key_wo"))},
 				},
@@ -96,10 +104,13 @@ func (r *keyResource) Schema(ctx context.Context, _ resource.SchemaRequest, resp
 			"api_key_wo": schema.StringAttribute{
 				Optional:  true,
 				WriteOnly: true,
+				// No plan or state ever shows it. But Terraform takes it for an
+				// update when a value becomes sensitive, as one does that is
+				// imported and then set from a sensitive variable.
 				Sensitive: true,
 				MarkdownDescription: "Secret of the key, write-only: never in state or plan, and may come from an ephemeral resource. Conflicts with `api_key`. " +
 					"Without `api_key_wo_version`, a salted hash of it is kept in private state, and a changed value replaces the secret in place.",
-				Validators: []validator.String{apiKeyCheck},
+				Validators: []validator.String{keyChecks["api_key_wo"]},
 			},
 			"api_key_wo_version": schema.Int64Attribute{
 				Optional: true,
@@ -113,7 +124,7 @@ func (r *keyResource) Schema(ctx context.Context, _ resource.SchemaRequest, resp
 				Default:  stringdefault.StaticString(onRemoteChangeRepair),
 				MarkdownDescription: "What a plan does about a key that somebody else has replaced or renamed: `repair` (default) warns and puts the declared secret and name back, `warn` only warns. " +
 					"A key that was deleted is planned for creation in either case.",
-				Validators: []validator.String{stringvalidator.OneOf(onRemoteChangeRepair, onRemoteChangeWarn)},
+				Validators: []validator.String{stringvalidator.OneOf(onRemoteChanges...)},
 			},
 			"id": schema.StringAttribute{
 				Computed:            true,
@@ -188,7 +199,7 @@ func (r *keyResource) ModifyPlan(ctx context.Context, req resource.ModifyPlanReq
 	if resp.Diagnostics.HasError() {
 		return
 	}
-	m.record = readRecord(ctx, req.Private)
+	m.record = readRecord(ctx, req.Private, m.prior)
 
 	switch {
 	case deletes:
@@ -231,6 +242,7 @@ func (r *keyResource) modifyCreate(ctx context.Context, call *ledger.Call, m pla
 func (r *keyResource) modifyUpdate(ctx context.Context, call *ledger.Call, m plannedModels, resp *resource.ModifyPlanResponse) updatePlan {
 	p := planUpdate(m.config, m.proposed, m.prior, m.record, r.walk.workspaceID)
 	resp.Diagnostics.Append(resp.Plan.Set(ctx, p.planned.value(ctx))...)
+	resp.Diagnostics.Append(m.plannedRecord().write(ctx, resp.Private, keyModel{})...)
 	pool, _ := m.prior.pool()
 	if p.replaces() {
 		call.Remove(pool, m.prior.ID.ValueString())
@@ -240,12 +252,17 @@ func (r *keyResource) modifyUpdate(ctx context.Context, call *ledger.Call, m pla
 	verdict := call.Keep(ctx, pool, m.prior.ID.ValueString())
 	resp.Diagnostics.Append(verdictDiagnostics(verdict, r.walk.capCheck)...)
 	resp.Diagnostics.Append(updateDiagnostics(m.config, m.prior, m.record)...)
-	if m.record.absent() {
-		// -replace and replace_triggered_by show in a second call only, which
-		// has no state: the record tells it which key goes.
-		resp.Diagnostics.Append(adoptedRecord(m.prior.key()).write(ctx, resp.Private)...)
-	}
 	return p
+}
+
+// plannedRecord is the record that goes with the plan of a key that exists. A
+// replace shows in a second call, which has no state, and for -replace and
+// replace_triggered_by in that one only: the record tells it which key goes.
+func (m plannedModels) plannedRecord() keyRecord {
+	if m.record.absent() {
+		return adoptedRecord(m.prior.key())
+	}
+	return m.record
 }
 
 // updateDiagnostics reports changes that the API takes only with a secret.
@@ -297,7 +314,7 @@ func (r *keyResource) Create(ctx context.Context, req resource.CreateRequest, re
 	}
 	resp.Diagnostics.Append(resp.State.Set(ctx, state.value(ctx))...)
 	resp.Diagnostics.Append(resp.Identity.Set(ctx, state.identity().value(ctx))...)
-	resp.Diagnostics.Append(record.write(ctx, resp.Private)...)
+	resp.Diagnostics.Append(record.write(ctx, resp.Private, state)...)
 }
 
 // Read takes the key from the list that all reads of a walk share.
@@ -331,10 +348,10 @@ func (r *keyResource) Read(ctx context.Context, req resource.ReadRequest, resp *
 	pool, _ := prior.pool()
 	call.Read(pool, key.ID)
 
-	state, record, changed := refresh(prior, readRecord(ctx, req.Private), key)
+	state, record, changed := refresh(prior, readRecord(ctx, req.Private, prior), key)
 	if changed {
 		resp.Diagnostics.Append(resp.State.Set(ctx, state.value(ctx))...)
-		resp.Diagnostics.Append(record.write(ctx, resp.Private)...)
+		resp.Diagnostics.Append(record.write(ctx, resp.Private, state)...)
 	}
 }
 
@@ -352,7 +369,7 @@ func (r *keyResource) Update(ctx context.Context, req resource.UpdateRequest, re
 	ctx, cancel := context.WithTimeout(ctx, timeouts.update)
 	defer cancel()
 
-	state, record := plan, readRecord(ctx, req.Private)
+	state, record := plan, readRecord(ctx, req.Private, prior)
 	p := planUpdate(config, plan, prior, record, r.walk.workspaceID)
 	if p.upload && plan.UpdatedAt.IsUnknown() {
 		key, err := r.walk.client.Replace(ctx, plan.WorkspaceID.ValueString(), plan.replaceInput(config.secret().ValueString(), prior))
@@ -374,7 +391,7 @@ func (r *keyResource) Update(ctx context.Context, req resource.UpdateRequest, re
 	}
 	resp.Diagnostics.Append(resp.State.Set(ctx, state.value(ctx))...)
 	resp.Diagnostics.Append(resp.Identity.Set(ctx, state.identity().value(ctx))...)
-	resp.Diagnostics.Append(record.write(ctx, resp.Private)...)
+	resp.Diagnostics.Append(record.write(ctx, resp.Private, state)...)
 }
 
 // Delete always names the key: without an ID the API would remove all keys of

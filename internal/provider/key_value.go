@@ -24,20 +24,53 @@ func (m *keyModel) read(ctx context.Context, from objectReader) diag.Diagnostics
 	if diags := from.Get(ctx, &object); diags.HasError() {
 		return diags
 	}
-	values := object.Attributes()
-	m.WorkspaceID = stringIn(values, "workspace_id")
-	m.ProviderID = stringIn(values, "provider_id")
-	m.Name = stringIn(values, "name")
-	m.APIKey = stringIn(values, "api_key")
-	m.APIKeyWO = stringIn(values, "api_key_wo")
-	m.APIKeyWOVersion, _ = values["api_key_wo_version"].(types.Int64)
-	m.OnRemoteChange = stringIn(values, "on_remote_change")
-	m.ID = stringIn(values, "id")
-	m.MaskedKey = stringIn(values, "masked_key")
-	m.CreatedBy = stringIn(values, "created_by")
-	m.CreatedAt = stringIn(values, "created_at")
-	m.UpdatedAt = stringIn(values, "updated_at")
-	m.Timeouts, _ = values["timeouts"].(timeouts.Value)
+	for name, value := range object.Attributes() {
+		switch value := value.(type) {
+		case types.String:
+			if text := m.text(name); text != nil {
+				*text = value
+			}
+		case types.Int64:
+			m.APIKeyWOVersion = value
+		case timeouts.Value:
+			m.Timeouts = value
+		}
+	}
+	return nil
+}
+
+// keyAttributes are the attributes of byok_key and its block, sorted.
+var keyAttributes = []string{
+	"api_key", "api_key_wo", "api_key_wo_version", "created_at", "created_by", "id", "masked_key", "name",
+	"on_remote_change", "provider_id", "timeouts", "updated_at", "workspace_id",
+}
+
+// text is the field of an attribute, or nil where that is not a text.
+func (m *keyModel) text(name string) *types.String {
+	switch name {
+	case "workspace_id":
+		return &m.WorkspaceID
+	case "provider_id":
+		return &m.ProviderID
+	case "name":
+		return &m.Name
+	case "api_key":
+		return &m.APIKey
+	case "api_key_wo":
+		return &m.APIKeyWO
+	case "on_remote_change":
+		return &m.OnRemoteChange
+	case "id":
+		return &m.ID
+	case "masked_key":
+		return &m.MaskedKey
+	case "created_by":
+		return &m.CreatedBy
+	case "created_at":
+		return &m.CreatedAt
+	case "updated_at":
+		return &m.UpdatedAt
+	}
 	return nil
 }
 
@@ -63,11 +96,6 @@ func (m keyModel) value(ctx context.Context) types.Object {
 // value is i as the framework's Set takes it.
 func (i keyIdentity) value(ctx context.Context) types.Object {
 	return objectOf(ctx, map[string]attr.Value{"workspace_id": i.WorkspaceID, "id": i.ID})
-}
-
-func stringIn(values map[string]attr.Value, name string) types.String {
-	value, _ := values[name].(types.String)
-	return value
 }
 
 func objectOf(ctx context.Context, values map[string]attr.Value) types.Object {

@@ -26,7 +26,12 @@ type protocol struct {
 
 func newProtocol(t testing.TB, s *acctest.Server) *protocol {
 	t.Helper()
-	p := &protocol{t: t, server: newServer(nil)}
+	return newProtocolTo(t, s, newServer(nil))
+}
+
+func newProtocolTo(t testing.TB, s *acctest.Server, server tfprotov6.ProviderServer) *protocol {
+	t.Helper()
+	p := &protocol{t: t, server: server}
 	schemas, err := p.server.GetProviderSchema(t.Context(), &tfprotov6.GetProviderSchemaRequest{})
 	p.check(schemas.Diagnostics, err)
 	p.resource = schemas.ResourceSchemas["byok_key"].ValueType().(tftypes.Object)

@@ -3,6 +3,7 @@ package provider
 import (
 	"context"
 	"os"
+	"sync/atomic"
 
 	"github.com/hashicorp/terraform-plugin-framework-validators/int64validator"
 	"github.com/hashicorp/terraform-plugin-framework-validators/stringvalidator"
@@ -24,16 +25,16 @@ type byokProvider struct {
 	version string
 	getenv  func(string) string
 	edits   []func(*client.Config)
+
+	// walk is the newest one, for shortcuts.
+	walk atomic.Pointer[walk]
 }
 
-// New returns the constructor of the provider, which runs once per server.
-// version is that of the release, for the user agent. edits change what a
-// client is made of beyond what users can, as for a test that cannot wait as
-// long as they do.
-func New(version string, edits ...func(*client.Config)) func() provider.Provider {
-	return func() provider.Provider {
-		return &byokProvider{version: version, getenv: os.Getenv, edits: edits}
-	}
+// newProvider returns the provider. version is that of the release, for the
+// user agent. edits change what a client is made of beyond what users can, as
+// for a test that cannot wait as long as they do.
+func newProvider(version string, edits ...func(*client.Config)) *byokProvider {
+	return &byokProvider{version: version, getenv: os.Getenv, edits: edits}
 }
 
 // walk is what all calls of one Terraform walk share. Nothing of it may
@@ -148,6 +149,7 @@ func (p *byokProvider) Configure(ctx context.Context, req provider.ConfigureRequ
 
 	w := &walk{workspaceID: settings.workspaceID, cap: settings.cap, capCheck: settings.capCheck}
 	resp.ResourceData, resp.DataSourceData = w, w
+	defer p.walk.Store(w)
 	if settings.unknown {
 		return
 	}

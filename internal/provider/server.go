@@ -7,14 +7,20 @@ import (
 
 	"github.com/hashicorp/terraform-plugin-framework/providerserver"
 	"github.com/hashicorp/terraform-plugin-go/tfprotov6"
+
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/client"
 )
 
 // NewServer returns the constructor of what main serves: the provider, behind
-// Terraform's protocol.
-func NewServer(version string) func() tfprotov6.ProviderServer {
+// Terraform's protocol. version and edits are those of newProvider.
+func NewServer(version string, edits ...func(*client.Config)) func() tfprotov6.ProviderServer {
 	return func() tfprotov6.ProviderServer {
-		return forgetfulServer{providerserver.NewProtocol6(New(version)())()}
+		return newProtocolServer(newProvider(version, edits...))
 	}
+}
+
+func newProtocolServer(p *byokProvider) tfprotov6.ProviderServer {
+	return shortcutServer{forgetfulServer{providerserver.NewProtocol6(p)()}, p}
 }
 
 // forgetfulServer lets go of the contexts of calls that have ended. The

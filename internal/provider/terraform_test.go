@@ -42,7 +42,7 @@ func factories() map[string]func() (tfprotov6.ProviderServer, error) {
 // newServer is the provider as Terraform talks to it. env stands in for the
 // environment.
 func newServer(env map[string]string) tfprotov6.ProviderServer {
-	return providerserver.NewProtocol6(&byokProvider{version: "test", getenv: func(name string) string { return env[name] }})()
+	return newProtocolServer(&byokProvider{version: "test", getenv: func(name string) string { return env[name] }})
 }
 
 // terraformCLI is a folder with a configuration, and the terraform binary with

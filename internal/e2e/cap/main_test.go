@@ -13,7 +13,6 @@ import (
 	"testing"
 	"text/tabwriter"
 
-	"github.com/hashicorp/terraform-plugin-framework/providerserver"
 	"github.com/hashicorp/terraform-plugin-go/tfprotov6"
 	"github.com/hashicorp/terraform-plugin-go/tfprotov6/tf6server"
 
@@ -53,7 +52,7 @@ func TestMain(m *testing.M) {
 // it is in the apply walk, as OpenTofu never tells. Terraform starts it through
 // a link of the provider's name.
 func serveWithoutHint() {
-	server := providerserver.NewProtocol6(provider.New("test")())
+	server := provider.NewServer("test")
 	err := tf6server.Serve(providerAddress, func() tfprotov6.ProviderServer { return withoutHint{server()} })
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)

@@ -11,7 +11,6 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/hashicorp/terraform-plugin-framework/providerserver"
 	"github.com/hashicorp/terraform-plugin-go/tfprotov6"
 	"github.com/hashicorp/terraform-plugin-go/tftypes"
 
@@ -59,7 +58,7 @@ func newCore(t testing.TB, config map[string]any, seed uint64, edit func(*client
 }
 
 func (c *core) server() tfprotov6.ProviderServer {
-	return providerserver.NewProtocol6(provider.New("test", c.edit)())()
+	return provider.NewServer("test", c.edit)()
 }
 
 // change is what a plan does to one instance.
