@@ -39,7 +39,6 @@ func TestPlans(t *testing.T) {
 		exec(strings.ReplaceAll(`INSERT INTO {owner}_byok_keys (id, {owner}_id, provider_id, encrypted_api_key, created_at, updated_at)
 			SELECT 'k' || n, 'w' || n / 10, 'p' || n % 3, repeat('s', 110), now(), now() FROM generate_series(0, 19999) n`, "{owner}", owner))
 		exec("ANALYZE " + owner + "_byok_keys")
-		exec("SET plan_cache_mode = force_generic_plan")
 		queries := queries(owner, "")
 		pool := owner + "_byok_pool_idx"
 		for name, q := range map[string]struct{ query, args, index string }{
@@ -64,6 +63,9 @@ func TestPlans(t *testing.T) {
 			plan := strings.Join(lines, "\n")
 			if !strings.Contains(plan, q.index) || strings.Contains(plan, "Seq Scan") {
 				t.Errorf("%s of a %s does not go along %s:\n%s", name, owner, q.index, plan)
+			}
+			if !strings.Contains(plan, "$1") {
+				t.Errorf("%s of a %s is planned anew for each call:\n%s", name, owner, plan)
 			}
 		}
 	}
