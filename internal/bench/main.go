@@ -89,6 +89,7 @@ func run(ctx context.Context) error {
 		}
 		fmt.Print("\n### The server\n\n")
 		t.print(os.Stdout)
+		fmt.Printf("\nThe rotation alone takes %s.\n", rotationAlone())
 		fmt.Printf("\nThe disk itself takes %s (p50), %s (p99) to make 4 KiB durable: no add, replace or delete can be faster.\n",
 			inMilliseconds(percentile(syncs, 50)), inMilliseconds(percentile(syncs, 99)))
 	}

@@ -296,7 +296,7 @@ resource "terraform_data" "this" {
   input = {
     workspace_id = var.workspaces[floor(count.index / 10)]
     id           = "V1StGXR8_Z5jdHi6B-myT"
-    created_at   = "2026-01-02T03:04:05.000Z"
+    name         = "key-${count.index}"
   }
 }
 `

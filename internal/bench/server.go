@@ -15,12 +15,15 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"testing"
 	"time"
 
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/byok"
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/pgtest"
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/server"
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/server/database"
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/server/keystore"
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/server/rotation"
 )
 
 // The real server as measured, with one client: WIRE.md section 11. Its resolve
@@ -406,6 +409,19 @@ func fsync(dir string, n int) ([]time.Duration, error) {
 		all = append(all, time.Since(start))
 	}
 	return all, nil
+}
+
+// rotationAlone says what a step of the rotation over a pool of ten costs,
+// without a store.
+func rotationAlone() string {
+	r := rotation.New()
+	pool := keystore.Pool{Owner: keystore.Owner{Scope: keystore.Workspace, ID: "00000000-0000-4000-8000-000000000000"}, ProviderID: replacedPool}
+	got := testing.Benchmark(func(b *testing.B) {
+		for b.Loop() {
+			r.Next(pool, keysPerPool, func(int) bool { return true })
+		}
+	})
+	return fmt.Sprintf("%d ns and %d allocations a call", got.NsPerOp(), got.AllocsPerOp())
 }
 
 func mean(all []time.Duration) time.Duration {
