@@ -157,7 +157,7 @@ func (b *book) enter(workspaceID string, keys []byok.Key, err error) {
 // judge gives the verdict of a call that keeps or creates a key of pool, or
 // makes it the one that waits.
 func (b *book) judge(now time.Time, pool Pool) (Verdict, *waiter) {
-	if b.applying || len(b.doubtful) == 0 {
+	if !b.inDoubt() {
 		return Verdict{}, nil
 	}
 	a := b.account(pool)
@@ -186,6 +186,9 @@ func (b *book) judge(now time.Time, pool Pool) (Verdict, *waiter) {
 	b.waiter = &waiter{account: a, since: now, released: make(chan struct{})}
 	return Verdict{}, b.waiter
 }
+
+// inDoubt reports whether some pool may end up over its cap.
+func (b *book) inDoubt() bool { return !b.applying && len(b.doubtful) > 0 }
 
 // tick settles every pool if the walk has been quiet for long enough, and
 // otherwise says when to look again.

@@ -189,6 +189,26 @@ func (c *Call) Keep(ctx context.Context, pool Pool, keyID string) Verdict {
 	return l.await(ctx, verdict, waiter)
 }
 
+// KeepCalm is Keep as long as no pool is in doubt: it never waits and has
+// nothing to report. Otherwise it returns false, and the key has still to be
+// kept.
+func (c *Call) KeepCalm(pool Pool, keyID string) bool {
+	if c == nil {
+		return true
+	}
+	l := c.ledger
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.book.inDoubt() {
+		return false
+	}
+	_, waiter := l.book.keep(time.Now(), pool, keyID)
+	if waiter != nil { // this very key raises a doubt
+		l.book.abandon(waiter)
+	}
+	return waiter == nil
+}
+
 // Remove: the plan removes this key from this pool (plan null, or prior state
 // with a replace pending, then with the pool of the prior state). It is final:
 // a later Keep of the same key changes nothing.

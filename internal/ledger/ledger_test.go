@@ -72,7 +72,7 @@ func TestConcurrentWalks(t *testing.T) {
 					for _, s := range w.nodes[i].steps {
 						time.Sleep(s.gap)
 						if s.op != opForeign {
-							report(play(l, s))
+							report(play(l, s, seed%2 == 0))
 						}
 					}
 				}()
@@ -96,7 +96,16 @@ func TestConcurrentWalks(t *testing.T) {
 	}
 }
 
-func play(l *Ledger, s step) (verdict Verdict) {
+// play makes the calls of a step; hasty keeps keys calmly where that can be.
+func play(l *Ledger, s step, hasty bool) (verdict Verdict) {
+	if hasty && s.op == opKeep {
+		call := l.Begin()
+		calm := call.KeepCalm(s.pool, s.keyID)
+		call.End()
+		if calm {
+			return Verdict{}
+		}
+	}
 	call := l.Begin()
 	defer call.End()
 	time.Sleep(s.before)
@@ -507,12 +516,44 @@ func TestWorkspacesAreListedBesideEachOther(t *testing.T) {
 	})
 }
 
+// A key is kept calmly until a pool is in doubt, be it by that very key. Then
+// nothing has been taken from the Keep that follows.
+func TestKeepCalm(t *testing.T) {
+	t.Parallel()
+	calmly := func(p *plan, id string) (calm bool) {
+		p.call(func(c *Call) { calm = c.KeepCalm(openai, id) })
+		return calm
+	}
+	inPlan(t, nil, errList, func(p *plan) {
+		if !calmly(p, "a") || p.lists != 0 {
+			t.Errorf("not calm although nothing is created, or %d lists", p.lists)
+		}
+		p.create(openai, "")
+		p.create(openai, "")
+		if calmly(p, "b") {
+			t.Error("calm although the pool is over its cap with this key")
+		}
+		if calmly(p, "b") {
+			t.Error("calm the second time")
+		}
+		if v := p.keep(openai, "b"); len(v.Over) != 1 {
+			t.Errorf("the Keep that follows reports %+v", v)
+		}
+		if !calmly(p, "c") {
+			t.Error("not calm although everything is reported")
+		}
+	})
+}
+
 func TestNilLedgerChecksNothing(t *testing.T) {
 	t.Parallel()
 	var l *Ledger
 	l.Applying()
 	call := l.Begin()
 	defer call.End()
+	if !call.KeepCalm(openai, "a") {
+		t.Error("not calm")
+	}
 	call.Read(openai, "a")
 	call.Remove(openai, "a")
 	for _, v := range []Verdict{call.Keep(t.Context(), openai, "a"), call.Create(t.Context(), openai, "")} {

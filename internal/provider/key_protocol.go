@@ -7,10 +7,8 @@ import (
 	"math"
 	"slices"
 
-	"github.com/hashicorp/terraform-plugin-framework/diag"
 	"github.com/hashicorp/terraform-plugin-framework/types"
 	"github.com/hashicorp/terraform-plugin-go/tfprotov6"
-	"github.com/hashicorp/terraform-plugin-go/tftypes"
 	"github.com/vmihailenco/msgpack/v5"
 	"github.com/vmihailenco/msgpack/v5/msgpcode"
 )
@@ -127,6 +125,10 @@ func (i keyIdentity) encode() *tfprotov6.ResourceIdentityData {
 	return &tfprotov6.ResourceIdentityData{IdentityData: &tfprotov6.DynamicValue{MsgPack: b.Bytes()}}
 }
 
+func sameIdentity(a, b *tfprotov6.ResourceIdentityData) bool {
+	return a.IdentityData != nil && b.IdentityData != nil && bytes.Equal(a.IdentityData.MsgPack, b.IdentityData.MsgPack)
+}
+
 func nullIdentity() *tfprotov6.ResourceIdentityData {
 	return &tfprotov6.ResourceIdentityData{IdentityData: &tfprotov6.DynamicValue{MsgPack: []byte{msgpcode.Nil}}}
 }
@@ -149,17 +151,4 @@ func encodePrivate(r keyRecord) ([]byte, error) {
 		return nil, err
 	}
 	return json.Marshal(map[string][]byte{recordKey: data})
-}
-
-// protocolDiagnostics is diags as Terraform's protocol carries them. Paths
-// are those of attributes at the root.
-func protocolDiagnostics(diags diag.Diagnostics) (all []*tfprotov6.Diagnostic) {
-	for _, d := range diags {
-		out := &tfprotov6.Diagnostic{Severity: tfprotov6.DiagnosticSeverity(d.Severity()), Summary: d.Summary(), Detail: d.Detail()}
-		if d, ok := d.(diag.DiagnosticWithPath); ok {
-			out.Attribute = tftypes.NewAttributePath().WithAttributeName(d.Path().String())
-		}
-		all = append(all, out)
-	}
-	return all
 }

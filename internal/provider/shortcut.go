@@ -1,7 +1,6 @@
 package provider
 
 import (
-	"bytes"
 	"context"
 
 	"github.com/hashicorp/terraform-plugin-framework/types"
@@ -15,8 +14,8 @@ import (
 //
 // The decisions are those of refresh, planUpdate and the validators, as in
 // keyResource. Where they find anything to do or to say, or where a value is of
-// an unusual form (unknown, timeouts), the framework is asked, and nothing has
-// happened yet: no request has been sent, and the ledger has heard of nothing.
+// an unusual form (unknown, timeouts), the framework is asked as if nothing had
+// been: no request has been sent, and the ledger minds no repetition.
 // TestShortcuts holds both ways to the same answers.
 type shortcutServer struct {
 	tfprotov6.ProviderServer
@@ -52,7 +51,7 @@ func (s shortcutServer) ReadResource(ctx context.Context, req *tfprotov6.ReadRes
 
 func (s shortcutServer) PlanResourceChange(ctx context.Context, req *tfprotov6.PlanResourceChangeRequest) (*tfprotov6.PlanResourceChangeResponse, error) {
 	if w := s.provider.walk.Load(); w != nil && req.TypeName == keyTypeName {
-		if resp := w.planUnchanged(ctx, req); resp != nil {
+		if resp := w.planUnchanged(req); resp != nil {
 			return resp, nil
 		}
 	}
@@ -67,7 +66,7 @@ func (w *walk) readUnchanged(req *tfprotov6.ReadResourceRequest) *tfprotov6.Read
 		return nil
 	}
 	identity := prior.identity().encode()
-	if id := req.CurrentIdentity; id != nil && !bytes.Equal(id.IdentityData.MsgPack, identity.IdentityData.MsgPack) {
+	if req.CurrentIdentity != nil && !sameIdentity(req.CurrentIdentity, identity) {
 		return nil
 	}
 	record, ok := decodePrivate(req.Private, prior)
@@ -91,7 +90,7 @@ func (w *walk) readUnchanged(req *tfprotov6.ReadResourceRequest) *tfprotov6.Read
 
 // planUnchanged answers the plan of a key that is to stay as it is; else it
 // returns nil.
-func (w *walk) planUnchanged(ctx context.Context, req *tfprotov6.PlanResourceChangeRequest) *tfprotov6.PlanResourceChangeResponse {
+func (w *walk) planUnchanged(req *tfprotov6.PlanResourceChangeRequest) *tfprotov6.PlanResourceChangeResponse {
 	prior, ok := decodeKey(req.PriorState)
 	if !ok {
 		return nil
@@ -124,14 +123,12 @@ func (w *walk) planUnchanged(ctx context.Context, req *tfprotov6.PlanResourceCha
 	if req.ClientCapabilities != nil && req.ClientCapabilities.DeferralAllowed {
 		w.ledger.Applying()
 	}
-	pool, _ := prior.pool()
-	verdict := call.Keep(ctx, pool, prior.ID.ValueString())
+	if pool, _ := prior.pool(); !call.KeepCalm(pool, prior.ID.ValueString()) {
+		return nil
+	}
 	identity := req.PriorIdentity
 	if identity == nil { // Terraform before 1.12 knows of none
 		identity = nullIdentity()
 	}
-	return &tfprotov6.PlanResourceChangeResponse{
-		PlannedState: req.PriorState, PlannedPrivate: private, PlannedIdentity: identity,
-		Diagnostics: protocolDiagnostics(verdictDiagnostics(verdict, w.capCheck)),
-	}
+	return &tfprotov6.PlanResourceChangeResponse{PlannedState: req.PriorState, PlannedPrivate: private, PlannedIdentity: identity}
 }

@@ -347,7 +347,7 @@ func TestShortcuts(t *testing.T) {
 }
 
 // A key that is kept can have to report a full pool in the place of a create
-// that was cancelled.
+// that was cancelled: then it is no shortcut's business.
 func TestShortcutReportsTheCap(t *testing.T) {
 	t.Parallel()
 	s := acctest.Start(t)

@@ -318,3 +318,41 @@ func fillIn(t *testing.T, text []byte, name, with string) []byte {
 	}
 	return slices.Concat(text[:at[2]], []byte(with), text[at[3]:])
 }
+
+// The guide about thousands of keys: a module for each workspace.
+func TestScaleGuide(t *testing.T) {
+	t.Parallel()
+	f := filled{server: acctest.Start(t)}
+	tf := f.folder(t, "guides/scale/main.tf")
+	if err := os.Mkdir(filepath.Join(tf.Dir, "pool"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(filepath.Join(examples, "guides/scale/pool/main.tf"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	tf.Write(t, "pool/main.tf", string(text))
+	pools, secrets := map[string][]string{}, map[string]map[string]string{}
+	for range 3 {
+		id := f.server.NewWorkspace(t)
+		pools[id] = []string{"first", "second"}
+		secrets[id] = map[string]string{}
+		for _, name := range pools[id] {
+			secrets[id][name] = newCanary(useWriteOnly, "ascii").value
+		}
+	}
+	variables, err := json.Marshal(map[string]any{"pools": pools, "secrets": secrets})
+	if err != nil {
+		t.Fatal(err)
+	}
+	tf.Write(t, "terraform.tfvars.json", string(variables))
+	tf.Must(t, "get", "-no-color")
+	says(t, tf.Apply(t), 0, "Resources: 6 added, 0 changed, 0 destroyed.")
+	f.server.Reset()
+	if r := tf.Plan(t); r.Exit != 0 {
+		t.Errorf("the next plan:\n%s", r.Output)
+	}
+	if lists := f.server.Count("GET", "/byok-keys"); lists != len(pools) {
+		t.Errorf("%d lists, want one for each of %d workspaces", lists, len(pools))
+	}
+}
