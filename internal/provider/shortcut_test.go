@@ -296,7 +296,7 @@ func TestShortcuts(t *testing.T) {
 			case 0:
 				at.state["name"] = pick(nil, "", "other", "  prod ", "prod")
 			case 1:
-				at.state["masked_key"] = pick(byok.MaskUnknown, byok.Mask(secretA), "sk-oth...ther")
+				at.state["masked_key"] = pick(byok.MaskUnknown, byok.Mask(secretA), "sk-oth...9abc")
 			case 2:
 				at.state["updated_at"] = moved
 			case 3:
