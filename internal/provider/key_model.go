@@ -156,9 +156,7 @@ func refresh(prior keyModel, record keyRecord, key byok.Key) (keyModel, keyRecor
 		state.Name, record.RenamedTo = prior.Name, &name
 	}
 	changed := before.absent() || before.UpdatedAt != record.UpdatedAt ||
-		before.RenamedTo != nil || record.RenamedTo != nil ||
-		state.ProviderID != prior.ProviderID || state.Name != prior.Name || state.MaskedKey != prior.MaskedKey ||
-		state.CreatedBy != prior.CreatedBy || state.CreatedAt != prior.CreatedAt || state.UpdatedAt != prior.UpdatedAt
+		before.RenamedTo != nil || record.RenamedTo != nil || !state.equal(prior)
 	return state, record, changed
 }
 
