@@ -31,7 +31,9 @@ func (m *keyModel) read(ctx context.Context, from objectReader) diag.Diagnostics
 				*text = value
 			}
 		case types.Int64:
-			m.APIKeyWOVersion = value
+			if name == "api_key_wo_version" {
+				m.APIKeyWOVersion = value
+			}
 		case timeouts.Value:
 			m.Timeouts = value
 		}

@@ -2,7 +2,6 @@ package provider
 
 import (
 	"context"
-	"os"
 	"sync/atomic"
 
 	"github.com/hashicorp/terraform-plugin-framework-validators/int64validator"
@@ -28,13 +27,6 @@ type byokProvider struct {
 
 	// walk is the newest one, for shortcuts.
 	walk atomic.Pointer[walk]
-}
-
-// newProvider returns the provider. version is that of the release, for the
-// user agent. edits change what a client is made of beyond what users can, as
-// for a test that cannot wait as long as they do.
-func newProvider(version string, edits ...func(*client.Config)) *byokProvider {
-	return &byokProvider{version: version, getenv: os.Getenv, edits: edits}
 }
 
 // walk is what all calls of one Terraform walk share. Nothing of it may

@@ -2,6 +2,7 @@ package provider
 
 import (
 	"context"
+	"os"
 	"sync/atomic"
 	"time"
 
@@ -12,10 +13,12 @@ import (
 )
 
 // NewServer returns the constructor of what main serves: the provider, behind
-// Terraform's protocol. version and edits are those of newProvider.
+// Terraform's protocol. version is that of the release, for the user agent.
+// edits change what a client is made of beyond what users can, as for a test
+// that cannot wait as long as they do.
 func NewServer(version string, edits ...func(*client.Config)) func() tfprotov6.ProviderServer {
 	return func() tfprotov6.ProviderServer {
-		return newProtocolServer(newProvider(version, edits...))
+		return newProtocolServer(&byokProvider{version: version, getenv: os.Getenv, edits: edits})
 	}
 }
 
