@@ -45,10 +45,11 @@ const (
 // adding is one Add under way. It holds its pool's slot.
 type adding struct {
 	c    *Client
-	w    *workspace
+	w    *scope
 	p    *pool
-	life *lifeline
+	life *writeContext
 
+	pool byok.Pool
 	in   AddInput
 	name string // as stored; empty for none
 	mask string
@@ -66,18 +67,18 @@ type adding struct {
 // A key that comes with an error is stored: record its ID, only the rest of
 // the record is incomplete. An interrupt lets an add that is on the wire end,
 // for 5 seconds at most.
-func (c *Client) Add(ctx context.Context, workspaceID string, in AddInput) (byok.Key, error) {
+func (c *Client) Add(ctx context.Context, pool byok.Pool, in AddInput) (byok.Key, error) {
 	fail := func(key byok.Key, f *failure) (byok.Key, error) {
-		return key, c.fail(OpAdd, workspaceID, in.ProviderID, key.ID, f)
+		return key, c.fail(OpAdd, pool, key.ID, f)
 	}
-	if f := checkIDs(workspaceID, in.ProviderID, nil); f != nil {
+	if f := checkIDs(pool, nil); f != nil {
 		return fail(byok.Key{}, f)
 	}
-	body, err := json.Marshal(byok.SaveRequest{ProviderID: in.ProviderID, APIKey: in.APIKey, Name: in.Name})
+	body, err := json.Marshal(byok.SaveRequest{ProviderID: pool.ProviderID, APIKey: in.APIKey, Name: in.Name})
 	if err != nil {
 		return fail(byok.Key{}, &failure{kind: KindInvalid})
 	}
-	a := &adding{c: c, w: c.workspace(workspaceID), in: in, body: body, mask: byok.Mask(in.APIKey), life: newLifeline(ctx, grace)}
+	a := &adding{c: c, w: c.scope(pool.Scope), pool: pool, in: in, body: body, mask: byok.Mask(in.APIKey), life: newWriteContext(ctx, grace)}
 	defer a.life.close()
 	if in.Name != nil {
 		a.name = byok.TrimName(*in.Name)
@@ -103,7 +104,7 @@ func (c *Client) Add(ctx context.Context, workspaceID string, in AddInput) (byok
 // the record needs no list any more; covers is what such a list has to cover.
 func (a *adding) inTurn() (key byok.Key, complete bool, covers uint64, f *failure) {
 	a.w.change(func() {
-		a.p = a.w.pool(a.in.ProviderID)
+		a.p = a.w.pool(a.pool.ProviderID)
 		a.p.adds++
 	})
 	// The write ends with the turn, in one step: whoever waits for the end of
@@ -207,7 +208,7 @@ func (a *adding) send() (byok.Key, *failure) {
 		op: OpAdd, method: http.MethodPost, path: a.w.path, body: a.body, limit: maxAnswerBytes, retries: a.c.cfg.MaxRetries,
 		again: func(f *failure) bool { return f.refused },
 		decode: func(body []byte, header http.Header) (err error) {
-			if key, err = decodeAdded(body, header.Get("Content-Type"), a.in.ProviderID); err == nil && !a.isNew(key.ID) {
+			if key, err = decodeAdded(body, header.Get("Content-Type"), a.pool.ProviderID); err == nil && !a.isNew(key.ID) {
 				err = errors.New("it is about a key that was there before")
 			}
 			return err
@@ -254,7 +255,7 @@ func (a *adding) resolve(lost *failure) (*byok.Key, *failure) {
 
 // lookBefore notes which keys are there before the add, so that none of them
 // is taken for its outcome. One list serves all adds of a Client to the
-// workspace.
+// scope.
 func (a *adding) lookBefore() (f *failure) {
 	if a.before, f = a.w.readCovering(a.life, 0, a.c.cfg.MaxRetries, false); f == nil {
 		return nil
@@ -285,7 +286,7 @@ func (a *adding) candidates(s *snapshot) (certain, doubtful []byok.Key) {
 		if key.Name != nil {
 			name = *key.Name
 		}
-		if key.ProviderID != a.in.ProviderID || key.MaskedKey != a.mask || name != a.name || !a.isNew(key.ID) {
+		if key.ProviderID != a.pool.ProviderID || key.MaskedKey != a.mask || name != a.name || !a.isNew(key.ID) {
 			continue
 		}
 		if a.mask == byok.MaskUnknown && a.name == "" || a.isOld(s, key) {
@@ -309,7 +310,7 @@ func (a *adding) isOld(s *snapshot, key byok.Key) bool {
 // adopt makes certain that the key that was found holds the declared secret.
 func (a *adding) adopt(found byok.Key) (byok.Key, bool, *failure) {
 	a.claim(found.ID)
-	replaced, f := a.c.replace(a.life, a.w, OpAdd, ReplaceInput{ProviderID: a.in.ProviderID, KeyID: found.ID, APIKey: a.in.APIKey, Name: &a.name},
+	replaced, f := a.c.replace(a.life, a.w, OpAdd, a.pool.ProviderID, ReplaceInput{KeyID: found.ID, APIKey: a.in.APIKey, Name: &a.name},
 		persistentRetries+a.c.cfg.MaxRetries)
 	a.w.wrote()
 	switch {
@@ -352,7 +353,7 @@ func (a *adding) checkTwin(key byok.Key) (byok.Key, bool, *failure) {
 func (a *adding) record(s *snapshot, key byok.Key) (byok.Key, error) {
 	full, ok := s.key(key.ID)
 	if !ok {
-		return key, a.c.fail(OpAdd, a.w.id, a.in.ProviderID, key.ID, &failure{kind: KindKeyNotFound, attempts: a.sent,
+		return key, a.c.fail(OpAdd, a.pool, key.ID, &failure{kind: KindKeyNotFound, attempts: a.sent,
 			detail: "the server confirmed it, but the list does not show it; somebody else may have removed it"})
 	}
 	return full, nil

@@ -71,7 +71,7 @@ func TestHostileLists(t *testing.T) {
 			t.Parallel()
 			play(t, func(c *Config) { c.MaxRetries = 0 }, func(s *scene) {
 				s.model.script = func(int, *http.Request, []byte) act { return answered(200, tc.body, "Content-Type: application/json") }
-				_, err := s.client.List(s.ctx, "w1")
+				_, err := s.client.List(s.ctx, w1)
 				if e := s.wantKind(err, KindProtocol); !strings.Contains(e.Error(), tc.want) {
 					s.Errorf("%v, want %q", e, tc.want)
 				}

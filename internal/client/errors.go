@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/byok"
 )
 
 // Kind says what went wrong in the reader's terms, so that a caller can say
@@ -74,7 +76,10 @@ type Error struct {
 	// RequestID is the server's x-request-id of the last answer, or empty.
 	RequestID string
 
-	WorkspaceID, ProviderID, KeyID string
+	// Pool is what the request was about. A list is about a scope: its pool
+	// has no ProviderID.
+	Pool  byok.Pool
+	KeyID string
 
 	// Candidates are the IDs of the keys in doubt of KindAmbiguous.
 	Candidates []string
@@ -93,13 +98,13 @@ func (e *Error) Error() string {
 	case e.Op == OpSignIn:
 		b.WriteString("signing in with email and password")
 	case e.Op == OpList && e.KeyID != "":
-		fmt.Fprintf(&b, "reading key %q of workspace %q", e.KeyID, e.WorkspaceID)
+		fmt.Fprintf(&b, "reading key %q of %s %q", e.KeyID, e.Pool.Scope.Kind, e.Pool.Scope.ID)
 	case e.Op == OpList:
-		fmt.Fprintf(&b, "listing the keys of workspace %q", e.WorkspaceID)
+		fmt.Fprintf(&b, "listing the keys of %s %q", e.Pool.Scope.Kind, e.Pool.Scope.ID)
 	case e.Op == OpAdd:
-		fmt.Fprintf(&b, "adding a key to %s in workspace %q", e.ProviderID, e.WorkspaceID)
+		fmt.Fprintf(&b, "adding a key to %s in %s %q", e.Pool.ProviderID, e.Pool.Scope.Kind, e.Pool.Scope.ID)
 	default:
-		fmt.Fprintf(&b, "%s key %q of %s in workspace %q", map[Op]string{OpReplace: "replacing", OpDelete: "deleting"}[e.Op], e.KeyID, e.ProviderID, e.WorkspaceID)
+		fmt.Fprintf(&b, "%s key %q of %s in %s %q", map[Op]string{OpReplace: "replacing", OpDelete: "deleting"}[e.Op], e.KeyID, e.Pool.ProviderID, e.Pool.Scope.Kind, e.Pool.Scope.ID)
 	}
 	b.WriteString(": ")
 	b.WriteString(e.what())

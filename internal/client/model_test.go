@@ -339,7 +339,7 @@ func hunt(t *testing.T, where, text string) {
 // look lists w1, so that an add need not, and forgets the request.
 func (s *scene) look() {
 	s.Helper()
-	if _, err := s.client.List(s.ctx, "w1"); err != nil {
+	if _, err := s.client.List(s.ctx, w1); err != nil {
 		s.Fatal(err)
 	}
 	s.model.mu.Lock()

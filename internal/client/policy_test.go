@@ -17,13 +17,13 @@ import (
 
 // verbs run one operation on an existing key.
 var verbs = map[Op]func(s *scene, keyID string) error{
-	OpList: func(s *scene, _ string) error { _, err := s.client.List(s.ctx, "w1"); return err },
+	OpList: func(s *scene, _ string) error { _, err := s.client.List(s.ctx, w1); return err },
 	OpReplace: func(s *scene, keyID string) error {
-		_, err := s.client.Replace(s.ctx, "w1", ReplaceInput{ProviderID: "openai", KeyID: keyID, APIKey: canary, Name: ptr("n"),
+		_, err := s.client.Replace(s.ctx, openai, ReplaceInput{KeyID: keyID, APIKey: canary, Name: ptr("n"),
 			Prior: &byok.Key{ID: keyID, CreatedAt: "2026-01-02T03:04:05.000Z"}})
 		return err
 	},
-	OpDelete: func(s *scene, keyID string) error { return s.client.Delete(s.ctx, "w1", "openai", keyID) },
+	OpDelete: func(s *scene, keyID string) error { return s.client.Delete(s.ctx, openai, keyID) },
 }
 
 // TestRetries: what is repeated, how long the waits are, and what is told in
@@ -76,7 +76,7 @@ func TestRetries(t *testing.T) {
 						s.Fatal(err)
 					}
 					if tc.kind != "" {
-						if e := s.wantKind(err, tc.kind); e.Attempts != tc.sent || e.Op != op || e.WorkspaceID != "w1" {
+						if e := s.wantKind(err, tc.kind); e.Attempts != tc.sent || e.Op != op || e.Pool.Scope != w1 {
 							s.Errorf("%+v", e)
 						}
 					}
@@ -234,21 +234,21 @@ func TestUnreachable(t *testing.T) {
 			}
 			return pipe.RoundTrip(r)
 		})
-		_, err := s.client.Add(s.ctx, "w1", input())
+		_, err := s.client.Add(s.ctx, openai, input())
 		e := s.wantKind(err, KindNetwork)
 		if e.Attempts != 5 || !strings.Contains(e.Error(), "nothing listens") {
 			s.Errorf("%+v", e)
 		}
-		_, err = s.client.List(s.ctx, "w1")
+		_, err = s.client.List(s.ctx, w1)
 		if e := s.wantKind(err, KindNetwork); e.Attempts != 1 || dials != 6 {
 			s.Errorf("%d dials, %+v", dials, e)
 		}
 		refused = false
-		if _, err := s.client.List(s.ctx, "w1"); err != nil {
+		if _, err := s.client.List(s.ctx, w1); err != nil {
 			s.Error(err)
 		}
 		s.model.script = func(n int, _ *http.Request, _ []byte) act { return act{cut: n < 3, skip: n < 3} }
-		if _, err := s.client.List(s.ctx, "w2"); err != nil {
+		if _, err := s.client.List(s.ctx, w2); err != nil {
 			s.Error(err)
 		}
 	})
@@ -262,17 +262,18 @@ func TestNothingIsSentWithoutIDs(t *testing.T) {
 	t.Parallel()
 	play(t, nil, func(s *scene) {
 		for _, workspaceID := range []string{"", ".", "..", "a\x00b", "a\nb", strings.Repeat("x", 300)} {
-			_, err := s.client.List(s.ctx, workspaceID)
+			pool := byok.Pool{Scope: byok.WorkspaceScope(workspaceID), ProviderID: "openai"}
+			_, err := s.client.List(s.ctx, pool.Scope)
 			_ = s.wantKind(err, KindInvalid)
-			_, err = s.client.Add(s.ctx, workspaceID, input())
+			_, err = s.client.Add(s.ctx, pool, input())
 			_ = s.wantKind(err, KindInvalid)
-			_ = s.wantKind(s.client.Delete(s.ctx, workspaceID, "openai", "key-1"), KindInvalid)
+			_ = s.wantKind(s.client.Delete(s.ctx, pool, "key-1"), KindInvalid)
 		}
 		for _, keyID := range []string{"", " ", "a b", "a\nb", strings.Repeat("x", 129)} {
 			_ = s.wantKind(verbs[OpReplace](s, keyID), KindInvalid)
 			_ = s.wantKind(verbs[OpDelete](s, keyID), KindInvalid)
 		}
-		_ = s.wantKind(s.client.Delete(s.ctx, "w1", "", "key-1"), KindInvalid)
+		_ = s.wantKind(s.client.Delete(s.ctx, byok.Pool{Scope: w1}, "key-1"), KindInvalid)
 		s.wantRequests("")
 	})
 }
@@ -288,7 +289,7 @@ func TestWorkspaceIDsStayInTheirPlace(t *testing.T) {
 		for id, want := range map[string]string{
 			"w1": "w1", "a/b": "a%2Fb", "../x": "..%2Fx", "a?b#c": "a%3Fb%23c", "a%2Fb": "a%252Fb", "ü x": "%C3%BC%20x",
 		} {
-			if _, err := s.client.List(s.ctx, id); err != nil {
+			if _, err := s.client.List(s.ctx, byok.WorkspaceScope(id)); err != nil {
 				s.Fatal(err)
 			}
 			if want := "/base/path/api/workspaces/" + want + "/byok-keys"; uri != want {
@@ -320,9 +321,9 @@ func TestRequestHeaders(t *testing.T) {
 			}
 			return act{}
 		}
-		key, err := s.client.Add(s.ctx, "w1", input())
+		key, err := s.client.Add(s.ctx, openai, input())
 		if err == nil {
-			err = s.client.Delete(s.ctx, "w1", "openai", key.ID)
+			err = s.client.Delete(s.ctx, openai, key.ID)
 		}
 		if err != nil {
 			s.Error(err)
@@ -346,7 +347,7 @@ func TestRedirectNamesTheEndpoint(t *testing.T) {
 			t.Parallel()
 			play(t, nil, func(s *scene) {
 				s.model.script = func(int, *http.Request, []byte) act { return answered(307, "", "Location: "+location) }
-				_, err := s.client.List(s.ctx, "w1")
+				_, err := s.client.List(s.ctx, w1)
 				if e := s.wantKind(err, KindRedirect); !strings.Contains(e.Error(), want) || strings.Contains(e.Error(), "pw") {
 					s.Errorf("%v, want %s", e, want)
 				}

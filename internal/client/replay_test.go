@@ -180,16 +180,16 @@ func replay(t *testing.T, entry transcripts.Entry) {
 		switch {
 		case signIn:
 			op = OpSignIn
-			_, err = s.client.List(s.ctx, "w1")
+			_, err = s.client.List(s.ctx, w1)
 		case op == OpList:
-			keys, err = s.client.List(s.ctx, "w1")
+			keys, err = s.client.List(s.ctx, w1)
 		case op == OpDelete:
-			err = s.client.Delete(s.ctx, "w1", providerID, keyID)
+			err = s.client.Delete(s.ctx, byok.Pool{Scope: w1, ProviderID: providerID}, keyID)
 		case isReplace:
 			op = OpReplace
-			got, err = s.client.Replace(s.ctx, "w1", ReplaceInput{ProviderID: providerID, KeyID: keyID, APIKey: canary})
+			got, err = s.client.Replace(s.ctx, byok.Pool{Scope: w1, ProviderID: providerID}, ReplaceInput{KeyID: keyID, APIKey: canary})
 		default:
-			got, err = s.client.Add(s.ctx, "w1", AddInput{ProviderID: providerID, APIKey: canary})
+			got, err = s.client.Add(s.ctx, byok.Pool{Scope: w1, ProviderID: providerID}, AddInput{APIKey: canary})
 		}
 
 		if status == 200 {

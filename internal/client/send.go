@@ -73,7 +73,7 @@ func newHTTPClient(cfg Config, roots *x509.CertPool, dial dial) *http.Client {
 }
 
 // send sends r with the session and repeats it by its policy. A session that
-// the server refuses is renewed once. When ctx is a lifeline, the request
+// the server refuses is renewed once. When ctx is a writeContext, the request
 // holds it from the moment it is on the wire.
 func (c *Client) send(ctx context.Context, r *request) *failure {
 	attempts := 0
@@ -99,7 +99,7 @@ func (c *Client) send(ctx context.Context, r *request) *failure {
 // repeat runs the loop of retryablehttp and returns how many requests were
 // sent and why the last one failed, if it did.
 func (c *Client) repeat(ctx context.Context, r *request, cookie string) (int, *failure) {
-	life, _ := ctx.(*lifeline)
+	life, _ := ctx.(*writeContext)
 	outer := ctx
 	if life != nil {
 		outer = life.parent

@@ -30,7 +30,7 @@ type session struct {
 	value   string
 	renewed bool
 	refused *failure // a definite refusal of email and password; it stands
-	signIn  *flight[string]
+	signIn  *inFlight[string]
 }
 
 func newSession(c *Client, cfg Config) *session {

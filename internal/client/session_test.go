@@ -6,6 +6,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/byok"
 )
 
 func byPassword(c *Config) {
@@ -17,7 +19,7 @@ func listAll(s *scene, workspaces int) (errs []error) {
 	var mu sync.Mutex
 	for i := range workspaces {
 		wg.Go(func() {
-			_, err := s.client.List(s.ctx, "w"+string(rune('a'+i)))
+			_, err := s.client.List(s.ctx, byok.WorkspaceScope("w"+string(rune('a'+i))))
 			mu.Lock()
 			defer mu.Unlock()
 			if err != nil {
@@ -70,7 +72,7 @@ func TestSignIn(t *testing.T) {
 			s.model.session = "revoked"
 			s.model.mu.Unlock()
 			for range 2 {
-				s.client.workspaces = map[string]*workspace{}
+				s.client.scopes = map[byok.Scope]*scope{}
 				if errs := listAll(s, 10); len(errs) > 0 {
 					s.Error(errs)
 				}
@@ -81,7 +83,7 @@ func TestSignIn(t *testing.T) {
 			s.model.mu.Lock()
 			s.model.session = "revoked again"
 			s.model.mu.Unlock()
-			_, err := s.client.List(s.ctx, "wz")
+			_, err := s.client.List(s.ctx, byok.WorkspaceScope("wz"))
 			_ = s.wantKind(err, KindUnauthorized)
 			if s.model.signIns != 2 {
 				s.Errorf("%d sign-ins", s.model.signIns)
@@ -97,7 +99,7 @@ func TestSignIn(t *testing.T) {
 			s.model.mu.Lock()
 			s.model.session = "revoked"
 			s.model.mu.Unlock()
-			if _, err := s.client.Add(s.ctx, "w1", input()); err != nil {
+			if _, err := s.client.Add(s.ctx, openai, input()); err != nil {
 				s.Error(err)
 			}
 			if keys := s.model.keys(openaiPool); len(keys) != 1 {
@@ -109,7 +111,7 @@ func TestSignIn(t *testing.T) {
 		t.Parallel()
 		play(t, nil, func(s *scene) {
 			s.model.session = "other"
-			_, err := s.client.List(s.ctx, "w1")
+			_, err := s.client.List(s.ctx, w1)
 			e := s.wantKind(err, KindUnauthorized)
 			if !strings.Contains(e.Error(), "no permission on this workspace") {
 				s.Errorf("%v", e)
@@ -136,7 +138,7 @@ func TestSignIn(t *testing.T) {
 		t.Parallel()
 		play(t, func(c *Config) { byPassword(c); c.Password = "wrong" }, func(s *scene) {
 			for range 3 {
-				_, err := s.client.Add(s.ctx, "w1", input())
+				_, err := s.client.Add(s.ctx, openai, input())
 				e := s.wantKind(err, KindSignIn)
 				if e.Op != OpSignIn || e.Status != 401 || !strings.Contains(e.Error(), "email or password is wrong") {
 					s.Errorf("%+v", e)
@@ -154,11 +156,11 @@ func TestSignIn(t *testing.T) {
 				}
 				return act{}
 			}
-			_, err := s.client.Add(s.ctx, "w1", input())
+			_, err := s.client.Add(s.ctx, openai, input())
 			if e := s.wantKind(err, KindServer); e.Op != OpSignIn {
 				s.Errorf("%+v", e)
 			}
-			if _, err := s.client.Add(s.ctx, "w1", input()); err != nil {
+			if _, err := s.client.Add(s.ctx, openai, input()); err != nil {
 				s.Error(err)
 			}
 		})
@@ -180,7 +182,7 @@ func TestSignIn(t *testing.T) {
 			t.Parallel()
 			play(t, byPassword, func(s *scene) {
 				s.model.script = func(int, *http.Request, []byte) act { return tc.act }
-				_, err := s.client.List(s.ctx, "w1")
+				_, err := s.client.List(s.ctx, w1)
 				if e := s.wantKind(err, tc.kind); e.Op != OpSignIn || !strings.Contains(e.Error(), tc.text) {
 					s.Errorf("%v", e)
 				}

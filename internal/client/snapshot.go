@@ -3,7 +3,6 @@ package client
 import (
 	"context"
 	"net/http"
-	"net/url"
 	"sync"
 	"time"
 
@@ -15,7 +14,7 @@ type snapshot struct {
 	keys  []byok.Key
 	index map[string]int // key ID -> place in keys
 
-	// covers counts the own writes in this workspace that had ended before
+	// covers counts the own writes in this scope that had ended before
 	// the list started, so that it shows them.
 	covers   uint64
 	started  time.Time
@@ -31,10 +30,10 @@ func (s *snapshot) key(id string) (byok.Key, bool) {
 	return s.keys[i], true
 }
 
-// workspace is what a Client knows and does about one workspace.
-type workspace struct {
+// scope is what a Client knows and does about one workspace or organization.
+type scope struct {
 	client *Client
-	id     string
+	id     byok.Scope
 	path   string
 
 	mu      sync.Mutex
@@ -42,7 +41,7 @@ type workspace struct {
 	// writes counts own writes that have ended, whatever came of them.
 	writes       uint64
 	snapshot     *snapshot
-	flight       *flight[*snapshot]
+	flight       *inFlight[*snapshot]
 	flightCovers uint64
 
 	pools     map[string]*pool
@@ -64,15 +63,15 @@ type pool struct {
 	full *failure
 }
 
-func newWorkspace(c *Client, id string) *workspace {
-	return &workspace{
-		client: c, id: id, path: "/api/workspaces/" + url.PathEscape(id) + "/byok-keys",
+func newScope(c *Client, id byok.Scope) *scope {
+	return &scope{
+		client: c, id: id, path: id.KeysPath(),
 		changed: make(chan struct{}), pools: map[string]*pool{}, claimed: map[string]struct{}{},
 	}
 }
 
 // change runs edit under the lock and wakes all who wait for a change.
-func (w *workspace) change(edit func()) {
+func (w *scope) change(edit func()) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	edit()
@@ -82,13 +81,13 @@ func (w *workspace) change(edit func()) {
 
 // wrote notes the end of an own write and returns what a snapshot must cover
 // to show it.
-func (w *workspace) wrote() (covers uint64) {
+func (w *scope) wrote() (covers uint64) {
 	w.change(func() { w.writes++; covers = w.writes })
 	return covers
 }
 
 // pool returns the queue of a provider ID. The caller holds the lock.
-func (w *workspace) pool(providerID string) *pool {
+func (w *scope) pool(providerID string) *pool {
 	p := w.pools[providerID]
 	if p == nil {
 		p = &pool{slot: make(chan struct{}, 1)}
@@ -99,7 +98,7 @@ func (w *workspace) pool(providerID string) *pool {
 
 // busy reports whether own writes are under way that want to be read back. The
 // caller holds the lock.
-func (w *workspace) busy() bool {
+func (w *scope) busy() bool {
 	for _, p := range w.pools {
 		if p.adds > 0 && !p.stalled {
 			return true
@@ -109,7 +108,7 @@ func (w *workspace) busy() bool {
 }
 
 // current returns the newest snapshot there is, or nil.
-func (w *workspace) current() *snapshot {
+func (w *scope) current() *snapshot {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.snapshot
@@ -117,7 +116,7 @@ func (w *workspace) current() *snapshot {
 
 // read returns a snapshot that shows all own writes that have ended by now. It
 // does not wait for those under way.
-func (w *workspace) read(ctx context.Context, retries int) (*snapshot, *failure) {
+func (w *scope) read(ctx context.Context, retries int) (*snapshot, *failure) {
 	w.mu.Lock()
 	need := w.writes
 	w.mu.Unlock()
@@ -126,11 +125,11 @@ func (w *workspace) read(ctx context.Context, retries int) (*snapshot, *failure)
 
 // readBack returns a snapshot that covers need. It waits for the other own
 // writes under way first, so that one list serves them all.
-func (w *workspace) readBack(ctx context.Context, need uint64) (*snapshot, *failure) {
+func (w *scope) readBack(ctx context.Context, need uint64) (*snapshot, *failure) {
 	return w.readCovering(ctx, need, w.client.cfg.MaxRetries, true)
 }
 
-func (w *workspace) readCovering(ctx context.Context, need uint64, retries int, patient bool) (*snapshot, *failure) {
+func (w *scope) readCovering(ctx context.Context, need uint64, retries int, patient bool) (*snapshot, *failure) {
 	for {
 		w.mu.Lock()
 		if s := w.snapshot; s != nil && s.covers >= need {
@@ -157,8 +156,8 @@ func (w *workspace) readCovering(ctx context.Context, need uint64, retries int, 
 }
 
 // launch starts a list and joins it. The caller holds the lock.
-func (w *workspace) launch(ctx context.Context, retries int) *flight[*snapshot] {
-	var f *flight[*snapshot]
+func (w *scope) launch(ctx context.Context, retries int) *inFlight[*snapshot] {
+	var f *inFlight[*snapshot]
 	covers := w.writes
 	f = launch(ctx, func(ctx context.Context) (*snapshot, *failure) {
 		s, failed := w.fetch(ctx, covers, retries)
@@ -177,7 +176,7 @@ func (w *workspace) launch(ctx context.Context, retries int) *flight[*snapshot] 
 	return f
 }
 
-func (w *workspace) fetch(ctx context.Context, covers uint64, retries int) (*snapshot, *failure) {
+func (w *scope) fetch(ctx context.Context, covers uint64, retries int) (*snapshot, *failure) {
 	s := &snapshot{covers: covers}
 	s.started = time.Now()
 	f := w.client.send(ctx, &request{

@@ -15,9 +15,9 @@ type book struct {
 	cap           int
 	quiet, relief time.Duration
 
-	accounts map[Pool]*account
+	accounts map[byok.Pool]*account
 	homes    map[string]*account // by key ID: where it was read, kept or removed
-	listings map[string]*listing // by workspace ID
+	listings map[byok.Scope]*listing
 	doubtful map[*account]struct{}
 
 	applying   bool
@@ -29,7 +29,7 @@ type book struct {
 
 // account is one pool in the book.
 type account struct {
-	pool     Pool
+	pool     byok.Pool
 	listing  *listing // nil before the list
 	fates    map[string]fate
 	created  int                 // new keys, replacements not included
@@ -50,7 +50,7 @@ const (
 	removed
 )
 
-// listing is what a list has told of one workspace.
+// listing is what a list has told of one scope.
 type listing struct {
 	failed bool
 	keys   map[string][]byok.Key // by provider ID
@@ -70,9 +70,9 @@ func newBook(limit int, quiet, relief time.Duration) *book {
 		cap:        limit,
 		quiet:      quiet,
 		relief:     relief,
-		accounts:   map[Pool]*account{},
+		accounts:   map[byok.Pool]*account{},
 		homes:      map[string]*account{},
-		listings:   map[string]*listing{},
+		listings:   map[byok.Scope]*listing{},
 		doubtful:   map[*account]struct{}{},
 		sequential: true,
 	}
@@ -101,22 +101,22 @@ func (b *book) end(now time.Time) {
 	b.active = now
 }
 
-func (b *book) read(pool Pool, keyID string) {
+func (b *book) read(pool byok.Pool, keyID string) {
 	b.note(b.account(pool), keyID, read)
 }
 
-func (b *book) keep(now time.Time, pool Pool, keyID string) (Verdict, *waiter) {
+func (b *book) keep(now time.Time, pool byok.Pool, keyID string) (Verdict, *waiter) {
 	b.note(b.account(pool), keyID, kept)
 	return b.judge(now, pool)
 }
 
-func (b *book) remove(pool Pool, keyID string) {
+func (b *book) remove(pool byok.Pool, keyID string) {
 	b.note(b.account(pool), keyID, removed)
 }
 
-// create adds a key to a pool. The caller has the workspace listed, then
+// create adds a key to a pool. The caller has the scope listed, then
 // judges.
-func (b *book) create(pool Pool, replacedID string) {
+func (b *book) create(pool byok.Pool, replacedID string) {
 	a := b.account(pool)
 	if replacedID == "" {
 		a.created++
@@ -132,21 +132,21 @@ func (b *book) create(pool Pool, replacedID string) {
 	b.weigh(a)
 }
 
-// listDue says whether the list of a workspace is needed and missing.
-func (b *book) listDue(workspaceID string) bool {
-	return !b.applying && b.listings[workspaceID] == nil
+// listDue says whether the list of a scope is needed and missing.
+func (b *book) listDue(scope byok.Scope) bool {
+	return !b.applying && b.listings[scope] == nil
 }
 
-// enter takes the list of a workspace into the book.
-func (b *book) enter(workspaceID string, keys []byok.Key, err error) {
+// enter takes the list of a scope into the book.
+func (b *book) enter(scope byok.Scope, keys []byok.Key, err error) {
 	l := &listing{failed: err != nil, keys: map[string][]byok.Key{}, homes: map[string]string{}}
 	for _, key := range keys {
 		l.keys[key.ProviderID] = append(l.keys[key.ProviderID], key)
 		l.homes[key.ID] = key.ProviderID
 	}
-	b.listings[workspaceID] = l
+	b.listings[scope] = l
 	for pool, a := range b.accounts {
-		if pool.WorkspaceID == workspaceID {
+		if pool.Scope == scope {
 			a.listing = l
 			a.recount()
 			b.weigh(a)
@@ -156,7 +156,7 @@ func (b *book) enter(workspaceID string, keys []byok.Key, err error) {
 
 // judge gives the verdict of a call that keeps or creates a key of pool, or
 // makes it the one that waits.
-func (b *book) judge(now time.Time, pool Pool) (Verdict, *waiter) {
+func (b *book) judge(now time.Time, pool byok.Pool) (Verdict, *waiter) {
 	if !b.inDoubt() {
 		return Verdict{}, nil
 	}
@@ -227,12 +227,12 @@ func (b *book) abandon(w *waiter) {
 	}
 }
 
-func (b *book) account(pool Pool) *account {
+func (b *book) account(pool byok.Pool) *account {
 	a := b.accounts[pool]
 	if a == nil {
 		a = &account{
 			pool:     pool,
-			listing:  b.listings[pool.WorkspaceID],
+			listing:  b.listings[pool.Scope],
 			fates:    map[string]fate{},
 			replaced: map[string]struct{}{},
 		}
@@ -273,7 +273,7 @@ func (b *book) calm() {
 // report makes the errors for pools, which are then out of doubt for good.
 // Settled figures are those of the whole plan.
 func (b *book) report(settled bool, accounts ...*account) Verdict {
-	slices.SortFunc(accounts, func(x, y *account) int { return cmp.Compare(x.pool.String(), y.pool.String()) })
+	slices.SortFunc(accounts, func(x, y *account) int { return x.pool.Compare(y.pool) })
 	var verdict Verdict
 	for _, a := range accounts {
 		a.reported = true

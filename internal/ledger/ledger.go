@@ -64,18 +64,9 @@ const (
 	DefaultRelief = 30 * time.Second
 )
 
-// Pool names the keys of one provider ID in one workspace.
-type Pool struct {
-	WorkspaceID string
-	ProviderID  string
-}
-
-// String returns WORKSPACE_ID/PROVIDER_ID.
-func (p Pool) String() string { return p.WorkspaceID + "/" + p.ProviderID }
-
-// ListFunc returns every key stored in a workspace. The ledger calls it at
-// most once per workspace and only when a key is to be created there.
-type ListFunc func(ctx context.Context, workspaceID string) ([]byok.Key, error)
+// ListFunc returns every key stored in a scope. The ledger calls it at
+// most once per scope and only when a key is to be created there.
+type ListFunc func(ctx context.Context, scope byok.Scope) ([]byok.Key, error)
 
 // Config is what a ledger needs. List is required.
 type Config struct {
@@ -94,11 +85,11 @@ type Config struct {
 // Ledger checks nothing and costs nothing (cap_check = "off"). All methods are
 // safe for concurrent use.
 type Ledger struct {
-	listWorkspace ListFunc
+	listScope ListFunc
 
 	mu    sync.Mutex
 	book  *book
-	turns map[string]chan struct{} // by workspace ID: whose turn it is to list
+	turns map[byok.Scope]chan struct{} // whose turn it is to list
 }
 
 // New returns the empty ledger of one walk: call it in Configure, and hang the
@@ -114,9 +105,9 @@ func New(cfg Config) *Ledger {
 		cfg.Relief = DefaultRelief
 	}
 	return &Ledger{
-		listWorkspace: cfg.List,
-		book:          newBook(cfg.Cap, cfg.Quiet, cfg.Relief),
-		turns:         map[string]chan struct{}{},
+		listScope: cfg.List,
+		book:      newBook(cfg.Cap, cfg.Quiet, cfg.Relief),
+		turns:     map[byok.Scope]chan struct{}{},
 	}
 }
 
@@ -162,7 +153,7 @@ type Call struct {
 
 // Read: Terraform refreshes this key, and it exists. Call it from Read once
 // the key was found.
-func (c *Call) Read(pool Pool, keyID string) {
+func (c *Call) Read(pool byok.Pool, keyID string) {
 	if c == nil {
 		return
 	}
@@ -178,7 +169,7 @@ func (c *Call) Read(pool Pool, keyID string) {
 //
 // A kept key that is not stored (deleted elsewhere, and -refresh=false) takes
 // up no room, unless the list failed and nobody knows.
-func (c *Call) Keep(ctx context.Context, pool Pool, keyID string) Verdict {
+func (c *Call) Keep(ctx context.Context, pool byok.Pool, keyID string) Verdict {
 	if c == nil {
 		return Verdict{}
 	}
@@ -189,10 +180,10 @@ func (c *Call) Keep(ctx context.Context, pool Pool, keyID string) Verdict {
 	return l.await(ctx, verdict, waiter)
 }
 
-// KeepCalm is Keep as long as no pool is in doubt: it never waits and has
+// KeepUnchanged is Keep as long as no pool is in doubt: it never waits and has
 // nothing to report. Otherwise it returns false, and the key has still to be
 // kept.
-func (c *Call) KeepCalm(pool Pool, keyID string) bool {
+func (c *Call) KeepUnchanged(pool byok.Pool, keyID string) bool {
 	if c == nil {
 		return true
 	}
@@ -212,7 +203,7 @@ func (c *Call) KeepCalm(pool Pool, keyID string) bool {
 // Remove: the plan removes this key from this pool (plan null, or prior state
 // with a replace pending, then with the pool of the prior state). It is final:
 // a later Keep of the same key changes nothing.
-func (c *Call) Remove(pool Pool, keyID string) {
+func (c *Call) Remove(pool byok.Pool, keyID string) {
 	if c == nil {
 		return
 	}
@@ -229,7 +220,7 @@ func (c *Call) Remove(pool Pool, keyID string) {
 // It lists the workspace if no create has done so before. It can wait, as long
 // as ctx allows, when the pool is over its cap so far; at most one call of a
 // ledger waits. A pool that is not known at plan has no place here.
-func (c *Call) Create(ctx context.Context, pool Pool, replacedID string) Verdict {
+func (c *Call) Create(ctx context.Context, pool byok.Pool, replacedID string) Verdict {
 	if c == nil {
 		return Verdict{}
 	}
@@ -238,7 +229,7 @@ func (c *Call) Create(ctx context.Context, pool Pool, replacedID string) Verdict
 	l.book.create(pool, replacedID)
 	l.mu.Unlock()
 
-	unchecked := l.list(ctx, pool.WorkspaceID)
+	unchecked := l.list(ctx, pool.Scope)
 
 	l.mu.Lock()
 	verdict, waiter := l.book.judge(time.Now(), pool)
@@ -274,12 +265,12 @@ type Verdict struct {
 // list enters the keys of a workspace in the book, once. The caller that finds
 // the list failing gets it to report. A list that was cancelled with its
 // caller is left to the next caller.
-func (l *Ledger) list(ctx context.Context, workspaceID string) *Unchecked {
+func (l *Ledger) list(ctx context.Context, scope byok.Scope) *Unchecked {
 	l.mu.Lock()
-	turn := l.turns[workspaceID]
+	turn := l.turns[scope]
 	if turn == nil {
 		turn = make(chan struct{}, 1)
-		l.turns[workspaceID] = turn
+		l.turns[scope] = turn
 	}
 	l.mu.Unlock()
 
@@ -291,21 +282,21 @@ func (l *Ledger) list(ctx context.Context, workspaceID string) *Unchecked {
 	}
 
 	l.mu.Lock()
-	due := l.book.listDue(workspaceID)
+	due := l.book.listDue(scope)
 	l.mu.Unlock()
 	if !due {
 		return nil
 	}
-	keys, err := l.listWorkspace(ctx, workspaceID)
+	keys, err := l.listScope(ctx, scope)
 	if err != nil && ctx.Err() != nil {
 		return nil
 	}
 
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.book.enter(workspaceID, keys, err)
+	l.book.enter(scope, keys, err)
 	if err != nil && !l.book.applying {
-		return &Unchecked{WorkspaceID: workspaceID, Err: err}
+		return &Unchecked{Scope: scope, Err: err}
 	}
 	return nil
 }

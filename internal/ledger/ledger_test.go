@@ -16,8 +16,8 @@ import (
 )
 
 var (
-	openai    = Pool{"ws", "openai"}
-	anthropic = Pool{"ws", "anthropic"}
+	openai    = byok.Pool{Scope: byok.WorkspaceScope("ws"), ProviderID: "openai"}
+	anthropic = byok.Pool{Scope: byok.WorkspaceScope("ws"), ProviderID: "anthropic"}
 )
 
 // TestConcurrentWalks plays random plans with goroutines, locks and timers.
@@ -26,24 +26,24 @@ func TestConcurrentWalks(t *testing.T) {
 	for seed := range uint64(400) {
 		w := newWalk(seed)
 		synctest.Test(t, func(t *testing.T) {
-			reported, lists := map[Pool]int{}, map[string]int{}
+			reported, lists := map[byok.Pool]int{}, map[string]int{}
 			var mu sync.Mutex
-			l := New(Config{Cap: w.cap, Quiet: simulatedQuiet, Relief: w.relief, List: func(_ context.Context, workspaceID string) ([]byok.Key, error) {
+			l := New(Config{Cap: w.cap, Quiet: simulatedQuiet, Relief: w.relief, List: func(_ context.Context, scope byok.Scope) ([]byok.Key, error) {
 				mu.Lock()
-				lists[workspaceID]++
+				lists[scope.ID]++
 				mu.Unlock()
-				time.Sleep(w.listTakes[workspaceID])
-				if w.listFails[workspaceID] {
+				time.Sleep(w.listTakes[scope.ID])
+				if w.listFails[scope.ID] {
 					return nil, errList
 				}
-				return w.stored[workspaceID], nil
+				return w.stored[scope.ID], nil
 			}})
 			unchecked := map[string]int{}
 			report := func(v Verdict) {
 				mu.Lock()
 				defer mu.Unlock()
 				if v.Unchecked != nil {
-					unchecked[v.Unchecked.WorkspaceID]++
+					unchecked[v.Unchecked.Scope.ID]++
 				}
 				for _, o := range v.Over {
 					reported[o.Pool]++
@@ -100,7 +100,7 @@ func TestConcurrentWalks(t *testing.T) {
 func play(l *Ledger, s step, hasty bool) (verdict Verdict) {
 	if hasty && s.op == opKeep {
 		call := l.Begin()
-		calm := call.KeepCalm(s.pool, s.keyID)
+		calm := call.KeepUnchanged(s.pool, s.keyID)
 		call.End()
 		if calm {
 			return Verdict{}
@@ -136,7 +136,7 @@ func inPlan(t *testing.T, stored []byok.Key, listErr error, test func(p *plan)) 
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		p := &plan{T: t, start: time.Now()}
-		p.ledger = New(Config{Cap: 3, List: func(context.Context, string) ([]byok.Key, error) {
+		p.ledger = New(Config{Cap: 3, List: func(context.Context, byok.Scope) ([]byok.Key, error) {
 			p.lists++
 			return stored, listErr
 		}})
@@ -144,15 +144,15 @@ func inPlan(t *testing.T, stored []byok.Key, listErr error, test func(p *plan)) 
 	})
 }
 
-func (p *plan) read(pool Pool, id string)   { p.call(func(c *Call) { c.Read(pool, id) }) }
-func (p *plan) remove(pool Pool, id string) { p.call(func(c *Call) { c.Remove(pool, id) }) }
+func (p *plan) read(pool byok.Pool, id string)   { p.call(func(c *Call) { c.Read(pool, id) }) }
+func (p *plan) remove(pool byok.Pool, id string) { p.call(func(c *Call) { c.Remove(pool, id) }) }
 
-func (p *plan) keep(pool Pool, id string) (v Verdict) {
+func (p *plan) keep(pool byok.Pool, id string) (v Verdict) {
 	p.call(func(c *Call) { v = c.Keep(p.Context(), pool, id) })
 	return v
 }
 
-func (p *plan) create(pool Pool, replacedID string) (v Verdict) {
+func (p *plan) create(pool byok.Pool, replacedID string) (v Verdict) {
 	p.call(func(c *Call) { v = c.Create(p.Context(), pool, replacedID) })
 	return v
 }
@@ -164,7 +164,7 @@ func (p *plan) call(do func(*Call)) {
 }
 
 // createBeside makes a create that may wait for the rest of the test.
-func (p *plan) createBeside(ctx context.Context, pool Pool) <-chan Verdict {
+func (p *plan) createBeside(ctx context.Context, pool byok.Pool) <-chan Verdict {
 	verdict := make(chan Verdict, 1)
 	go p.call(func(c *Call) { verdict <- c.Create(ctx, pool, "") })
 	synctest.Wait()
@@ -179,9 +179,9 @@ func (p *plan) wantAt(want time.Duration) {
 }
 
 // want compares a verdict with the pools that it should report.
-func (p *plan) want(got Verdict, pools ...Pool) {
+func (p *plan) want(got Verdict, pools ...byok.Pool) {
 	p.Helper()
-	var over []Pool
+	var over []byok.Pool
 	for _, o := range got.Over {
 		over = append(over, o.Pool)
 	}
@@ -200,7 +200,7 @@ func (p *plan) waits(verdict <-chan Verdict) {
 	}
 }
 
-func storedIn(pool Pool, ids ...string) []byok.Key {
+func storedIn(pool byok.Pool, ids ...string) []byok.Key {
 	var keys []byok.Key
 	for i, id := range ids {
 		keys = append(keys, byok.Key{ID: id, ProviderID: pool.ProviderID, CreatedAt: fmt.Sprint(i)})
@@ -441,7 +441,7 @@ func TestPlans(t *testing.T) {
 		}},
 		"without a list, what is certain is an error": {err: errList, test: func(p *plan) {
 			v := p.create(openai, "")
-			if v.Unchecked == nil || v.Unchecked.WorkspaceID != "ws" || !errors.Is(v.Unchecked.Err, errList) {
+			if v.Unchecked == nil || v.Unchecked.Scope != byok.WorkspaceScope("ws") || !errors.Is(v.Unchecked.Err, errList) {
 				p.Errorf("unchecked: %+v", v.Unchecked)
 			}
 			for range 2 {
@@ -474,7 +474,7 @@ func TestCancelledListIsTriedAgain(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		lists := 0
-		l := New(Config{Cap: 1, List: func(ctx context.Context, _ string) ([]byok.Key, error) {
+		l := New(Config{Cap: 1, List: func(ctx context.Context, _ byok.Scope) ([]byok.Key, error) {
 			if lists++; lists == 1 {
 				<-ctx.Done()
 				return nil, ctx.Err()
@@ -500,14 +500,14 @@ func TestCancelledListIsTriedAgain(t *testing.T) {
 func TestWorkspacesAreListedBesideEachOther(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		l := New(Config{List: func(_ context.Context, workspaceID string) ([]byok.Key, error) {
+		l := New(Config{List: func(_ context.Context, scope byok.Scope) ([]byok.Key, error) {
 			time.Sleep(time.Second)
 			return nil, nil
 		}})
 		p := &plan{T: t, ledger: l, start: time.Now()}
 		var verdicts []<-chan Verdict
 		for i := range 10 {
-			verdicts = append(verdicts, p.createBeside(t.Context(), Pool{fmt.Sprint(i), "openai"}))
+			verdicts = append(verdicts, p.createBeside(t.Context(), byok.Pool{Scope: byok.WorkspaceScope(fmt.Sprint(i)), ProviderID: "openai"}))
 		}
 		for _, v := range verdicts {
 			p.want(<-v)
@@ -521,7 +521,7 @@ func TestWorkspacesAreListedBesideEachOther(t *testing.T) {
 func TestKeepCalm(t *testing.T) {
 	t.Parallel()
 	calmly := func(p *plan, id string) (calm bool) {
-		p.call(func(c *Call) { calm = c.KeepCalm(openai, id) })
+		p.call(func(c *Call) { calm = c.KeepUnchanged(openai, id) })
 		return calm
 	}
 	inPlan(t, nil, errList, func(p *plan) {
@@ -551,7 +551,7 @@ func TestNilLedgerChecksNothing(t *testing.T) {
 	l.Applying()
 	call := l.Begin()
 	defer call.End()
-	if !call.KeepCalm(openai, "a") {
+	if !call.KeepUnchanged(openai, "a") {
 		t.Error("not calm")
 	}
 	call.Read(openai, "a")
@@ -571,9 +571,9 @@ func BenchmarkWalk(b *testing.B) {
 		stored = append(stored, byok.Key{ID: fmt.Sprint(i), ProviderID: fmt.Sprint(i / 10)})
 	}
 	for b.Loop() {
-		l := New(Config{List: func(context.Context, string) ([]byok.Key, error) { return stored, nil }})
+		l := New(Config{List: func(context.Context, byok.Scope) ([]byok.Key, error) { return stored, nil }})
 		for i, key := range stored {
-			pool := Pool{"ws", key.ProviderID}
+			pool := byok.Pool{Scope: byok.WorkspaceScope("ws"), ProviderID: key.ProviderID}
 			call := l.Begin()
 			call.Read(pool, key.ID)
 			call.End()

@@ -17,7 +17,7 @@ import (
 
 // OverCap says that a plan would leave a pool with more keys than its cap.
 type OverCap struct {
-	Pool      Pool
+	Pool      byok.Pool
 	Cap       int
 	Stored    int        // keys in the pool today; -1 when the list failed
 	Kept      int        // of these, the keys that this plan keeps
@@ -49,8 +49,8 @@ func (o *OverCap) Summary() string {
 // Detail is the body of the error.
 func (o *OverCap) Detail() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "Workspace %q can store at most %s for provider ID %q. After this plan it would hold %s: the API would refuse %s of them in the middle of the apply.\n",
-		clean(o.Pool.WorkspaceID), keys(o.Cap), clean(o.Pool.ProviderID), o.total(), o.atLeast(fmt.Sprint(o.excess())))
+	fmt.Fprintf(&b, "%s %q can store at most %s for provider ID %q. After this plan it would hold %s: the API would refuse %s of them in the middle of the apply.\n",
+		capitalized(o.Pool.Scope.Kind.String()), clean(o.Pool.Scope.ID), keys(o.Cap), clean(o.Pool.ProviderID), o.total(), o.atLeast(fmt.Sprint(o.excess())))
 
 	planned, end := "by this plan", "in the end"
 	if !o.Settled {
@@ -106,26 +106,28 @@ func (o *OverCap) atLeast(n string) string {
 	return "at least " + n
 }
 
-// Unchecked says that the pools of a workspace were not checked.
+// Unchecked says that the pools of a scope were not checked.
 type Unchecked struct {
-	WorkspaceID string
-	Err         error // what the list returned
+	Scope byok.Scope
+	Err   error // what the list returned
 }
 
 // Summary is the one-line title of the warning.
-func (u *Unchecked) Summary() string { return "The caps of a workspace could not be checked" }
+func (u *Unchecked) Summary() string {
+	return "The caps of " + article(u.Scope.Kind) + " could not be checked"
+}
 
 // Detail is the body of the warning.
 func (u *Unchecked) Detail() string {
-	return fmt.Sprintf("This plan adds keys to workspace %q, whose stored keys could not be listed, so nobody knows whether there is room for them. "+
-		"If there is none, the apply fails halfway. Plan again when the workspace can be read.\n\n%v", clean(u.WorkspaceID), u.Err)
+	return fmt.Sprintf("This plan adds keys to %s %q, whose stored keys could not be listed, so nobody knows whether there is room for them. "+
+		"If there is none, the apply fails halfway. Plan again when the %s can be read.\n\n%v", u.Scope.Kind, clean(u.Scope.ID), u.Scope.Kind, u.Err)
 }
 
 // Refused is the same news at apply: the API refused a create because the pool
 // was full, and no delete of this apply made room in time. The provider builds
 // it.
 type Refused struct {
-	Pool   Pool
+	Pool   byok.Pool
 	Cap    int        // as the server says
 	Expect int        // the cap that plans count up to
 	Stored []byok.Key // the keys of the pool; nil if unknown
@@ -139,8 +141,8 @@ func (r *Refused) Summary() string {
 // Detail is the body of the error.
 func (r *Refused) Detail() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "Workspace %q stores all the keys that it can for provider ID %q. The API refused to add another, and no delete of this apply made room within the create timeout. The key was not added.\n",
-		clean(r.Pool.WorkspaceID), clean(r.Pool.ProviderID))
+	fmt.Fprintf(&b, "%s %q stores all the keys that it can for provider ID %q. The API refused to add another, and no delete of this apply made room within the create timeout. The key was not added.\n",
+		capitalized(r.Pool.Scope.Kind.String()), clean(r.Pool.Scope.ID), clean(r.Pool.ProviderID))
 	if len(r.Stored) > 0 {
 		b.WriteString("\nKeys in the pool now:\n\n")
 		writeTable(&b, slices.SortedFunc(slices.Values(r.Stored), rotationOrder))
@@ -223,6 +225,17 @@ func keys(n int) string {
 		return "1 key"
 	}
 	return fmt.Sprintf("%d keys", n)
+}
+
+// capitalized is word at the beginning of a sentence.
+func capitalized(word string) string { return strings.ToUpper(word[:1]) + word[1:] }
+
+// article is the kind with its article, as in "an organization".
+func article(kind byok.ScopeKind) string {
+	if kind == byok.Organization {
+		return "an " + kind.String()
+	}
+	return "a " + kind.String()
 }
 
 // clean makes text that others chose safe for a terminal and for one line.

@@ -11,7 +11,7 @@ import (
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/byok"
 )
 
-var reportPool = Pool{"0b1f1d3e-7c56-4d0c-9d1e-2f1d2a8f4a11", "openai"}
+var reportPool = byok.Pool{Scope: byok.WorkspaceScope("0b1f1d3e-7c56-4d0c-9d1e-2f1d2a8f4a11"), ProviderID: "openai"}
 
 func reportKeys() []byok.Key {
 	ci, long, hostile := "ci", "東京の本番環境で使うとても長い名前のキーです", "\x1b[31mred\nkey"
@@ -117,7 +117,7 @@ What you can do:
 - If the server has another cap, set max_keys_per_provider in the provider block.`,
 		},
 		"unchecked": {
-			&Unchecked{WorkspaceID: "ws", Err: errors.New("connection refused")},
+			&Unchecked{Scope: byok.WorkspaceScope("ws"), Err: errors.New("connection refused")},
 			`The caps of a workspace could not be checked`,
 			`This plan adds keys to workspace "ws", whose stored keys could not be listed, so nobody knows whether there is room for them. If there is none, the apply fails halfway. Plan again when the workspace can be read.
 

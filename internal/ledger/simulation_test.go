@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/byok"
 )
 
 var (
@@ -137,9 +139,9 @@ type simulation struct {
 	waiting  *player
 	inFlight int
 	active   time.Time
-	going    map[Pool]int // keys that go and are known to go
+	going    map[byok.Pool]int // keys that go and are known to go
 
-	reported map[Pool]int
+	reported map[byok.Pool]int
 	errs     []error
 	tally    tally
 }
@@ -189,8 +191,8 @@ func simulate(w *walk, seed uint64) *simulation {
 		now:      time.Unix(0, 0),
 		slots:    w.parallelism,
 		lists:    map[string]*simulatedList{},
-		going:    map[Pool]int{},
-		reported: map[Pool]int{},
+		going:    map[byok.Pool]int{},
+		reported: map[byok.Pool]int{},
 	}
 	for _, n := range w.nodes {
 		p := &player{node: n, unfinished: len(n.dependsOn)}
@@ -272,29 +274,29 @@ func (s *simulation) tell(p *player) {
 		s.judged(p, verdict, waiter)
 	case opCreate:
 		s.book.create(step.pool, step.keyID)
-		s.list(p, step.pool.WorkspaceID)
+		s.list(p, step.pool.Scope)
 	}
 	s.checkWaiter()
 }
 
 // list has a workspace listed, once.
-func (s *simulation) list(p *player, workspaceID string) {
-	if !s.book.listDue(workspaceID) {
+func (s *simulation) list(p *player, scope byok.Scope) {
+	if !s.book.listDue(scope) {
 		s.judge(p)
 		return
 	}
-	if l := s.lists[workspaceID]; l != nil {
+	if l := s.lists[scope.ID]; l != nil {
 		l.queue = append(l.queue, p)
 		return
 	}
 	l := &simulatedList{queue: []*player{p}}
-	s.lists[workspaceID] = l
-	s.in(s.walk.listTakes[workspaceID], func() {
-		if s.walk.listFails[workspaceID] {
-			s.book.enter(workspaceID, nil, errList)
+	s.lists[scope.ID] = l
+	s.in(s.walk.listTakes[scope.ID], func() {
+		if s.walk.listFails[scope.ID] {
+			s.book.enter(scope, nil, errList)
 			s.tally.Unchecked++
 		} else {
-			s.book.enter(workspaceID, s.walk.stored[workspaceID], nil)
+			s.book.enter(scope, s.walk.stored[scope.ID], nil)
 		}
 		s.rand.Shuffle(len(l.queue), func(i, j int) { l.queue[i], l.queue[j] = l.queue[j], l.queue[i] })
 		for _, p := range l.queue {
@@ -404,7 +406,7 @@ func (s *simulation) check() error {
 }
 
 // checkReported compares how often each pool was reported with the truth.
-func (w *walk) checkReported(reported map[Pool]int) error {
+func (w *walk) checkReported(reported map[byok.Pool]int) error {
 	for pool := range w.truth {
 		switch n := reported[pool]; {
 		case n > 1:

@@ -20,7 +20,7 @@ type walk struct {
 	listTakes   map[string]time.Duration
 	listFails   map[string]bool
 	nodes       []*node
-	truth       map[Pool]*truth
+	truth       map[byok.Pool]*truth
 
 	// decidable says that the plan is inside of what can be decided: at least
 	// two calls at a time, no key that goes waits for a call that may wait for
@@ -41,7 +41,7 @@ type node struct {
 // step is one call of a node, or, without a call, work of another provider.
 type step struct {
 	op            op
-	pool          Pool
+	pool          byok.Pool
 	keyID         string
 	gap           time.Duration // before the call
 	before, after time.Duration // within the call, around what it tells the ledger
@@ -74,20 +74,20 @@ const (
 
 var errList = errors.New("list failed")
 
-func (w *walk) over(pool Pool) bool {
+func (w *walk) over(pool byok.Pool) bool {
 	t := w.truth[pool]
 	if t.added == 0 {
 		return false
 	}
-	if w.listFails[pool.WorkspaceID] {
+	if w.listFails[pool.Scope.ID] {
 		return len(t.kept)+t.added > w.cap
 	}
 	return len(w.pool(pool))-len(t.going)+t.added > w.cap
 }
 
-func (w *walk) pool(pool Pool) []byok.Key {
+func (w *walk) pool(pool byok.Pool) []byok.Key {
 	var keys []byok.Key
-	for _, key := range w.stored[pool.WorkspaceID] {
+	for _, key := range w.stored[pool.Scope.ID] {
 		if key.ProviderID == pool.ProviderID {
 			keys = append(keys, key)
 		}
@@ -96,10 +96,10 @@ func (w *walk) pool(pool Pool) []byok.Key {
 }
 
 // want is what an error with the figures of the whole plan says.
-func (w *walk) want(pool Pool) OverCap {
+func (w *walk) want(pool byok.Pool) OverCap {
 	t := w.truth[pool]
 	want := OverCap{Pool: pool, Cap: w.cap, Added: t.added, Replaced: t.replaced, Settled: true}
-	if w.listFails[pool.WorkspaceID] {
+	if w.listFails[pool.Scope.ID] {
 		want.Stored, want.Kept, want.Removed = -1, len(t.kept), len(t.mentioned)-len(t.kept)
 		want.Certain = true
 		return want
@@ -129,7 +129,7 @@ func newWalk(seed uint64) *walk {
 		stored:      map[string][]byok.Key{},
 		listTakes:   map[string]time.Duration{},
 		listFails:   map[string]bool{},
-		truth:       map[Pool]*truth{},
+		truth:       map[byok.Pool]*truth{},
 		decidable:   r.IntN(4) > 0,
 	}}
 	g.refresh = r.IntN(4) > 0
@@ -137,12 +137,12 @@ func newWalk(seed uint64) *walk {
 		g.parallelism = max(2, g.parallelism)
 	}
 	for i := range 1 + r.IntN(4) {
-		pool := Pool{fmt.Sprintf("ws%d", i/2), fmt.Sprintf("p%d", i)}
+		pool := byok.Pool{Scope: byok.WorkspaceScope(fmt.Sprintf("ws%d", i/2)), ProviderID: fmt.Sprintf("p%d", i)}
 		g.pools = append(g.pools, pool)
 		g.truth[pool] = &truth{going: map[string]bool{}, kept: map[string]bool{}, mentioned: map[string]bool{}}
 		if i%2 == 0 {
-			g.listTakes[pool.WorkspaceID] = g.upTo(4 * time.Second)
-			g.listFails[pool.WorkspaceID] = r.IntN(12) == 0
+			g.listTakes[pool.Scope.ID] = g.upTo(4 * time.Second)
+			g.listFails[pool.Scope.ID] = r.IntN(12) == 0
 		}
 	}
 	for _, pool := range g.pools {
@@ -161,12 +161,12 @@ type generator struct {
 	*rand.Rand
 	*walk
 	refresh bool
-	pools   []Pool
+	pools   []byok.Pool
 	ids     int
 }
 
 // fill stores keys in a pool and plans what becomes of them.
-func (g *generator) fill(pool Pool) {
+func (g *generator) fill(pool byok.Pool) {
 	t := g.truth[pool]
 	stored := g.cap
 	switch g.IntN(8) {
@@ -181,11 +181,11 @@ func (g *generator) fill(pool Pool) {
 	}
 	for i := range stored {
 		id := g.newID()
-		g.stored[pool.WorkspaceID] = append(g.stored[pool.WorkspaceID], byok.Key{ID: id, ProviderID: pool.ProviderID, CreatedAt: fmt.Sprint(g.IntN(5))})
+		g.stored[pool.Scope.ID] = append(g.stored[pool.Scope.ID], byok.Key{ID: id, ProviderID: pool.ProviderID, CreatedAt: fmt.Sprint(g.IntN(5))})
 		if i < unmanaged {
 			if g.IntN(10) == 0 { // an import block
 				t.kept[id], t.mentioned[id] = true, true
-				g.add(opOther, Pool{}, "", opRead, pool, id, opKeep, pool, id)
+				g.add(opOther, byok.Pool{}, "", opRead, pool, id, opKeep, pool, id)
 			}
 			continue
 		}
@@ -195,9 +195,9 @@ func (g *generator) fill(pool Pool) {
 		id := g.newID()
 		if g.refresh {
 			t.added++
-			g.add(opOther, Pool{}, "", opCreate, pool, "")
+			g.add(opOther, byok.Pool{}, "", opCreate, pool, "")
 		} else {
-			if g.listFails[pool.WorkspaceID] {
+			if g.listFails[pool.Scope.ID] {
 				t.kept[id], t.mentioned[id] = true, true
 			}
 			g.add(opKeep, pool, id)
@@ -206,7 +206,7 @@ func (g *generator) fill(pool Pool) {
 }
 
 // plan decides the fate of a managed key.
-func (g *generator) plan(pool Pool, id string) {
+func (g *generator) plan(pool byok.Pool, id string) {
 	t := g.truth[pool]
 	var calls []any
 	if g.refresh {
@@ -262,7 +262,7 @@ func (g *generator) plan(pool Pool, id string) {
 }
 
 // addKeys plans new keys so that the pool ends up near its cap.
-func (g *generator) addKeys(pool Pool) {
+func (g *generator) addKeys(pool byok.Pool) {
 	t := g.truth[pool]
 	end := len(g.walk.pool(pool)) - len(t.going) + t.added
 	for range g.cap + []int{-1, 0, 0, 1, 1, 2}[g.IntN(6)] - end {
@@ -274,7 +274,7 @@ func (g *generator) addKeys(pool Pool) {
 // addOthers adds data sources and resources of other providers.
 func (g *generator) addOthers() {
 	for range g.IntN(4) {
-		g.add(opOther, Pool{}, "")
+		g.add(opOther, byok.Pool{}, "")
 	}
 	foreign := g.IntN(4)
 	for range foreign {
@@ -323,7 +323,7 @@ func (g *generator) addDependencies() {
 // the list failed.
 func (g *generator) mayWait(n *node) bool {
 	return slices.ContainsFunc(n.steps, func(s step) bool {
-		return s.op == opCreate || s.op == opKeep && (g.relief != noRelief || g.listFails[s.pool.WorkspaceID])
+		return s.op == opCreate || s.op == opKeep && (g.relief != noRelief || g.listFails[s.pool.Scope.ID])
 	})
 }
 
@@ -351,7 +351,7 @@ func (g *generator) add(calls ...any) {
 			gap = g.upTo(6 * time.Second)
 		}
 		n.steps = append(n.steps, step{
-			op: calls[i].(op), pool: calls[i+1].(Pool), keyID: calls[i+2].(string),
+			op: calls[i].(op), pool: calls[i+1].(byok.Pool), keyID: calls[i+2].(string),
 			gap: gap, before: g.upTo(longest), after: g.upTo(longest),
 		})
 	}

@@ -16,7 +16,10 @@ import (
 )
 
 // keyRef names a key in messages: everything about it but the secret.
-type keyRef struct{ workspaceID, providerID, keyID, name string }
+type keyRef struct {
+	pool        byok.Pool
+	keyID, name string
+}
 
 func (k keyRef) String() string {
 	var b strings.Builder
@@ -27,21 +30,21 @@ func (k keyRef) String() string {
 	if k.keyID != "" {
 		fmt.Fprintf(&b, "(ID %s) ", k.keyID)
 	}
-	if k.providerID != "" {
-		fmt.Fprintf(&b, "of provider ID %q ", k.providerID)
+	if k.pool.ProviderID != "" {
+		fmt.Fprintf(&b, "of provider ID %q ", k.pool.ProviderID)
 	}
-	fmt.Fprintf(&b, "in workspace %q", k.workspaceID)
+	fmt.Fprintf(&b, "in %s %q", k.pool.Scope.Kind, k.pool.Scope.ID)
 	return b.String()
 }
 
-// keysRef names all keys of a workspace, or those of one provider ID.
-type keysRef struct{ workspaceID, providerID string }
+// keysRef names all keys of a scope, or those of one provider ID.
+type keysRef byok.Pool
 
 func (k keysRef) String() string {
-	if k.providerID == "" {
-		return fmt.Sprintf("keys in workspace %q", k.workspaceID)
+	if k.ProviderID == "" {
+		return fmt.Sprintf("keys in %s %q", k.Scope.Kind, k.Scope.ID)
 	}
-	return fmt.Sprintf("keys of provider ID %q in workspace %q", k.providerID, k.workspaceID)
+	return fmt.Sprintf("keys of provider ID %q in %s %q", k.ProviderID, k.Scope.Kind, k.Scope.ID)
 }
 
 // clientDiagnostic says what a failed request means and what to do about it.
@@ -134,7 +137,7 @@ func candidates(e *client.Error) string {
 	var b strings.Builder
 	b.WriteString("\n\nKeys that may be the one, as import IDs:\n")
 	for _, id := range e.Candidates {
-		fmt.Fprintf(&b, "\n  %s/%s/%s", e.WorkspaceID, e.ProviderID, id)
+		fmt.Fprintf(&b, "\n  %s/%s", e.Pool, id)
 	}
 	return b.String()
 }
@@ -164,13 +167,13 @@ func facts(e *client.Error) string {
 }
 
 // refusedDiagnostic is a create that the API refused at the cap.
-func refusedDiagnostic(ctx context.Context, w *walk, pool ledger.Pool, err error) diag.Diagnostic {
+func refusedDiagnostic(ctx context.Context, w *operation, pool byok.Pool, err error) diag.Diagnostic {
 	refused := &ledger.Refused{Pool: pool, Cap: w.cap, Expect: w.cap}
 	if e, ok := errors.AsType[*client.Error](err); ok && e.Cap > 0 {
 		refused.Cap = e.Cap // the server's own answer rules
 	}
 	// What is stored helps the reader; without it the error stands all the same.
-	if keys, err := w.client.List(ctx, pool.WorkspaceID); err == nil {
+	if keys, err := w.client.List(ctx, pool.Scope); err == nil {
 		for _, key := range keys {
 			if key.ProviderID == pool.ProviderID {
 				refused.Stored = append(refused.Stored, key)

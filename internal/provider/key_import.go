@@ -10,6 +10,7 @@ import (
 	"github.com/hashicorp/terraform-plugin-framework/resource"
 	"github.com/hashicorp/terraform-plugin-framework/types"
 
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/byok"
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/client"
 )
 
@@ -19,9 +20,9 @@ const importForms = "WORKSPACE_ID/PROVIDER_ID/KEY_ID, WORKSPACE_ID/KEY_ID, or KE
 // ImportState finds the key by its ID or identity. Read, which follows, fills
 // the rest of the state, and leaves a record of a key that is adopted as it is.
 func (r *keyResource) ImportState(ctx context.Context, req resource.ImportStateRequest, resp *resource.ImportStateResponse) {
-	call := r.walk.ledger.Begin()
+	call := r.operation.ledger.Begin()
 	defer call.End()
-	if r.walk.client == nil {
+	if r.operation.client == nil {
 		resp.Diagnostics.Append(unknownConfigurationDiagnostic("import a key"))
 		return
 	}
@@ -31,15 +32,16 @@ func (r *keyResource) ImportState(ctx context.Context, req resource.ImportStateR
 		return
 	}
 	if id.workspaceID == "" {
-		if id.workspaceID = r.walk.workspaceID.ValueString(); id.workspaceID == "" {
+		if id.workspaceID = r.operation.workspaceID.ValueString(); id.workspaceID == "" {
 			resp.Diagnostics.AddError("Missing workspace ID", fmt.Sprintf(
 				"To import the key %q, the provider has to know its workspace. Use WORKSPACE_ID/%s, or set workspace_id in the provider block (%s).", id.keyID, id.keyID, envWorkspaceID))
 			return
 		}
 	}
 
-	ref := keyRef{workspaceID: id.workspaceID, providerID: id.providerID, keyID: id.keyID}
-	key, err := r.walk.client.Key(ctx, id.workspaceID, id.keyID)
+	pool := byok.Pool{Scope: byok.WorkspaceScope(id.workspaceID), ProviderID: id.providerID}
+	ref := keyRef{pool: pool, keyID: id.keyID}
+	key, err := r.operation.client.Key(ctx, pool.Scope, id.keyID)
 	switch {
 	case client.IsKind(err, client.KindKeyNotFound):
 		resp.Diagnostics.AddError("Cannot import key: the key does not exist", fmt.Sprintf(

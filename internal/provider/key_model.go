@@ -12,7 +12,6 @@ import (
 
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/byok"
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/client"
-	"github.com/terraform-provider-byok/terraform-provider-byok/internal/ledger"
 )
 
 // keyModel is a byok_key: as configured (with the write-only value), as
@@ -55,18 +54,20 @@ func (m keyModel) identity() keyIdentity {
 // ref names the key in messages.
 func (m keyModel) ref() keyRef {
 	return keyRef{
-		workspaceID: m.WorkspaceID.ValueString(),
-		providerID:  m.ProviderID.ValueString(),
-		keyID:       m.ID.ValueString(),
-		name:        m.Name.ValueString(),
+		pool:  byok.Pool{Scope: m.scope(), ProviderID: m.ProviderID.ValueString()},
+		keyID: m.ID.ValueString(),
+		name:  m.Name.ValueString(),
 	}
 }
 
 // pool is where the ledger counts the key; ok is false while it is unknown.
-func (m keyModel) pool() (pool ledger.Pool, ok bool) {
-	return ledger.Pool{WorkspaceID: m.WorkspaceID.ValueString(), ProviderID: m.ProviderID.ValueString()},
+func (m keyModel) pool() (pool byok.Pool, ok bool) {
+	return byok.Pool{Scope: m.scope(), ProviderID: m.ProviderID.ValueString()},
 		!m.WorkspaceID.IsUnknown() && !m.ProviderID.IsUnknown()
 }
+
+// scope is where the key is stored.
+func (m keyModel) scope() byok.Scope { return byok.WorkspaceScope(m.WorkspaceID.ValueString()) }
 
 // secret is the API key that a configuration declares, by either attribute:
 // null when it declares none. It makes sense for a configuration only, because
@@ -81,7 +82,7 @@ func (m keyModel) secret() types.String {
 // addInput is the request that creates the key m plans, with a secret from the
 // configuration.
 func (m keyModel) addInput(secret string) client.AddInput {
-	in := client.AddInput{ProviderID: m.ProviderID.ValueString(), APIKey: secret, WaitForRoom: true}
+	in := client.AddInput{APIKey: secret, WaitForRoom: true}
 	if name := byok.TrimName(m.Name.ValueString()); name != "" {
 		in.Name = &name
 	}
@@ -93,11 +94,10 @@ func (m keyModel) addInput(secret string) client.AddInput {
 func (m keyModel) replaceInput(secret string, prior keyModel) client.ReplaceInput {
 	name, key := byok.TrimName(m.Name.ValueString()), prior.key()
 	return client.ReplaceInput{
-		ProviderID: m.ProviderID.ValueString(),
-		KeyID:      m.ID.ValueString(),
-		APIKey:     secret,
-		Name:       &name,
-		Prior:      &key,
+		KeyID:  m.ID.ValueString(),
+		APIKey: secret,
+		Name:   &name,
+		Prior:  &key,
 	}
 }
 

@@ -39,9 +39,9 @@ const (
 )
 
 // keyResource is byok_key: one stored key. Terraform makes one for each call.
-type keyResource struct{ walk *walk }
+type keyResource struct{ operation *operation }
 
-func newKeyResource() resource.Resource { return &keyResource{walk: &walk{}} }
+func newKeyResource() resource.Resource { return &keyResource{operation: &operation{}} }
 
 func (r *keyResource) Metadata(_ context.Context, _ resource.MetadataRequest, resp *resource.MetadataResponse) {
 	resp.TypeName = keyTypeName
@@ -160,8 +160,8 @@ func (r *keyResource) Schema(ctx context.Context, _ resource.SchemaRequest, resp
 }
 
 func (r *keyResource) Configure(_ context.Context, req resource.ConfigureRequest, _ *resource.ConfigureResponse) {
-	if w, ok := req.ProviderData.(*walk); ok {
-		r.walk = w
+	if w, ok := req.ProviderData.(*operation); ok {
+		r.operation = w
 	}
 }
 
@@ -179,12 +179,12 @@ func (r *keyResource) ValidateConfig(ctx context.Context, req resource.ValidateC
 // ModifyPlan decides what becomes of the key, tells the ledger, and reports
 // what the ledger and the key's own history have to say.
 func (r *keyResource) ModifyPlan(ctx context.Context, req resource.ModifyPlanRequest, resp *resource.ModifyPlanResponse) {
-	call := r.walk.ledger.Begin()
+	call := r.operation.ledger.Begin()
 	defer call.End()
 	// A hint of Terraform's that this is the apply walk.
 	applying := req.ClientCapabilities.DeferralAllowed
 	if applying {
-		r.walk.ledger.Applying()
+		r.operation.ledger.Applying()
 	}
 
 	var m plannedModels
@@ -223,7 +223,7 @@ type plannedModels struct {
 }
 
 func (r *keyResource) modifyCreate(ctx context.Context, call *ledger.Call, m plannedModels, resp *resource.ModifyPlanResponse) {
-	planned := planCreate(m.config, m.proposed, r.walk.workspaceID)
+	planned := planCreate(m.config, m.proposed, r.operation.workspaceID)
 	resp.Diagnostics.Append(resp.Plan.Set(ctx, planned.value(ctx))...)
 	if m.config.secret().IsNull() {
 		resp.Diagnostics.Append(missingSecretDiagnostic())
@@ -235,12 +235,12 @@ func (r *keyResource) modifyCreate(ctx context.Context, call *ledger.Call, m pla
 	if pool, known := planned.pool(); known {
 		// The record of a replace is that of the key that goes.
 		verdict := call.Create(ctx, pool, m.record.ID)
-		resp.Diagnostics.Append(verdictDiagnostics(verdict, r.walk.capCheck)...)
+		resp.Diagnostics.Append(verdictDiagnostics(verdict, r.operation.capCheck)...)
 	}
 }
 
 func (r *keyResource) modifyUpdate(ctx context.Context, call *ledger.Call, m plannedModels, resp *resource.ModifyPlanResponse) updatePlan {
-	p := planUpdate(m.config, m.proposed, m.prior, m.record, r.walk.workspaceID)
+	p := planUpdate(m.config, m.proposed, m.prior, m.record, r.operation.workspaceID)
 	resp.Diagnostics.Append(resp.Plan.Set(ctx, p.planned.value(ctx))...)
 	resp.Diagnostics.Append(m.plannedRecord().write(ctx, resp.Private, keyModel{})...)
 	pool, _ := m.prior.pool()
@@ -250,7 +250,7 @@ func (r *keyResource) modifyUpdate(ctx context.Context, call *ledger.Call, m pla
 		return p
 	}
 	verdict := call.Keep(ctx, pool, m.prior.ID.ValueString())
-	resp.Diagnostics.Append(verdictDiagnostics(verdict, r.walk.capCheck)...)
+	resp.Diagnostics.Append(verdictDiagnostics(verdict, r.operation.capCheck)...)
 	resp.Diagnostics.Append(updateDiagnostics(m.config, m.prior, m.record)...)
 	return p
 }
@@ -280,7 +280,7 @@ func updateDiagnostics(config, prior keyModel, record keyRecord) (diags diag.Dia
 }
 
 func (r *keyResource) Create(ctx context.Context, req resource.CreateRequest, resp *resource.CreateResponse) {
-	r.walk.ledger.Applying()
+	r.operation.ledger.Applying()
 	var config, plan keyModel
 	resp.Diagnostics.Append(config.read(ctx, req.Config)...)
 	resp.Diagnostics.Append(plan.read(ctx, req.Plan)...)
@@ -295,11 +295,11 @@ func (r *keyResource) Create(ctx context.Context, req resource.CreateRequest, re
 	addCtx, cancel := context.WithTimeout(ctx, timeouts.create)
 	defer cancel()
 
-	key, err := r.walk.client.Add(addCtx, plan.WorkspaceID.ValueString(), plan.addInput(config.secret().ValueString()))
+	pool, _ := plan.pool()
+	key, err := r.operation.client.Add(addCtx, pool, plan.addInput(config.secret().ValueString()))
 	switch {
 	case client.IsKind(err, client.KindCapReached):
-		pool, _ := plan.pool()
-		resp.Diagnostics.Append(refusedDiagnostic(ctx, r.walk, pool, err))
+		resp.Diagnostics.Append(refusedDiagnostic(ctx, r.operation, pool, err))
 		return
 	case key.ID == "":
 		resp.Diagnostics.Append(clientDiagnostic(err, "create", plan.ref()))
@@ -319,7 +319,7 @@ func (r *keyResource) Create(ctx context.Context, req resource.CreateRequest, re
 
 // Read takes the key from the list that all reads of a walk share.
 func (r *keyResource) Read(ctx context.Context, req resource.ReadRequest, resp *resource.ReadResponse) {
-	call := r.walk.ledger.Begin()
+	call := r.operation.ledger.Begin()
 	defer call.End()
 	var prior keyModel
 	resp.Diagnostics.Append(prior.read(ctx, req.State)...)
@@ -329,13 +329,13 @@ func (r *keyResource) Read(ctx context.Context, req resource.ReadRequest, resp *
 		return
 	}
 	resp.Diagnostics.Append(resp.Identity.Set(ctx, prior.identity().value(ctx))...)
-	if r.walk.client == nil {
+	if r.operation.client == nil {
 		return // nothing can be known yet
 	}
 	ctx, cancel := context.WithTimeout(ctx, timeouts.read)
 	defer cancel()
 
-	key, err := r.walk.client.Key(ctx, prior.WorkspaceID.ValueString(), prior.ID.ValueString())
+	key, err := r.operation.client.Key(ctx, prior.scope(), prior.ID.ValueString())
 	switch {
 	case client.IsKind(err, client.KindKeyNotFound):
 		resp.Diagnostics.Append(deletedDiagnostic(prior.ref()))
@@ -356,7 +356,7 @@ func (r *keyResource) Read(ctx context.Context, req resource.ReadRequest, resp *
 }
 
 func (r *keyResource) Update(ctx context.Context, req resource.UpdateRequest, resp *resource.UpdateResponse) {
-	r.walk.ledger.Applying()
+	r.operation.ledger.Applying()
 	var config, plan, prior keyModel
 	resp.Diagnostics.Append(config.read(ctx, req.Config)...)
 	resp.Diagnostics.Append(plan.read(ctx, req.Plan)...)
@@ -370,9 +370,10 @@ func (r *keyResource) Update(ctx context.Context, req resource.UpdateRequest, re
 	defer cancel()
 
 	state, record := plan, readRecord(ctx, req.Private, prior)
-	p := planUpdate(config, plan, prior, record, r.walk.workspaceID)
+	p := planUpdate(config, plan, prior, record, r.operation.workspaceID)
 	if p.upload && plan.UpdatedAt.IsUnknown() {
-		key, err := r.walk.client.Replace(ctx, plan.WorkspaceID.ValueString(), plan.replaceInput(config.secret().ValueString(), prior))
+		pool, _ := plan.pool()
+		key, err := r.operation.client.Replace(ctx, pool, plan.replaceInput(config.secret().ValueString(), prior))
 		if err != nil {
 			resp.Diagnostics.Append(clientDiagnostic(err, "update", plan.ref()))
 			return
@@ -397,7 +398,7 @@ func (r *keyResource) Update(ctx context.Context, req resource.UpdateRequest, re
 // Delete always names the key: without an ID the API would remove all keys of
 // the provider ID. WIRE.md section 6.
 func (r *keyResource) Delete(ctx context.Context, req resource.DeleteRequest, resp *resource.DeleteResponse) {
-	r.walk.ledger.Applying()
+	r.operation.ledger.Applying()
 	var prior keyModel
 	resp.Diagnostics.Append(prior.read(ctx, req.State)...)
 	timeouts, diags := prior.durations()
@@ -408,7 +409,8 @@ func (r *keyResource) Delete(ctx context.Context, req resource.DeleteRequest, re
 	ctx, cancel := context.WithTimeout(ctx, timeouts.delete)
 	defer cancel()
 
-	err := r.walk.client.Delete(ctx, prior.WorkspaceID.ValueString(), prior.ProviderID.ValueString(), prior.ID.ValueString())
+	pool, _ := prior.pool()
+	err := r.operation.client.Delete(ctx, pool, prior.ID.ValueString())
 	if err != nil && !client.IsKind(err, client.KindKeyNotFound) {
 		resp.Diagnostics.Append(clientDiagnostic(err, "delete", prior.ref()))
 	}

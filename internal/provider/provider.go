@@ -26,12 +26,12 @@ type byokProvider struct {
 	edits   []func(*client.Config)
 
 	// walk is the newest one, for shortcuts.
-	walk atomic.Pointer[walk]
+	operation atomic.Pointer[operation]
 }
 
-// walk is what all calls of one Terraform walk share. Nothing of it may
-// outlive the walk: Configure builds a new one each time.
-type walk struct {
+// operation is what all calls of one Terraform operation (plan, apply) share. Nothing of it may
+// outlive the operation: Configure builds a new one each time.
+type operation struct {
 	// client is nil while the configuration of the provider is unknown, as it
 	// can be at plan when it follows from another resource.
 	client *client.Client
@@ -139,9 +139,9 @@ func (p *byokProvider) Configure(ctx context.Context, req provider.ConfigureRequ
 		edit(&settings.client)
 	}
 
-	w := &walk{workspaceID: settings.workspaceID, cap: settings.cap, capCheck: settings.capCheck}
+	w := &operation{workspaceID: settings.workspaceID, cap: settings.cap, capCheck: settings.capCheck}
 	resp.ResourceData, resp.DataSourceData = w, w
-	defer p.walk.Store(w)
+	defer p.operation.Store(w)
 	if settings.unknown {
 		return
 	}

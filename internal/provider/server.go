@@ -23,48 +23,48 @@ func NewServer(version string, edits ...func(*client.Config)) func() tfprotov6.P
 }
 
 func newProtocolServer(p *byokProvider) tfprotov6.ProviderServer {
-	return shortcutServer{forgetfulServer{providerserver.NewProtocol6(p)()}, p}
+	return shortcutServer{contextReleasingServer{providerserver.NewProtocol6(p)()}, p}
 }
 
-// forgetfulServer lets go of the contexts of calls that have ended. The
+// contextReleasingServer lets go of the contexts of calls that have ended. The
 // framework keeps the cancel function of each call, and thereby its context
 // with all that it carries, until the process ends: some 9 KB a call, four
 // calls a key in each plan.
-type forgetfulServer struct{ tfprotov6.ProviderServer }
+type contextReleasingServer struct{ tfprotov6.ProviderServer }
 
 // The calls that Terraform makes once per resource instance.
 
-func (s forgetfulServer) UpgradeResourceState(ctx context.Context, req *tfprotov6.UpgradeResourceStateRequest) (*tfprotov6.UpgradeResourceStateResponse, error) {
+func (s contextReleasingServer) UpgradeResourceState(ctx context.Context, req *tfprotov6.UpgradeResourceStateRequest) (*tfprotov6.UpgradeResourceStateResponse, error) {
 	call := begin(ctx)
 	defer call.end()
 	return s.ProviderServer.UpgradeResourceState(call, req)
 }
 
-func (s forgetfulServer) ValidateResourceConfig(ctx context.Context, req *tfprotov6.ValidateResourceConfigRequest) (*tfprotov6.ValidateResourceConfigResponse, error) {
+func (s contextReleasingServer) ValidateResourceConfig(ctx context.Context, req *tfprotov6.ValidateResourceConfigRequest) (*tfprotov6.ValidateResourceConfigResponse, error) {
 	call := begin(ctx)
 	defer call.end()
 	return s.ProviderServer.ValidateResourceConfig(call, req)
 }
 
-func (s forgetfulServer) ReadResource(ctx context.Context, req *tfprotov6.ReadResourceRequest) (*tfprotov6.ReadResourceResponse, error) {
+func (s contextReleasingServer) ReadResource(ctx context.Context, req *tfprotov6.ReadResourceRequest) (*tfprotov6.ReadResourceResponse, error) {
 	call := begin(ctx)
 	defer call.end()
 	return s.ProviderServer.ReadResource(call, req)
 }
 
-func (s forgetfulServer) PlanResourceChange(ctx context.Context, req *tfprotov6.PlanResourceChangeRequest) (*tfprotov6.PlanResourceChangeResponse, error) {
+func (s contextReleasingServer) PlanResourceChange(ctx context.Context, req *tfprotov6.PlanResourceChangeRequest) (*tfprotov6.PlanResourceChangeResponse, error) {
 	call := begin(ctx)
 	defer call.end()
 	return s.ProviderServer.PlanResourceChange(call, req)
 }
 
-func (s forgetfulServer) ApplyResourceChange(ctx context.Context, req *tfprotov6.ApplyResourceChangeRequest) (*tfprotov6.ApplyResourceChangeResponse, error) {
+func (s contextReleasingServer) ApplyResourceChange(ctx context.Context, req *tfprotov6.ApplyResourceChangeRequest) (*tfprotov6.ApplyResourceChangeResponse, error) {
 	call := begin(ctx)
 	defer call.end()
 	return s.ProviderServer.ApplyResourceChange(call, req)
 }
 
-func (s forgetfulServer) ImportResourceState(ctx context.Context, req *tfprotov6.ImportResourceStateRequest) (*tfprotov6.ImportResourceStateResponse, error) {
+func (s contextReleasingServer) ImportResourceState(ctx context.Context, req *tfprotov6.ImportResourceStateRequest) (*tfprotov6.ImportResourceStateResponse, error) {
 	call := begin(ctx)
 	defer call.end()
 	return s.ProviderServer.ImportResourceState(call, req)

@@ -33,7 +33,7 @@ func (s shortcutServer) UpgradeResourceState(ctx context.Context, req *tfprotov6
 
 func (s shortcutServer) ValidateResourceConfig(ctx context.Context, req *tfprotov6.ValidateResourceConfigRequest) (*tfprotov6.ValidateResourceConfigResponse, error) {
 	if req.TypeName == keyTypeName && req.ClientCapabilities != nil && req.ClientCapabilities.WriteOnlyAttributesAllowed {
-		if config, ok := decodeKey(req.Config); ok && config.isFlawless() {
+		if config, ok := decodeKey(req.Config); ok && config.isValid() {
 			return &tfprotov6.ValidateResourceConfigResponse{}, nil
 		}
 	}
@@ -41,7 +41,7 @@ func (s shortcutServer) ValidateResourceConfig(ctx context.Context, req *tfproto
 }
 
 func (s shortcutServer) ReadResource(ctx context.Context, req *tfprotov6.ReadResourceRequest) (*tfprotov6.ReadResourceResponse, error) {
-	if w := s.provider.walk.Load(); w != nil && req.TypeName == keyTypeName {
+	if w := s.provider.operation.Load(); w != nil && req.TypeName == keyTypeName {
 		if resp := w.readUnchanged(req); resp != nil {
 			return resp, nil
 		}
@@ -50,7 +50,7 @@ func (s shortcutServer) ReadResource(ctx context.Context, req *tfprotov6.ReadRes
 }
 
 func (s shortcutServer) PlanResourceChange(ctx context.Context, req *tfprotov6.PlanResourceChangeRequest) (*tfprotov6.PlanResourceChangeResponse, error) {
-	if w := s.provider.walk.Load(); w != nil && req.TypeName == keyTypeName {
+	if w := s.provider.operation.Load(); w != nil && req.TypeName == keyTypeName {
 		if resp := w.planUnchanged(req); resp != nil {
 			return resp, nil
 		}
@@ -60,7 +60,7 @@ func (s shortcutServer) PlanResourceChange(ctx context.Context, req *tfprotov6.P
 
 // readUnchanged answers a read of a key that is as the state shows it, if the
 // list that tells is there already; else it returns nil.
-func (w *walk) readUnchanged(req *tfprotov6.ReadResourceRequest) *tfprotov6.ReadResourceResponse {
+func (w *operation) readUnchanged(req *tfprotov6.ReadResourceRequest) *tfprotov6.ReadResourceResponse {
 	prior, ok := decodeKey(req.CurrentState)
 	if !ok || w.client == nil {
 		return nil
@@ -73,7 +73,7 @@ func (w *walk) readUnchanged(req *tfprotov6.ReadResourceRequest) *tfprotov6.Read
 	if !ok {
 		return nil
 	}
-	key, ok := w.client.Listed(prior.WorkspaceID.ValueString(), prior.ID.ValueString())
+	key, ok := w.client.Listed(prior.scope(), prior.ID.ValueString())
 	if !ok {
 		return nil
 	}
@@ -90,7 +90,7 @@ func (w *walk) readUnchanged(req *tfprotov6.ReadResourceRequest) *tfprotov6.Read
 
 // planUnchanged answers the plan of a key that is to stay as it is; else it
 // returns nil.
-func (w *walk) planUnchanged(req *tfprotov6.PlanResourceChangeRequest) *tfprotov6.PlanResourceChangeResponse {
+func (w *operation) planUnchanged(req *tfprotov6.PlanResourceChangeRequest) *tfprotov6.PlanResourceChangeResponse {
 	prior, ok := decodeKey(req.PriorState)
 	if !ok {
 		return nil
@@ -123,7 +123,7 @@ func (w *walk) planUnchanged(req *tfprotov6.PlanResourceChangeRequest) *tfprotov
 	if req.ClientCapabilities != nil && req.ClientCapabilities.DeferralAllowed {
 		w.ledger.Applying()
 	}
-	if pool, _ := prior.pool(); !call.KeepCalm(pool, prior.ID.ValueString()) {
+	if pool, _ := prior.pool(); !call.KeepUnchanged(pool, prior.ID.ValueString()) {
 		return nil
 	}
 	identity := req.PriorIdentity

@@ -360,9 +360,9 @@ func TestShortcutReportsTheCap(t *testing.T) {
 		provider := &byokProvider{version: "test", getenv: func(string) string { return "" }}
 		p := newProtocolTo(t, s, server(provider))
 		ctx, cancel := context.WithCancel(t.Context())
-		provider.walk.Load().ledger = ledger.New(ledger.Config{Cap: 2, Quiet: 20 * time.Millisecond, List: func(ctx context.Context, workspaceID string) ([]byok.Key, error) {
+		provider.operation.Load().ledger = ledger.New(ledger.Config{Cap: 2, Quiet: 20 * time.Millisecond, List: func(ctx context.Context, scope byok.Scope) ([]byok.Key, error) {
 			cancel()
-			return s.List(t, workspaceID), nil
+			return s.List(t, scope.ID), nil
 		}})
 		_, err := p.server.PlanResourceChange(ctx, &tfprotov6.PlanResourceChangeRequest{
 			TypeName: "byok_key", PriorState: p.value(p.resource, nil), Config: p.value(p.resource, at.config), ProposedNewState: p.value(p.resource, at.config),
@@ -378,7 +378,7 @@ func TestShortcutReportsTheCap(t *testing.T) {
 	}
 }
 
-// isFlawless knows every validator of the schema: a new one has to be told to
+// isValid knows every validator of the schema: a new one has to be told to
 // it as well.
 func TestFlawlessKnowsEveryValidator(t *testing.T) {
 	t.Parallel()

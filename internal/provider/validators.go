@@ -43,10 +43,10 @@ var keyChecks = map[string]stringCheck{
 	"workspace_id": idCheck, "provider_id": providerIDCheck, "name": nameCheck, "api_key": apiKeyCheck, "api_key_wo": apiKeyCheck,
 }
 
-// isFlawless reports whether no validator of byok_key, and not Terraform
+// isValid reports whether no validator of byok_key, and not Terraform
 // either, has anything to say of a configuration. It may say no of one that is
 // fine: with api_key, several validators look at other attributes as well.
-func (m keyModel) isFlawless() bool {
+func (m keyModel) isValid() bool {
 	for name, check := range keyChecks {
 		value := m.text(name)
 		if value.IsNull() {

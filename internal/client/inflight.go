@@ -6,10 +6,10 @@ import (
 	"time"
 )
 
-// flight is one piece of work that several callers wait for. It belongs to
+// inFlight is one piece of work that several callers wait for. It belongs to
 // none of them: a caller that gives up leaves the others their answer, and the
 // work is stopped when nobody waits any more.
-type flight[T any] struct {
+type inFlight[T any] struct {
 	done  chan struct{}
 	value T
 	err   *failure
@@ -21,9 +21,9 @@ type flight[T any] struct {
 }
 
 // launch starts work with the values of ctx, but not its end.
-func launch[T any](ctx context.Context, work func(context.Context) (T, *failure)) *flight[T] {
+func launch[T any](ctx context.Context, work func(context.Context) (T, *failure)) *inFlight[T] {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	f := &flight[T]{done: make(chan struct{}), cancel: cancel}
+	f := &inFlight[T]{done: make(chan struct{}), cancel: cancel}
 	go func() {
 		defer cancel()
 		f.value, f.err = work(ctx)
@@ -33,7 +33,7 @@ func launch[T any](ctx context.Context, work func(context.Context) (T, *failure)
 }
 
 // join counts the caller in, unless the work has been stopped.
-func (f *flight[T]) join() bool {
+func (f *inFlight[T]) join() bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.ended {
@@ -44,7 +44,7 @@ func (f *flight[T]) join() bool {
 }
 
 // wait returns the outcome, or the failure of ctx. The caller has joined.
-func (f *flight[T]) wait(ctx context.Context) (T, *failure) {
+func (f *inFlight[T]) wait(ctx context.Context) (T, *failure) {
 	defer func() {
 		f.mu.Lock()
 		defer f.mu.Unlock()
@@ -62,10 +62,10 @@ func (f *flight[T]) wait(ctx context.Context) (T, *failure) {
 	}
 }
 
-// lifeline is the context of a write. It ends with its parent, unless the
+// writeContext is the context of a write. It ends with its parent, unless the
 // write is on the wire: then it lives on for the grace, so that a user's
 // interrupt does not lose the ID of a key that is being stored.
-type lifeline struct {
+type writeContext struct {
 	context.Context
 	parent context.Context
 	grace  time.Duration
@@ -77,14 +77,14 @@ type lifeline struct {
 	timer *time.Timer
 }
 
-func newLifeline(parent context.Context, grace time.Duration) *lifeline {
+func newWriteContext(parent context.Context, grace time.Duration) *writeContext {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(parent))
-	l := &lifeline{Context: ctx, parent: parent, grace: grace, cancel: cancel}
+	l := &writeContext{Context: ctx, parent: parent, grace: grace, cancel: cancel}
 	l.detach = context.AfterFunc(parent, l.parentEnded)
 	return l
 }
 
-func (l *lifeline) parentEnded() {
+func (l *writeContext) parentEnded() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if !l.held {
@@ -95,14 +95,14 @@ func (l *lifeline) parentEnded() {
 }
 
 // hold says that a write is on the wire from here on.
-func (l *lifeline) hold() {
+func (l *writeContext) hold() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.held = true
 }
 
 // release says that no write is on the wire any more.
-func (l *lifeline) release() {
+func (l *writeContext) release() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.held = false
@@ -111,8 +111,8 @@ func (l *lifeline) release() {
 	}
 }
 
-// close ends the lifeline; its owner needs it no more.
-func (l *lifeline) close() {
+// close ends the writeContext; its owner needs it no more.
+func (l *writeContext) close() {
 	l.detach()
 	l.cancel()
 	l.mu.Lock()
@@ -137,7 +137,7 @@ func sleep(ctx context.Context, d time.Duration) *failure {
 // ended is the failure of a context that is over.
 func ended(ctx context.Context) *failure {
 	err := ctx.Err()
-	if l, ok := ctx.(*lifeline); ok && l.parent.Err() != nil {
+	if l, ok := ctx.(*writeContext); ok && l.parent.Err() != nil {
 		err = l.parent.Err()
 	}
 	return &failure{kind: KindCanceled, refused: true, err: err}
