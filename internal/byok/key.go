@@ -27,7 +27,7 @@ type Key struct {
 	UpdatedAt  string  `json:"updatedAt"`
 }
 
-// ListResponse is the answer to GET /api/workspaces/{id}/byok-keys: every key
+// ListResponse is the response to GET /api/workspaces/{id}/byok-keys: every key
 // of the workspace by provider ID, then in rotation order. WIRE.md section 4.
 type ListResponse struct {
 	Keys []Key `json:"keys"`
@@ -43,7 +43,7 @@ type SaveRequest struct {
 	Name       *string `json:"name,omitempty"`
 }
 
-// SaveResponse is the answer to POST. An add leaves UpdatedAt and CreatedBy
+// SaveResponse is the response to POST. An add leaves UpdatedAt and CreatedBy
 // out, a replace leaves CreatedAt and CreatedBy out. WIRE.md section 5.
 type SaveResponse struct {
 	Success bool `json:"success"`

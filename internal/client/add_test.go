@@ -397,7 +397,7 @@ func fill(s *scene) []string {
 func TestAddWaitsForRoom(t *testing.T) {
 	t.Parallel()
 	in := input()
-	in.WaitForRoom = true
+	in.WaitForCapacity = true
 	t.Run("own delete wakes it", func(t *testing.T) {
 		t.Parallel()
 		play(t, nil, func(s *scene) {

@@ -41,9 +41,9 @@ type AddInput struct {
 	APIKey string
 	// Name is the label; nil or blank for none.
 	Name *string
-	// WaitForRoom makes an add that finds its pool full wait, until ctx ends,
+	// WaitForCapacity makes an add that finds its pool full wait, until ctx ends,
 	// for keys of the pool to be deleted.
-	WaitForRoom bool
+	WaitForCapacity bool
 }
 
 // ReplaceInput is what a stored key becomes.
@@ -121,21 +121,21 @@ func (c *Client) Key(ctx context.Context, in byok.Scope, keyID string) (byok.Key
 // yet, and where it does not show the key.
 func (c *Client) Listed(in byok.Scope, keyID string) (key byok.Key, ok bool) {
 	c.mu.Lock()
-	w := c.scopes[in]
+	sc := c.scopes[in]
 	c.mu.Unlock()
-	if w == nil {
+	if sc == nil {
 		return byok.Key{}, false
 	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.snapshot == nil || w.snapshot.covers < w.writes {
+	sc.mu.Lock()
+	defer sc.mu.Unlock()
+	if sc.snapshot == nil || sc.snapshot.covers < sc.writes {
 		return byok.Key{}, false
 	}
-	return w.snapshot.key(keyID)
+	return sc.snapshot.key(keyID)
 }
 
 // Replace gives a stored key another secret, and another name unless
-// in.Name is nil, and returns its full record. It is repeated where an answer
+// in.Name is nil, and returns its full record. It is repeated where a response
 // is lost: the outcome is the same.
 //
 // A key that comes with an error has been replaced; only the record could not
@@ -144,14 +144,14 @@ func (c *Client) Replace(ctx context.Context, pool byok.Pool, in ReplaceInput) (
 	if f := checkIDs(pool, &in.KeyID); f != nil {
 		return byok.Key{}, c.fail(OpReplace, pool, in.KeyID, f)
 	}
-	w := c.scope(pool.Scope)
-	life := newWriteContext(ctx, grace)
-	defer life.close()
+	sc := c.scope(pool.Scope)
+	write := newWriteContext(ctx, grace)
+	defer write.close()
 
-	w.change(func() { w.replacing++ })
-	key, f := c.replace(life, w, OpReplace, pool.ProviderID, in, c.cfg.MaxRetries)
+	sc.change(func() { sc.replacing++ })
+	key, f := c.replace(write, sc, OpReplace, pool.ProviderID, in, c.cfg.MaxRetries)
 	var covers uint64
-	w.change(func() { w.replacing--; w.writes++; covers = w.writes })
+	sc.change(func() { sc.replacing--; sc.writes++; covers = sc.writes })
 	if f != nil {
 		return byok.Key{}, c.fail(OpReplace, pool, in.KeyID, f)
 	}
@@ -159,14 +159,14 @@ func (c *Client) Replace(ctx context.Context, pool byok.Pool, in ReplaceInput) (
 	prior, known := byok.Key{}, false
 	if in.Prior != nil && in.Prior.ID == in.KeyID && in.Prior.CreatedAt != "" {
 		prior, known = *in.Prior, true
-	} else if s := w.current(); s != nil {
+	} else if s := sc.current(); s != nil {
 		prior, known = s.key(in.KeyID)
 	}
 	if !known {
-		s, f := w.readBack(ctx, covers)
+		s, f := sc.readBack(ctx, covers)
 		if f == nil {
 			if prior, known = s.key(in.KeyID); !known {
-				f = &failure{kind: KindKeyNotFound, detail: "it was replaced, but then removed by somebody else"}
+				f = &failure{kind: KindKeyNotFound, detail: "it was replaced, but then removed by another user"}
 			}
 		}
 		if f != nil {
@@ -183,10 +183,10 @@ func (c *Client) Delete(ctx context.Context, pool byok.Pool, keyID string) error
 	if f := checkIDs(pool, &keyID); f != nil {
 		return c.fail(OpDelete, pool, keyID, f)
 	}
-	w := c.scope(pool.Scope)
-	life := newWriteContext(ctx, grace)
-	defer life.close()
-	if f := c.remove(life, w, OpDelete, pool.ProviderID, keyID, c.cfg.MaxRetries); f != nil {
+	sc := c.scope(pool.Scope)
+	write := newWriteContext(ctx, grace)
+	defer write.close()
+	if f := c.remove(write, sc, OpDelete, pool.ProviderID, keyID, c.cfg.MaxRetries); f != nil {
 		return c.fail(OpDelete, pool, keyID, f)
 	}
 	return nil
@@ -194,14 +194,14 @@ func (c *Client) Delete(ctx context.Context, pool byok.Pool, keyID string) error
 
 // replace sends a replace; the record it returns lacks CreatedAt and
 // CreatedBy.
-func (c *Client) replace(ctx context.Context, w *scope, op Op, providerID string, in ReplaceInput, retries int) (byok.Key, *failure) {
+func (c *Client) replace(ctx context.Context, sc *scope, op Op, providerID string, in ReplaceInput, retries int) (byok.Key, *failure) {
 	body, err := json.Marshal(byok.SaveRequest{ProviderID: providerID, APIKey: in.APIKey, KeyID: in.KeyID, Name: in.Name})
 	if err != nil {
 		return byok.Key{}, &failure{kind: KindInvalid, refused: true}
 	}
 	var key byok.Key
 	f := c.send(ctx, &request{
-		op: op, method: http.MethodPost, path: w.path, body: body, limit: maxAnswerBytes,
+		op: op, method: http.MethodPost, path: sc.path, body: body, limit: maxResponseBytes,
 		retries: retries, persistent: retries > c.cfg.MaxRetries,
 		decode: func(body []byte, header http.Header) (err error) {
 			key, err = decodeReplaced(body, header.Get("Content-Type"), providerID, in.KeyID)
@@ -213,22 +213,22 @@ func (c *Client) replace(ctx context.Context, w *scope, op Op, providerID string
 
 // remove sends a delete, always with the key's ID: without one it would remove
 // the whole pool. WIRE.md section 6.
-func (c *Client) remove(ctx context.Context, w *scope, op Op, providerID, keyID string, retries int) *failure {
+func (c *Client) remove(ctx context.Context, sc *scope, op Op, providerID, keyID string, retries int) *failure {
 	body, err := json.Marshal(byok.DeleteRequest{ProviderID: providerID, KeyID: keyID})
 	if err != nil || keyID == "" {
 		return &failure{kind: KindInvalid, refused: true}
 	}
 	var doubt bool // an earlier attempt may have removed the key
 	f := c.send(ctx, &request{
-		op: op, method: http.MethodDelete, path: w.path, body: body, limit: maxAnswerBytes,
+		op: op, method: http.MethodDelete, path: sc.path, body: body, limit: maxResponseBytes,
 		retries: retries, persistent: retries > c.cfg.MaxRetries,
 		again:  func(f *failure) bool { doubt = doubt || !f.refused; return true },
 		decode: func(body []byte, header http.Header) error { return decodeDeleted(body, header.Get("Content-Type")) },
 	})
-	w.change(func() {
-		w.writes++
+	sc.change(func() {
+		sc.writes++
 		if f == nil || f.kind == KindKeyNotFound {
-			p := w.pool(providerID)
+			p := sc.pool(providerID)
 			p.freed++
 			p.full = nil
 		}
@@ -242,12 +242,12 @@ func (c *Client) remove(ctx context.Context, w *scope, op Op, providerID, keyID 
 func (c *Client) scope(id byok.Scope) *scope {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	w := c.scopes[id]
-	if w == nil {
-		w = newScope(c, id)
-		c.scopes[id] = w
+	sc := c.scopes[id]
+	if sc == nil {
+		sc = newScope(c, id)
+		c.scopes[id] = sc
 	}
-	return w
+	return sc
 }
 
 func (c *Client) snapshot(ctx context.Context, in byok.Scope) (*snapshot, error) {

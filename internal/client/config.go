@@ -137,7 +137,7 @@ func (c Config) checkCredentials() (problems, warnings []FieldProblem) {
 		} else if !strings.Contains(token, ".") {
 			warnings = append(warnings, FieldProblem{Field: FieldSessionToken,
 				Message: "The session token has no signature, so the server will not accept it. Use the whole value of the cookie " +
-					cookieName + ", not the token in the body of a sign-in answer."})
+					cookieName + ", not the token in the body of a sign-in response."})
 		}
 	case c.Email == "" && c.Password == "":
 		problems = append(problems, FieldProblem{Field: FieldSessionToken,
@@ -193,7 +193,7 @@ func parseEndpoint(endpoint string) (*url.URL, string) {
 			return nil, "The path of the endpoint must not hold . or .. segments."
 		}
 	}
-	// A doubled or trailing slash would be answered by a redirect.
+	// A doubled or trailing slash would be redirected.
 	// WIRE.md section 1.
 	segments := strings.FieldsFunc(u.EscapedPath(), func(r rune) bool { return r == '/' })
 	base := &url.URL{Scheme: u.Scheme, Host: u.Host}

@@ -18,7 +18,7 @@ type Kind string
 // The kinds of errors.
 const (
 	// KindUnauthorized: 401. On a list: no valid session, or no permission on
-	// the workspace; the answers are identical. WIRE.md section 3.
+	// the workspace; the responses are identical. WIRE.md section 3.
 	KindUnauthorized Kind = "unauthorized"
 	// KindForbidden: 403 on an add, replace or delete: not an admin of the
 	// workspace, or the workspace does not exist or is archived.
@@ -36,9 +36,9 @@ const (
 	KindRateLimited Kind = "rate_limited"
 	// KindServer: 5xx until the retries or the time ran out.
 	KindServer Kind = "server"
-	// KindNetwork: no answer: DNS, connection, TLS, timeout, cut.
+	// KindNetwork: no response: DNS, connection, TLS, timeout, cut.
 	KindNetwork Kind = "network"
-	// KindProtocol: an answer that is not one of this API.
+	// KindProtocol: a response that is not one of this API.
 	KindProtocol Kind = "protocol"
 	// KindRedirect: the endpoint redirects; Detail says where to.
 	KindRedirect Kind = "redirect"
@@ -65,15 +65,15 @@ const (
 )
 
 // Error is every error of a Client's verbs. It never holds a secret or the
-// body of a 5xx answer, which can carry SQL parameters (WIRE.md section 12).
+// body of a 5xx response, which can carry SQL parameters (WIRE.md section 12).
 type Error struct {
 	Op   Op
 	Kind Kind
-	// Status is the HTTP status of the last answer, 0 when there was none.
+	// Status is the HTTP status of the last response, 0 when there was none.
 	Status int
 	// Cap is the cap that the server named, with KindCapReached.
 	Cap int
-	// RequestID is the server's x-request-id of the last answer, or empty.
+	// RequestID is the server's x-request-id of the last response, or empty.
 	RequestID string
 
 	// Pool is what the request was about. A list is about a scope: its pool
@@ -155,9 +155,9 @@ func (e *Error) what() string {
 	case KindServer:
 		return "the server failed"
 	case KindNetwork:
-		return "no answer came"
+		return "no response came"
 	case KindProtocol:
-		return "the answer is not one of this API"
+		return "the response is not one of this API"
 	case KindRedirect:
 		return "the endpoint redirects"
 	case KindSignIn:
@@ -193,7 +193,7 @@ type failure struct {
 	transient bool
 	// refused: the request certainly changed nothing on the server.
 	refused bool
-	// finished: the application has answered, so nothing of this request is
+	// finished: the application has responded, so nothing of this request is
 	// still under way.
 	finished bool
 	// wait is how long the server asked to wait before the next attempt, if it did.

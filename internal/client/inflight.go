@@ -7,7 +7,7 @@ import (
 )
 
 // inFlight is one piece of work that several callers wait for. It belongs to
-// none of them: a caller that gives up leaves the others their answer, and the
+// none of them: a caller that gives up leaves the others their result, and the
 // work is stopped when nobody waits any more.
 type inFlight[T any] struct {
 	done  chan struct{}

@@ -29,7 +29,7 @@ type request struct {
 	// path is escaped and starts with a slash; the endpoint goes before it.
 	path string
 	body []byte
-	// limit is the largest answer in bytes.
+	// limit is the largest response in bytes.
 	limit int64
 	// retries is how often it may be repeated.
 	retries int
@@ -38,7 +38,7 @@ type request struct {
 	again func(*failure) bool
 	// persistent requests try on where others have found nobody there.
 	persistent bool
-	// decode looks at a 200 answer; an error makes it a protocol failure.
+	// decode looks at a 200 response; an error makes it a protocol failure.
 	decode func(body []byte, header http.Header) error
 }
 
@@ -99,10 +99,10 @@ func (c *Client) send(ctx context.Context, r *request) *failure {
 // repeat runs the loop of retryablehttp and returns how many requests were
 // sent and why the last one failed, if it did.
 func (c *Client) repeat(ctx context.Context, r *request, cookie string) (int, *failure) {
-	life, _ := ctx.(*writeContext)
+	write, _ := ctx.(*writeContext)
 	outer := ctx
-	if life != nil {
-		outer = life.parent
+	if write != nil {
+		outer = write.parent
 	}
 
 	var (
@@ -115,8 +115,8 @@ func (c *Client) repeat(ctx context.Context, r *request, cookie string) (int, *f
 		// Once there is a connection the request is as good as on the wire:
 		// to end it between here and there is to leave a doubt.
 		GotConn: func(httptrace.GotConnInfo) {
-			if life != nil {
-				life.hold()
+			if write != nil {
+				write.hold()
 			}
 		},
 		WroteHeaders: func() { sent.Store(true) },
@@ -128,7 +128,7 @@ func (c *Client) repeat(ctx context.Context, r *request, cookie string) (int, *f
 	started := time.Now()
 	req.SetResponseHandler(func(resp *http.Response) error {
 		f := receive(resp, r)
-		logAnswer(ctx, resp, r, time.Since(started))
+		logResponse(ctx, resp, r, time.Since(started))
 		c.unreachable.Store(false)
 		if f == nil {
 			n, last = n+1, nil
@@ -158,8 +158,8 @@ func (c *Client) repeat(ctx context.Context, r *request, cookie string) (int, *f
 			}
 			n++
 			started = time.Now()
-			if life != nil && (r.op != OpAdd || last.refused) {
-				life.release()
+			if write != nil && (r.op != OpAdd || last.refused) {
+				write.release()
 			}
 			wait = c.backoff(n-1, last.wait)
 			deadline, bounded := outer.Deadline()
@@ -211,7 +211,7 @@ func (c *Client) newRequest(ctx context.Context, r *request, cookie string) (*re
 	return req, nil
 }
 
-// receive reads an answer to its end, or to its limit.
+// receive reads a response to its end, or to its limit.
 func receive(resp *http.Response, r *request) *failure {
 	defer func() {
 		_ = resp.Body.Close()
@@ -231,7 +231,7 @@ func judge(resp *http.Response, r *request) *failure {
 	contentType := resp.Header.Get("Content-Type")
 	switch status := resp.StatusCode; {
 	case status == http.StatusOK:
-		body, f := readAnswer(resp, r.limit)
+		body, f := readBody(resp, r.limit)
 		if f != nil {
 			return f
 		}
@@ -246,7 +246,7 @@ func judge(resp *http.Response, r *request) *failure {
 	case status == http.StatusRequestTimeout:
 		return &failure{kind: KindNetwork, transient: true, detail: "a gateway gave up waiting for the request"}
 	case status >= 400 && status < 500:
-		body, f := readAnswer(resp, maxAnswerBytes)
+		body, f := readBody(resp, maxResponseBytes)
 		if f != nil {
 			body = nil
 		}
@@ -330,7 +330,7 @@ func describeNetworkError(err error) *failure {
 	case errors.As(err, &badProtocol), strings.Contains(text, "malformed HTTP"), strings.Contains(text, "malformed MIME"):
 		f.kind, f.detail = KindProtocol, "it is not HTTP"
 	case errors.As(err, &netErr) && netErr.Timeout(), errors.Is(err, context.DeadlineExceeded):
-		f.detail = "no complete answer came within the request timeout"
+		f.detail = "no complete response came within the request timeout"
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE), errors.Is(err, net.ErrClosed):
 		f.detail = "the connection was cut"
 	default:
@@ -339,8 +339,8 @@ func describeNetworkError(err error) *failure {
 	return f
 }
 
-func logAnswer(ctx context.Context, resp *http.Response, r *request, took time.Duration) {
-	tflog.Debug(ctx, "BYOK API: answer", map[string]any{
+func logResponse(ctx context.Context, resp *http.Response, r *request, took time.Duration) {
+	tflog.Debug(ctx, "BYOK API: response", map[string]any{
 		"method": r.method, "path": r.path, "status": resp.StatusCode, "request_id": requestID(resp.Header), "milliseconds": took.Milliseconds(),
 	})
 }

@@ -54,13 +54,13 @@ func (s *session) cookie(ctx context.Context) (string, *failure) {
 		s.signIn = launch(ctx, s.fetch)
 		s.signIn.join()
 	}
-	flying := s.signIn
+	current := s.signIn
 	s.mu.Unlock()
-	return flying.wait(ctx)
+	return current.wait(ctx)
 }
 
 // renew reports whether a request that was refused with stale is worth
-// another attempt: somebody else has renewed the session since, or this call
+// another attempt: another user has renewed the session since, or this call
 // clears the way for the one renewal that a Client has.
 func (s *session) renew(stale string) bool {
 	s.mu.Lock()
@@ -87,7 +87,7 @@ func (s *session) fetch(ctx context.Context) (string, *failure) {
 	var value string
 	_, f := s.client.repeat(ctx, &request{
 		op: OpSignIn, method: http.MethodPost, path: signInPath, body: body,
-		limit: maxAnswerBytes, retries: s.client.cfg.MaxRetries,
+		limit: maxResponseBytes, retries: s.client.cfg.MaxRetries,
 		decode: func(body []byte, header http.Header) (err error) {
 			value, err = sessionCookie(body, header)
 			return err
@@ -108,7 +108,7 @@ func (s *session) fetch(ctx context.Context) (string, *failure) {
 	return value, nil
 }
 
-// sessionCookie finds the session among the cookies of a sign-in's answer.
+// sessionCookie finds the session among the cookies of a sign-in's response.
 func sessionCookie(body []byte, header http.Header) (string, error) {
 	for _, cookie := range (&http.Response{Header: header}).Cookies() {
 		if cookie.Name != cookieName && cookie.Name != secureCookieName {

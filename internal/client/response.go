@@ -20,10 +20,10 @@ import (
 
 // Limits on what a server can make the client hold.
 const (
-	maxListBytes   = 16 << 20
-	maxAnswerBytes = 1 << 20
-	maxHeaderBytes = 64 << 10
-	maxIDLength    = 128
+	maxListBytes     = 16 << 20
+	maxResponseBytes = 1 << 20
+	maxHeaderBytes   = 64 << 10
+	maxIDLength      = 128
 )
 
 // lazily compiles a regular expression at its first use: Terraform starts the
@@ -43,12 +43,12 @@ func requestID(h http.Header) string {
 	return ""
 }
 
-// readAnswer reads at most limit bytes. A body that ends early is an error.
-func readAnswer(resp *http.Response, limit int64) ([]byte, *failure) {
+// readBody reads at most limit bytes. A body that ends early is an error.
+func readBody(resp *http.Response, limit int64) ([]byte, *failure) {
 	body, err := io.ReadAll(io.LimitReader(resp.Body, limit+1))
 	if err != nil {
 		f := describeNetworkError(err)
-		f.detail = "the answer was cut off: " + f.detail
+		f.detail = "the response was cut off: " + f.detail
 		return nil, f
 	}
 	if int64(len(body)) > limit {
@@ -57,9 +57,9 @@ func readAnswer(resp *http.Response, limit int64) ([]byte, *failure) {
 	return body, nil
 }
 
-// decodeAnswer fills v from a 200 answer. Its errors name what is wrong and
+// decodeResponse fills v from a 200 response. Its errors name what is wrong and
 // never repeat any of the body.
-func decodeAnswer(body []byte, contentType string, v any) error {
+func decodeResponse(body []byte, contentType string, v any) error {
 	if err := json.Unmarshal(body, v); err != nil {
 		var wrongType *json.UnmarshalTypeError
 		switch {
@@ -81,42 +81,42 @@ func notJSON(body []byte, contentType string) string {
 	case len(trimmed) == 0:
 		return "it is empty"
 	case media == "text/html" || trimmed[0] == '<':
-		return "it is HTML, not JSON; the endpoint may be wrong, or a gateway may have answered in place of Sim"
+		return "it is HTML, not JSON; the endpoint may be wrong, or a gateway may have responded in place of Sim"
 	case trimmed[0] == '{' || trimmed[0] == '[':
 		return "it is broken or truncated JSON"
 	}
 	return "it is not JSON; the endpoint may be wrong"
 }
 
-// decodeList returns the keys of a list answer.
+// decodeList returns the keys of a list response.
 func decodeList(body []byte, contentType string) ([]byok.Key, error) {
-	var answer byok.ListResponse
-	if err := decodeAnswer(body, contentType, &answer); err != nil {
+	var response byok.ListResponse
+	if err := decodeResponse(body, contentType, &response); err != nil {
 		return nil, err
 	}
-	if answer.Keys == nil {
+	if response.Keys == nil {
 		return nil, errors.New("it has no keys field; the endpoint may be wrong")
 	}
-	seen := make(map[string]struct{}, len(answer.Keys))
-	for i, key := range answer.Keys {
+	seen := make(map[string]struct{}, len(response.Keys))
+	for i, key := range response.Keys {
 		if err := checkKey(key); err != nil {
-			return nil, fmt.Errorf("key %d of %d in the list: %w", i+1, len(answer.Keys), err)
+			return nil, fmt.Errorf("key %d of %d in the list: %w", i+1, len(response.Keys), err)
 		}
 		if err := checkTime("updatedAt", key.UpdatedAt); err != nil {
-			return nil, fmt.Errorf("key %d of %d in the list: %w", i+1, len(answer.Keys), err)
+			return nil, fmt.Errorf("key %d of %d in the list: %w", i+1, len(response.Keys), err)
 		}
 		if err := checkTime("createdAt", key.CreatedAt); err != nil {
-			return nil, fmt.Errorf("key %d of %d in the list: %w", i+1, len(answer.Keys), err)
+			return nil, fmt.Errorf("key %d of %d in the list: %w", i+1, len(response.Keys), err)
 		}
 		if _, twice := seen[key.ID]; twice {
 			return nil, fmt.Errorf("two keys in the list have the ID %q", key.ID)
 		}
 		seen[key.ID] = struct{}{}
 	}
-	return answer.Keys, nil
+	return response.Keys, nil
 }
 
-// decodeAdded returns the key of the answer to an add, which has no updatedAt
+// decodeAdded returns the key of the response to an add, which has no updatedAt
 // and no createdBy. WIRE.md section 5.
 func decodeAdded(body []byte, contentType, providerID string) (byok.Key, error) {
 	key, err := decodeSaved(body, contentType, providerID)
@@ -126,7 +126,7 @@ func decodeAdded(body []byte, contentType, providerID string) (byok.Key, error) 
 	return key, checkTime("key.createdAt", key.CreatedAt)
 }
 
-// decodeReplaced returns the key of the answer to a replace, which has no
+// decodeReplaced returns the key of the response to a replace, which has no
 // createdAt and no createdBy. WIRE.md section 5.
 func decodeReplaced(body []byte, contentType, providerID, keyID string) (byok.Key, error) {
 	key, err := decodeSaved(body, contentType, providerID)
@@ -140,27 +140,27 @@ func decodeReplaced(body []byte, contentType, providerID, keyID string) (byok.Ke
 }
 
 func decodeSaved(body []byte, contentType, providerID string) (byok.Key, error) {
-	var answer byok.SaveResponse
-	if err := decodeAnswer(body, contentType, &answer); err != nil {
+	var response byok.SaveResponse
+	if err := decodeResponse(body, contentType, &response); err != nil {
 		return byok.Key{}, err
 	}
 	switch {
-	case !answer.Success:
+	case !response.Success:
 		return byok.Key{}, errors.New("it does not say success")
-	case answer.Key.ProviderID != providerID && answer.Key.ProviderID != "":
+	case response.Key.ProviderID != providerID && response.Key.ProviderID != "":
 		return byok.Key{}, errors.New("it is about another provider ID")
 	}
-	return answer.Key, checkKey(answer.Key)
+	return response.Key, checkKey(response.Key)
 }
 
 func decodeDeleted(body []byte, contentType string) error {
-	var answer struct {
+	var response struct {
 		Success bool `json:"success"`
 	}
-	if err := decodeAnswer(body, contentType, &answer); err != nil {
+	if err := decodeResponse(body, contentType, &response); err != nil {
 		return err
 	}
-	if !answer.Success {
+	if !response.Success {
 		return errors.New("it does not say success")
 	}
 	return nil
@@ -216,7 +216,7 @@ const (
 	workspaceNotFoundText = "Workspace not found"
 )
 
-// refusal turns a 4xx answer into a failure.
+// refusal turns a 4xx response into a failure.
 func refusal(op Op, status int, body []byte) *failure {
 	var said apiError
 	isAPI := json.Unmarshal(body, &said) == nil && said.Error+said.Message != ""
@@ -227,7 +227,7 @@ func refusal(op Op, status int, body []byte) *failure {
 	case http.StatusForbidden:
 		f.kind = KindForbidden
 		if !isAPI {
-			f.detail = "the answer is not Sim's own, a gateway in front of it may have refused"
+			f.detail = "the response is not Sim's own, a gateway in front of it may have refused"
 		}
 	case http.StatusNotFound:
 		switch {
