@@ -48,6 +48,10 @@ type adding struct {
 	scope *scope
 	p     *pool
 	write *writeContext
+	// waiting ends before write does, and bounds the wait for capacity: what
+	// is left is for the caller to find out what fills the pool.
+	waiting  context.Context
+	deadlock *deadlock // ends the wait for capacity, too
 
 	pool byok.Pool
 	in   AddInput
@@ -74,12 +78,16 @@ func (c *Client) Add(ctx context.Context, pool byok.Pool, in AddInput) (byok.Key
 	if f := checkIDs(pool, nil); f != nil {
 		return fail(byok.Key{}, f)
 	}
+	defer c.calls.begin()()
 	body, err := json.Marshal(byok.SaveRequest{ProviderID: pool.ProviderID, APIKey: in.APIKey, Name: in.Name})
 	if err != nil {
 		return fail(byok.Key{}, &failure{kind: KindInvalid})
 	}
 	a := &adding{c: c, scope: c.scope(pool.Scope), pool: pool, in: in, body: body, mask: byok.Mask(in.APIKey), write: newWriteContext(ctx, grace)}
 	defer a.write.close()
+	var stopWaiting context.CancelFunc
+	a.waiting, stopWaiting = waitingContext(a.write)
+	defer stopWaiting()
 	if in.Name != nil {
 		a.name = byok.TrimName(*in.Name)
 	}
@@ -93,15 +101,15 @@ func (c *Client) Add(ctx context.Context, pool byok.Pool, in AddInput) (byok.Key
 	}
 	s, f := a.scope.readBack(a.write, covers)
 	if f != nil {
-		f = &failure{kind: f.kind, status: f.status, requestID: f.requestID, attempts: f.attempts, err: f.err, op: f.op,
+		f = &failure{kind: f.kind, status: f.status, requestID: f.requestID, url: f.url, attempts: f.attempts, err: f.err, op: f.op,
 			detail: "the key is stored, but the list with its full record could not be read"}
 		return fail(key, f)
 	}
 	return a.record(s, key)
 }
 
-// runInTurn waits for the pool's slot and runs the add in it. complete means that
-// the record needs no list any more; covers is what such a list has to cover.
+// runInTurn waits for the pool's slot and runs the add in it. complete means
+// that the record needs no list any more; covers is what such a list has to cover.
 func (a *adding) runInTurn() (key byok.Key, complete bool, covers uint64, f *failure) {
 	a.scope.change(func() {
 		a.p = a.scope.pool(a.pool.ProviderID)
@@ -114,15 +122,14 @@ func (a *adding) runInTurn() (key byok.Key, complete bool, covers uint64, f *fai
 		a.scope.writes++
 		covers = a.scope.writes
 	})
-	select {
-	case a.p.slot <- struct{}{}:
-		defer func() { <-a.p.slot }()
-	case <-a.write.Done():
-		return byok.Key{}, false, 0, a.explainTimeout(ended(a.write))
+	var leave func()
+	a.deadlock, leave = a.c.calls.enqueue(a.pool)
+	defer leave()
+	if f := a.takeSlot(); f != nil {
+		return byok.Key{}, false, 0, f
 	}
-	if a.write.parent.Err() != nil {
-		return byok.Key{}, false, 0, a.explainTimeout(ended(a.write))
-	}
+	defer func() { <-a.p.slot }()
+	defer a.c.calls.setFull(a.pool, false)
 	key, complete, f = a.run()
 	if f != nil {
 		f = a.explainTimeout(f)
@@ -131,20 +138,67 @@ func (a *adding) runInTurn() (key byok.Key, complete bool, covers uint64, f *fai
 	return key, complete, 0, f
 }
 
-// explainTimeout returns f, or the pool's refusal at the cap where that is why time
-// ran out: the adds behind one that waits for room wait for room, too.
+// takeSlot waits for the pool's slot. Behind an add that waits for capacity,
+// it waits for capacity as well.
+func (a *adding) takeSlot() *failure {
+	waiting, deadlock := a.waiting.Done(), a.deadlock.closed
+	if !a.in.WaitForCapacity {
+		waiting, deadlock = nil, nil
+	}
+	for {
+		select {
+		case <-deadlock:
+			return a.refusedAtCap(&failure{kind: KindCapReached, refused: true}, a.deadlock.waiting, nil)
+		case <-a.write.Done():
+			return a.explainTimeout(ended(a.write))
+		default:
+		}
+		select {
+		case a.p.slot <- struct{}{}:
+			if a.write.parent.Err() != nil {
+				<-a.p.slot
+				return a.explainTimeout(ended(a.write))
+			}
+			return nil
+		case <-deadlock:
+		case <-a.write.Done():
+		case <-waiting:
+			waiting = nil
+			timeout := &failure{kind: KindCanceled, refused: true, err: context.DeadlineExceeded}
+			if f := a.explainTimeout(timeout); f != timeout {
+				return f
+			}
+		}
+	}
+}
+
+// refusedAtCap returns the pool's refusal at the cap, or f where there is none
+// any more.
+func (a *adding) refusedAtCap(f *failure, waiting int, err error) *failure {
+	a.scope.mu.Lock()
+	defer a.scope.mu.Unlock()
+	refused := *f
+	if a.p.full != nil {
+		refused = *a.p.full
+		refused.err = err
+	}
+	refused.waiting = waiting
+	return &refused
+}
+
+// explainTimeout returns f, or the pool's refusal at the cap where that is why
+// time ran out: the adds behind one that waits for capacity wait for it, too.
 func (a *adding) explainTimeout(f *failure) *failure {
 	if f.kind != KindCanceled || !f.refused || !a.in.WaitForCapacity || !errors.Is(f.err, context.DeadlineExceeded) {
 		return f
 	}
 	a.scope.mu.Lock()
-	defer a.scope.mu.Unlock()
-	if a.p.full == nil {
+	full := a.p.full != nil
+	a.scope.mu.Unlock()
+	if !full {
 		return f
 	}
-	full := *a.p.full
-	full.err = f.err
-	return &full
+	return a.refusedAtCap(f, 0, f.err)
 }
 
 // run sends the add until its outcome is certain.
@@ -168,8 +222,7 @@ func (a *adding) run() (key byok.Key, complete bool, f *failure) {
 					a.p.full = &full
 				}
 			})
-			if over := a.awaitCapacity(freed, polls); over != nil {
-				f.err = over.err
+			if a.awaitCapacity(freed, polls, f); f.err != nil || f.waiting > 0 {
 				return byok.Key{}, false, f
 			}
 			polls++
@@ -205,7 +258,7 @@ func (a *adding) run() (key byok.Key, complete bool, f *failure) {
 func (a *adding) send() (byok.Key, *failure) {
 	var key byok.Key
 	f := a.c.send(a.write, &request{
-		op: OpAdd, method: http.MethodPost, path: a.scope.path, body: a.body, limit: maxResponseBytes, retries: a.c.cfg.MaxRetries,
+		op: OpAdd, method: http.MethodPost, path: a.scope.path, body: a.body, limit: maxResponseBytes, retries: a.c.cfg.MaxRetries, until: deadline(a.write),
 		again: func(f *failure) bool { return f.refused },
 		decode: func(body []byte, header http.Header) (err error) {
 			if key, err = decodeAdded(body, header.Get("Content-Type"), a.pool.ProviderID); err == nil && !a.isNew(key.ID) {
@@ -257,7 +310,7 @@ func (a *adding) resolve(lost *failure) (*byok.Key, *failure) {
 // is taken for its outcome. One list serves all adds of a Client to the
 // scope.
 func (a *adding) listBefore() (f *failure) {
-	if a.before, f = a.scope.readCovering(a.write, 0, a.c.cfg.MaxRetries, false); f == nil {
+	if a.before, f = a.scope.readCovering(a.write, 0, readOptions{retries: a.c.cfg.MaxRetries, until: deadline(a.write)}); f == nil {
 		return nil
 	}
 	a.sent += f.attempts
@@ -270,7 +323,7 @@ func (a *adding) listBefore() (f *failure) {
 // looks final is asked again, too, since the list of before had a response.
 func (a *adding) list() (s *snapshot, f *failure) {
 	for n := range finalRetries {
-		s, f = a.scope.readCovering(a.write, a.scope.noteWrite(), persistentRetries+a.c.cfg.MaxRetries, false)
+		s, f = a.scope.readCovering(a.write, a.scope.noteWrite(), readOptions{retries: persistentRetries + a.c.cfg.MaxRetries, until: deadline(a.write)})
 		if f == nil || f.transient || sleep(a.write, a.c.backoff(n, f.wait)) != nil {
 			break
 		}
@@ -360,7 +413,7 @@ func (a *adding) record(s *snapshot, key byok.Key) (byok.Key, error) {
 }
 
 func (a *adding) ambiguous(lost *failure, candidates []byok.Key, why string) *failure {
-	f := &failure{kind: KindAmbiguous, status: lost.status, requestID: lost.requestID, detail: joinDetail(lost.detail, why)}
+	f := &failure{kind: KindAmbiguous, status: lost.status, requestID: lost.requestID, url: lost.url, detail: joinDetail(lost.detail, why)}
 	if a.write.parent.Err() != nil {
 		f.err = a.write.parent.Err()
 	}
@@ -404,9 +457,10 @@ func (a *adding) pause(d time.Duration) *failure {
 	return sleep(a.write, d)
 }
 
-// awaitCapacity returns when a key of the pool has been deleted since freed was
-// read, or when it is time to ask again: others delete, too.
-func (a *adding) awaitCapacity(freed uint64, polls int) *failure {
+// awaitCapacity returns when a key of the pool has been deleted since freed
+// was read, or when it is time to ask again: others delete, too. Where there is
+// no more to wait for, it notes why in f, the refusal.
+func (a *adding) awaitCapacity(freed uint64, polls int, f *failure) {
 	a.setStalled(true)
 	defer a.setStalled(false)
 	timer := time.NewTimer(min(maxCapacityPoll, max(a.c.cfg.RetryWaitMin<<min(polls, 10), 10*time.Millisecond)))
@@ -416,16 +470,37 @@ func (a *adding) awaitCapacity(freed uint64, polls int) *failure {
 		current, changed := a.p.freed, a.scope.changed
 		a.scope.mu.Unlock()
 		if current != freed {
-			return nil
+			a.c.calls.setFull(a.pool, false)
+			return
 		}
+		a.c.calls.setFull(a.pool, true)
 		select {
 		case <-changed:
+			continue
 		case <-timer.C:
-			return nil
-		case <-a.write.Done():
-			return ended(a.write)
+			return
+		case <-a.deadlock.closed:
+			f.waiting = a.deadlock.waiting
+		case <-a.waiting.Done():
+			if f.err = context.DeadlineExceeded; a.write.parent.Err() != nil {
+				f.err = a.write.parent.Err()
+			}
 		}
+		return
 	}
+}
+
+// maxExplaining is the most of an add's time that is kept for its caller to
+// find out what fills the pool.
+const maxExplaining = 5 * time.Second
+
+// waitingContext bounds the wait for capacity of an add.
+func waitingContext(write *writeContext) (context.Context, context.CancelFunc) {
+	end := deadline(write)
+	if end.IsZero() {
+		return context.WithCancel(write)
+	}
+	return context.WithDeadline(write, end.Add(-min(maxExplaining, time.Until(end)/10)))
 }
 
 func joinDetail(first, second string) string {

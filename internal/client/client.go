@@ -24,9 +24,11 @@ type Client struct {
 	headers map[string]string
 	http    *http.Client
 	session *session
+	calls   *calls
 	jitter  func() float64 // 0 up to 1
 
-	// unreachable: every attempt of the last request to end found nobody.
+	// unreachable: no attempt of an earlier request got a response, and none
+	// of a later one has.
 	unreachable atomic.Bool
 
 	mu     sync.Mutex
@@ -41,8 +43,9 @@ type AddInput struct {
 	APIKey string
 	// Name is the label; nil or blank for none.
 	Name *string
-	// WaitForCapacity makes an add that finds its pool full wait, until ctx ends,
-	// for keys of the pool to be deleted.
+	// WaitForCapacity makes an add that finds its pool full wait for keys of
+	// the pool to be deleted: until shortly before ctx ends, or until adds
+	// that wait are all that this Client does. See capacity.go.
 	WaitForCapacity bool
 }
 
@@ -86,7 +89,7 @@ func newClient(cfg Config, dial dial, jitter func() float64) (*Client, error) {
 	}
 	c := &Client{
 		cfg: cfg, base: strings.TrimSuffix(endpoint.String(), "/"), headers: cfg.Headers,
-		http: newHTTPClient(cfg, roots, dial), jitter: jitter, scopes: map[byok.Scope]*scope{},
+		http: newHTTPClient(cfg, roots, dial), jitter: jitter, calls: newCalls(), scopes: map[byok.Scope]*scope{},
 	}
 	c.session = newSession(c, cfg)
 	return c, nil
@@ -144,6 +147,7 @@ func (c *Client) Replace(ctx context.Context, pool byok.Pool, in ReplaceInput) (
 	if f := checkIDs(pool, &in.KeyID); f != nil {
 		return byok.Key{}, c.fail(OpReplace, pool, in.KeyID, f)
 	}
+	defer c.calls.begin()()
 	sc := c.scope(pool.Scope)
 	write := newWriteContext(ctx, grace)
 	defer write.close()
@@ -183,6 +187,7 @@ func (c *Client) Delete(ctx context.Context, pool byok.Pool, keyID string) error
 	if f := checkIDs(pool, &keyID); f != nil {
 		return c.fail(OpDelete, pool, keyID, f)
 	}
+	defer c.calls.begin()()
 	sc := c.scope(pool.Scope)
 	write := newWriteContext(ctx, grace)
 	defer write.close()
@@ -202,7 +207,7 @@ func (c *Client) replace(ctx context.Context, sc *scope, op Op, providerID strin
 	var key byok.Key
 	f := c.send(ctx, &request{
 		op: op, method: http.MethodPost, path: sc.path, body: body, limit: maxResponseBytes,
-		retries: retries, persistent: retries > c.cfg.MaxRetries,
+		retries: retries, persistent: retries > c.cfg.MaxRetries, until: deadline(ctx),
 		decode: func(body []byte, header http.Header) (err error) {
 			key, err = decodeReplaced(body, header.Get("Content-Type"), providerID, in.KeyID)
 			return err
@@ -221,7 +226,7 @@ func (c *Client) remove(ctx context.Context, sc *scope, op Op, providerID, keyID
 	var doubt bool // an earlier attempt may have removed the key
 	f := c.send(ctx, &request{
 		op: op, method: http.MethodDelete, path: sc.path, body: body, limit: maxResponseBytes,
-		retries: retries, persistent: retries > c.cfg.MaxRetries,
+		retries: retries, persistent: retries > c.cfg.MaxRetries, until: deadline(ctx),
 		again:  func(f *failure) bool { doubt = doubt || !f.refused; return true },
 		decode: func(body []byte, header http.Header) error { return decodeDeleted(body, header.Get("Content-Type")) },
 	})
@@ -289,8 +294,8 @@ func checkIDs(pool byok.Pool, keyID *string) *failure {
 // fail turns a failure into what callers see.
 func (c *Client) fail(op Op, pool byok.Pool, keyID string, f *failure) *Error {
 	return &Error{
-		Op: cmp.Or(f.op, op), Kind: f.kind, Status: f.status, RequestID: f.requestID,
+		Op: cmp.Or(f.op, op), Kind: f.kind, Status: f.status, RequestID: f.requestID, URL: f.url,
 		Pool: pool, KeyID: keyID,
-		Cap: f.cap, Candidates: f.candidates, Detail: f.detail, Attempts: f.attempts, err: f.err,
+		Cap: f.cap, Waiting: f.waiting, Candidates: f.candidates, Detail: f.detail, Attempts: f.attempts, err: f.err,
 	}
 }

@@ -129,7 +129,7 @@ func TestTLS(t *testing.T) {
 		edit func(*Config)
 		want string
 	}{
-		"unknown authority": {func(*Config) {}, "unknown authority; set ca_cert_pem"},
+		"unknown authority": {func(*Config) {}, "unknown authority"},
 		"known authority":   {func(c *Config) { c.CACertPEM = ca }, ""},
 		"insecure":          {func(c *Config) { c.Insecure = true }, ""},
 		"plain http":        {func(c *Config) { c.Endpoint = strings.Replace(c.Endpoint, "https", "http", 1) }, "not Sim's own; the endpoint may be wrong"},

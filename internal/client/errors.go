@@ -38,6 +38,9 @@ const (
 	KindServer Kind = "server"
 	// KindNetwork: no response: DNS, connection, TLS, timeout, cut.
 	KindNetwork Kind = "network"
+	// KindCertificate: the server's certificate is signed by an authority that
+	// is not trusted.
+	KindCertificate Kind = "certificate"
 	// KindProtocol: a response that is not one of this API.
 	KindProtocol Kind = "protocol"
 	// KindRedirect: the endpoint redirects; Detail says where to.
@@ -62,6 +65,7 @@ const (
 	OpReplace Op = "replace"
 	OpDelete  Op = "delete"
 	OpSignIn  Op = "sign in"
+	OpSession Op = "check session"
 )
 
 // Error is every error of a Client's verbs. It never holds a secret or the
@@ -76,11 +80,18 @@ type Error struct {
 	// RequestID is the server's x-request-id of the last response, or empty.
 	RequestID string
 
+	// URL is where the last request was sent, or empty.
+	URL string
+
 	// Pool is what the request was about. A list is about a scope: its pool
 	// has no ProviderID.
 	Pool  byok.Pool
 	KeyID string
 
+	// Waiting is how many adds gave up waiting for capacity together, with
+	// KindCapReached, because nothing else was in flight. 0 where the time
+	// ran out, and where the add did not wait.
+	Waiting int
 	// Candidates are the IDs of the keys in doubt of KindAmbiguous.
 	Candidates []string
 	// Detail is one clause about the cause, cleaned, or empty.
@@ -97,6 +108,8 @@ func (e *Error) Error() string {
 	switch {
 	case e.Op == OpSignIn:
 		b.WriteString("signing in with email and password")
+	case e.Op == OpSession:
+		b.WriteString("checking the session")
 	case e.Op == OpList && e.KeyID != "":
 		fmt.Fprintf(&b, "reading key %q of %s %q", e.KeyID, e.Pool.Scope.Kind, e.Pool.Scope.ID)
 	case e.Op == OpList:
@@ -115,7 +128,10 @@ func (e *Error) Error() string {
 		fmt.Fprintf(&b, "; keys in doubt: %s", strings.Join(e.Candidates, ", "))
 	}
 	var notes []string
-	if e.Status != 0 {
+	switch {
+	case e.Status != 0 && e.URL != "":
+		notes = append(notes, fmt.Sprintf("status %d from %s", e.Status, e.URL))
+	case e.Status != 0:
 		notes = append(notes, fmt.Sprintf("status %d", e.Status))
 	}
 	if e.RequestID != "" {
@@ -155,7 +171,12 @@ func (e *Error) what() string {
 	case KindServer:
 		return "the server failed"
 	case KindNetwork:
-		return "no response came"
+		if e.URL != "" {
+			return "no response from " + e.URL
+		}
+		return "no response"
+	case KindCertificate:
+		return "the certificate of " + e.URL + " is not trusted"
 	case KindProtocol:
 		return "the response is not one of this API"
 	case KindRedirect:
@@ -196,12 +217,18 @@ type failure struct {
 	// finished: the application has responded, so nothing of this request is
 	// still under way.
 	finished bool
+	// connRefused: there was no connection, so nothing was sent.
+	connRefused bool
+	// moved: the endpoint redirects to the same route of another one.
+	moved bool
 	// wait is how long the server asked to wait before the next attempt, if it did.
 	wait time.Duration
 
+	url        string
 	attempts   int
 	candidates []string
 	cap        int
+	waiting    int
 	op         Op // OpSignIn when signing in failed, otherwise empty
 	err        error
 }

@@ -142,3 +142,13 @@ func ended(ctx context.Context) *failure {
 	}
 	return &failure{kind: KindCanceled, refused: true, err: err}
 }
+
+// deadline is when ctx ends, for a writeContext when its parent does; zero for
+// never.
+func deadline(ctx context.Context) time.Time {
+	if write, ok := ctx.(*writeContext); ok {
+		ctx = write.parent
+	}
+	at, _ := ctx.Deadline()
+	return at
+}

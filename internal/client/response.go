@@ -327,18 +327,20 @@ func signInDetail(body []byte) string {
 
 // redirectDetail tells the endpoint that a redirect points to. Of the location
 // only what an endpoint has is shown: scheme, host, and a base path.
-func redirectDetail(resp *http.Response, apiPath string) string {
+//
+// moved: it leads to the same route of that endpoint.
+func redirectDetail(resp *http.Response, apiPath string) (detail string, moved bool) {
 	location, err := resp.Location()
 	if err != nil || location.Hostname() == "" || (location.Scheme != "http" && location.Scheme != "https") ||
 		strings.ContainsFunc(location.Host, func(r rune) bool { return !isHostRune(r) }) || len(location.Host) > 255 {
-		return "to nowhere that could be an endpoint"
+		return "to nowhere that could be an endpoint", false
 	}
 	to := url.URL{Scheme: location.Scheme, Host: location.Host}
 	if base, ok := strings.CutSuffix(location.Path, apiPath); ok && len(base) < 100 && !strings.ContainsFunc(base, func(r rune) bool { return !isHostRune(r) && r != '/' }) {
 		to.Path = base
-		return fmt.Sprintf("redirects are not followed; set the endpoint to %s", to.String())
+		return fmt.Sprintf("redirects are not followed; set the endpoint to %s", to.String()), true
 	}
-	return fmt.Sprintf("redirects are not followed, and this one leads to another page of %s; a gateway may want a sign-in of its own", to.String())
+	return fmt.Sprintf("redirects are not followed, and this one leads to another page of %s; a gateway may require its own sign-in", to.String()), false
 }
 
 func isHostRune(r rune) bool {

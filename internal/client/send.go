@@ -8,6 +8,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"io"
+	"math"
 	"math/rand/v2"
 	"net"
 	"net/http"
@@ -33,14 +34,22 @@ type request struct {
 	limit int64
 	// retries is how often it may be repeated.
 	retries int
+	// until is how long a refused connection is tried again, however often:
+	// nothing has been sent, and a server that restarts comes back. Zero: no
+	// longer than the retries last.
+	until time.Time
 	// again says which transient failures are worth another attempt; nil
 	// means all of them.
 	again func(*failure) bool
-	// persistent requests try on where others have found nobody there.
+	// persistent requests are repeated even after others could not connect.
 	persistent bool
 	// decode looks at a 200 response; an error makes it a protocol failure.
 	decode func(body []byte, header http.Header) error
 }
+
+// maxRefusedWait is the longest pause after a refused connection: a server
+// that has come back is noticed soon.
+const maxRefusedWait = 10 * time.Second
 
 func (r *request) mayRepeat(f *failure) bool {
 	return f.transient && (r.again == nil || r.again(f))
@@ -109,7 +118,10 @@ func (c *Client) repeat(ctx context.Context, r *request, cookie string) (int, *f
 		sent atomic.Bool
 		last *failure
 		wait time.Duration
-		n    int
+		n    int // requests sent
+		// refusals are attempts whose connection was refused; until bounds
+		// them, not the number of retries.
+		refusals int
 	)
 	traced := httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
 		// Once there is a connection the request is as good as on the wire:
@@ -137,16 +149,19 @@ func (c *Client) repeat(ctx context.Context, r *request, cookie string) (int, *f
 		return f
 	})
 
-	retries := r.retries
+	retries, until := r.retries, r.until
 	if c.unreachable.Load() && !r.persistent {
-		// All attempts of an earlier request have found nobody there; do not
-		// make every key of a large plan wait for the same discovery.
-		retries = 0
+		// No attempt of an earlier request could connect; do not make every
+		// key of a large plan wait for the same discovery.
+		retries, until = 0, time.Time{}
+	}
+	if retries == 0 {
+		until = time.Time{} // the user wants no retries
 	}
 	loop := retryablehttp.Client{
 		HTTPClient:   c.http,
 		Logger:       logger{ctx},
-		RetryMax:     retries,
+		RetryMax:     math.MaxInt, // CheckRetry counts
 		ErrorHandler: retryablehttp.PassthroughErrorHandler,
 		CheckRetry: func(_ context.Context, _ *http.Response, err error) (bool, error) {
 			if err == nil {
@@ -162,8 +177,16 @@ func (c *Client) repeat(ctx context.Context, r *request, cookie string) (int, *f
 				write.release()
 			}
 			wait = c.backoff(n-1, last.wait)
+			repeats := r.mayRepeat(last)
+			if last.connRefused && !until.IsZero() {
+				refusals++
+				wait = min(wait, maxRefusedWait)
+				repeats = repeats && time.Until(until) > wait
+			} else {
+				repeats = repeats && n-refusals <= retries
+			}
 			deadline, bounded := outer.Deadline()
-			return r.mayRepeat(last) && outer.Err() == nil && !(bounded && time.Until(deadline) <= wait), last
+			return repeats && outer.Err() == nil && !(bounded && time.Until(deadline) <= wait), last
 		},
 		Backoff: func(time.Duration, time.Duration, int, *http.Response) time.Duration { return wait },
 	}
@@ -180,6 +203,7 @@ func (c *Client) repeat(ctx context.Context, r *request, cookie string) (int, *f
 	if last.kind == KindNetwork && n > retries && retries > 0 {
 		c.unreachable.Store(true)
 	}
+	last.url = c.base + r.path
 	if outer.Err() != nil && (last.status == 0 || last.transient) {
 		last.kind, last.err = KindCanceled, outer.Err()
 	}
@@ -240,7 +264,8 @@ func judge(resp *http.Response, r *request) *failure {
 		}
 		return nil
 	case status >= 300 && status < 400:
-		return &failure{kind: KindRedirect, refused: true, detail: redirectDetail(resp, r.path)}
+		detail, moved := redirectDetail(resp, r.path)
+		return &failure{kind: KindRedirect, refused: true, detail: detail, moved: moved}
 	case status == http.StatusTooManyRequests:
 		return &failure{kind: KindRateLimited, transient: true, refused: true}
 	case status == http.StatusRequestTimeout:
@@ -306,21 +331,22 @@ func describeNetworkError(err error) *failure {
 	text := err.Error()
 	switch {
 	case errors.As(err, &authority):
-		f.detail, f.transient = "the server's certificate is signed by an unknown authority; set ca_cert_pem to trust it", false
+		f.kind, f.detail, f.transient = KindCertificate, "the certificate is signed by an unknown authority", false
 	case errors.As(err, &hostname):
 		f.detail, f.transient = "the server's certificate is for another host name", false
 	case errors.As(err, &untrusted):
 		f.detail, f.transient = "the server's certificate cannot be verified; it may have expired", false
 	case errors.As(err, &notTLS), strings.Contains(text, "HTTP response to HTTPS client"):
-		f.detail, f.transient = "the server does not speak TLS; the endpoint may have to begin with http://", false
+		f.detail, f.transient = "the server does not use TLS; the endpoint may have to begin with http://", false
 	case errors.As(err, &op) && op.Op == "proxyconnect":
 		f.detail = "the proxy from the environment cannot be reached"
+		f.connRefused = errors.Is(err, syscall.ECONNREFUSED)
 	case errors.As(err, &dns) && dns.IsNotFound:
-		f.detail, f.transient = "the host name of the endpoint is unknown", false
+		f.detail, f.transient = "unknown host name", false
 	case errors.As(err, &dns):
-		f.detail = "the host name of the endpoint could not be resolved"
+		f.detail = "the host name could not be resolved"
 	case errors.Is(err, syscall.ECONNREFUSED):
-		f.detail = "the connection was refused; nothing listens at the endpoint"
+		f.detail, f.connRefused = "connection refused", true
 	case strings.Contains(text, "response headers exceeded"):
 		f.kind, f.detail, f.transient = KindProtocol, "its headers are larger than 64 KiB", false
 	case strings.Contains(text, "Location header"):
@@ -330,9 +356,9 @@ func describeNetworkError(err error) *failure {
 	case errors.As(err, &badProtocol), strings.Contains(text, "malformed HTTP"), strings.Contains(text, "malformed MIME"):
 		f.kind, f.detail = KindProtocol, "it is not HTTP"
 	case errors.As(err, &netErr) && netErr.Timeout(), errors.Is(err, context.DeadlineExceeded):
-		f.detail = "no complete response came within the request timeout"
+		f.detail = "no complete response within the request timeout"
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE), errors.Is(err, net.ErrClosed):
-		f.detail = "the connection was cut"
+		f.detail = "the connection was closed"
 	default:
 		f.detail = "the connection broke"
 	}

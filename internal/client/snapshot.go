@@ -120,16 +120,25 @@ func (sc *scope) read(ctx context.Context, retries int) (*snapshot, *failure) {
 	sc.mu.Lock()
 	need := sc.writes
 	sc.mu.Unlock()
-	return sc.readCovering(ctx, need, retries, false)
+	return sc.readCovering(ctx, need, readOptions{retries: retries})
 }
 
 // readBack returns a snapshot that covers need. It waits for the other own
 // writes under way first, so that one list serves them all.
 func (sc *scope) readBack(ctx context.Context, need uint64) (*snapshot, *failure) {
-	return sc.readCovering(ctx, need, sc.client.cfg.MaxRetries, true)
+	return sc.readCovering(ctx, need, readOptions{retries: sc.client.cfg.MaxRetries, until: deadline(ctx), waitForWrites: true})
 }
 
-func (sc *scope) readCovering(ctx context.Context, need uint64, retries int, waitForWrites bool) (*snapshot, *failure) {
+// readOptions are how a list is read.
+type readOptions struct {
+	retries int
+	until   time.Time // as in request
+	// waitForWrites waits for own writes in flight, which want to be read
+	// back, too.
+	waitForWrites bool
+}
+
+func (sc *scope) readCovering(ctx context.Context, need uint64, options readOptions) (*snapshot, *failure) {
 	for {
 		sc.mu.Lock()
 		if s := sc.snapshot; s != nil && s.covers >= need {
@@ -140,8 +149,8 @@ func (sc *scope) readCovering(ctx context.Context, need uint64, retries int, wai
 			sc.mu.Unlock()
 			return f.wait(ctx)
 		}
-		if !waitForWrites || !sc.busy() {
-			f := sc.launch(ctx, retries)
+		if !options.waitForWrites || !sc.busy() {
+			f := sc.launch(ctx, options)
 			sc.mu.Unlock()
 			return f.wait(ctx)
 		}
@@ -156,11 +165,11 @@ func (sc *scope) readCovering(ctx context.Context, need uint64, retries int, wai
 }
 
 // launch starts a list and joins it. The caller holds the lock.
-func (sc *scope) launch(ctx context.Context, retries int) *inFlight[*snapshot] {
+func (sc *scope) launch(ctx context.Context, options readOptions) *inFlight[*snapshot] {
 	var f *inFlight[*snapshot]
 	covers := sc.writes
 	f = launch(ctx, func(ctx context.Context) (*snapshot, *failure) {
-		s, failed := sc.fetch(ctx, covers, retries)
+		s, failed := sc.fetch(ctx, covers, options)
 		sc.mu.Lock()
 		defer sc.mu.Unlock()
 		if failed == nil && (sc.snapshot == nil || covers >= sc.snapshot.covers) {
@@ -176,12 +185,12 @@ func (sc *scope) launch(ctx context.Context, retries int) *inFlight[*snapshot] {
 	return f
 }
 
-func (sc *scope) fetch(ctx context.Context, covers uint64, retries int) (*snapshot, *failure) {
+func (sc *scope) fetch(ctx context.Context, covers uint64, options readOptions) (*snapshot, *failure) {
 	s := &snapshot{covers: covers}
 	s.started = time.Now()
 	f := sc.client.send(ctx, &request{
 		op: OpList, method: http.MethodGet, path: sc.path, limit: maxListBytes,
-		retries: retries, persistent: retries > sc.client.cfg.MaxRetries,
+		retries: options.retries, persistent: options.retries > sc.client.cfg.MaxRetries, until: options.until,
 		decode: func(body []byte, header http.Header) (err error) {
 			s.keys, err = decodeList(body, header.Get("Content-Type"))
 			s.received = time.Now()
