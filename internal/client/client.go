@@ -296,6 +296,6 @@ func (c *Client) fail(op Op, pool byok.Pool, keyID string, f *failure) *Error {
 	return &Error{
 		Op: cmp.Or(f.op, op), Kind: f.kind, Status: f.status, RequestID: f.requestID, URL: f.url,
 		Pool: pool, KeyID: keyID,
-		Cap: f.cap, Waiting: f.waiting, Candidates: f.candidates, Detail: f.detail, Attempts: f.attempts, err: f.err,
+		Cap: f.cap, Waiting: f.waiting, Candidates: f.candidates, Fields: f.fields, Detail: f.detail, Attempts: f.attempts, err: f.err,
 	}
 }

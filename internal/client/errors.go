@@ -94,6 +94,9 @@ type Error struct {
 	Waiting int
 	// Candidates are the IDs of the keys in doubt of KindAmbiguous.
 	Candidates []string
+	// Fields are the fields of the request that the API refused, by their
+	// names on the wire, with KindInvalid.
+	Fields []string
 	// Detail is one clause about the cause, cleaned, or empty.
 	Detail string
 	// Attempts is how many requests were sent, sign-ins not counted.
@@ -227,6 +230,7 @@ type failure struct {
 	url        string
 	attempts   int
 	candidates []string
+	fields     []string
 	cap        int
 	waiting    int
 	op         Op // OpSignIn when signing in failed, otherwise empty

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/url"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -239,7 +240,7 @@ func refusal(op Op, status int, body []byte) *failure {
 			f.kind, f.detail = KindProtocol, "there is no BYOK API at this address; the endpoint may be wrong, or Sim too old"
 		}
 	case http.StatusBadRequest:
-		f.kind, f.detail = KindInvalid, knownDetail(said)
+		f.kind, f.detail, f.fields = KindInvalid, knownDetail(said), refusedFields(said)
 		if !isAPI {
 			f.kind, f.detail = KindProtocol, "it is a 400 that is not Sim's own; the endpoint may be wrong, or a gateway may have refused the request"
 		}
@@ -270,11 +271,8 @@ func knownDetail(said apiError) string {
 	var parts []string
 	for _, issue := range said.Details[:min(len(said.Details), 4)] {
 		field := ""
-		if len(issue.Path) > 0 {
-			switch p := issue.Path[0]; p {
-			case "providerId", "apiKey", "keyId", "name":
-				field = p.(string) + ": "
-			}
+		if name := requestField(issue.Path); name != "" {
+			field = name + ": "
 		}
 		switch {
 		case strings.HasPrefix(issue.Message, "Invalid option: expected one of ") && field == "providerId: ":
@@ -292,6 +290,27 @@ func knownDetail(said apiError) string {
 		return said.Error
 	}
 	return "the server gave no reason that can be shown"
+}
+
+// requestField is the field of a request that a validation error is about, or
+// empty.
+func requestField(path []any) string {
+	if len(path) > 0 {
+		switch name := path[0]; name {
+		case "providerId", "apiKey", "keyId", "name":
+			return name.(string)
+		}
+	}
+	return ""
+}
+
+func refusedFields(said apiError) (names []string) {
+	for _, issue := range said.Details {
+		if name := requestField(issue.Path); name != "" && !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	return names
 }
 
 func isKnownMessage(message string) bool {

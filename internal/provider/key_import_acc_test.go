@@ -112,8 +112,8 @@ func TestAccKeyImportErrors(t *testing.T) {
 	s := acctest.Start(t)
 	id := s.Add(t, s.WorkspaceID, "openai", secretA, "")
 	for title, tc := range map[string]struct{ id, want string }{
-		"form":          {"a/b/c/d", `"a/b/c/d" has 4 parts between slashes`},
-		"empty part":    {"/" + id, `Part 1 of "/` + id + `" is empty or has white space.`},
+		"form":          {"a/b/c/d", `"a/b/c/d" has 4 parts separated by slashes`},
+		"empty part":    {"/" + id, `Part 1 of "/` + id + `" is empty or contains whitespace.`},
 		"no such key":   {"nosuchkeynosuchkeynos", `There is no key (ID nosuchkeynosuchkeynos) in workspace "` + s.WorkspaceID + `".`},
 		"workspace":     {"nosuchworkspace/" + id, "The workspace does not exist on this endpoint, or it is archived."},
 		"other pool":    {s.WorkspaceID + "/anthropic/" + id, `belongs to the provider ID "openai", not to "anthropic". Use ` + s.WorkspaceID + "/openai/" + id},

@@ -62,7 +62,11 @@ func (s shortcutServer) PlanResourceChange(ctx context.Context, req *tfprotov6.P
 // list that tells is there already; else it returns nil.
 func (w *operation) readUnchanged(req *tfprotov6.ReadResourceRequest) *tfprotov6.ReadResourceResponse {
 	prior, ok := decodeKey(req.CurrentState)
-	if !ok || w.client == nil {
+	if !ok {
+		return nil
+	}
+	api, diags := w.client("read the key")
+	if diags.HasError() {
 		return nil
 	}
 	identity := prior.identity().encode()
@@ -73,7 +77,7 @@ func (w *operation) readUnchanged(req *tfprotov6.ReadResourceRequest) *tfprotov6
 	if !ok {
 		return nil
 	}
-	key, ok := w.client.Listed(prior.scope(), prior.ID.ValueString())
+	key, ok := api.Listed(prior.scope(), prior.ID.ValueString())
 	if !ok {
 		return nil
 	}
