@@ -56,7 +56,7 @@ func TestSettings(t *testing.T) {
 		"block before environment": {withModel(func(m *providerModel) {
 			m.WorkspaceID, m.MaxRetries, m.CapCheck = str("mine"), types.Int64Value(7), str("off")
 		}), env{"BYOK_ENDPOINT": "https://other.test", "BYOK_WORKSPACE_ID": "ws", "BYOK_MAX_RETRIES": "0", "BYOK_CAP_CHECK": "warning"},
-			settings{client: func() client.Config { c := baseClient; c.MaxRetries = 7; return c }(), workspaceID: str("mine"), capCheck: capCheckOff, cap: 10}},
+			settings{client: func() client.Config { c := baseClient; c.MaxRetries = 7; return c }(), workspaceID: str("mine"), capCheck: capCheckOff, offline: true, cap: 10}},
 		"token in the block, user in the environment": {base, env{"BYOK_EMAIL": "a@b.test", "BYOK_PASSWORD": "pw"}, withClient(func(*client.Config) {})},
 		"user in the block, token in the environment": {withModel(func(m *providerModel) {
 			m.SessionToken, m.Email, m.Password = types.StringNull(), str("a@b.test"), str("pw")

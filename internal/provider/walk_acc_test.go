@@ -37,6 +37,8 @@ func expectRequests(t *testing.T, s *acctest.Server, walk string, want map[strin
 	s.Reset()
 }
 
+// Each plan and each apply checks the session with one request, beside what it
+// sends for keys.
 func TestAccRequestsOfAWalk(t *testing.T) {
 	t.Parallel()
 	const n = 8
@@ -44,7 +46,7 @@ func TestAccRequestsOfAWalk(t *testing.T) {
 	tf := newTerraform(t, nil, keys(s, n, `api_key_wo = "`+secretA+`"`))
 
 	tf.plan()
-	expectRequests(t, s, "plan of creates", map[string]int{"GET": 1})
+	expectRequests(t, s, "plan of creates", map[string]int{"GET": 2})
 
 	tf.apply("plan.tfplan")
 	// How many creates share a list depends on which of them wait at a time.
@@ -57,20 +59,21 @@ func TestAccRequestsOfAWalk(t *testing.T) {
 	s.Reset()
 
 	tf.expect(nothing)
-	expectRequests(t, s, "plan without changes", map[string]int{"GET": 1})
+	expectRequests(t, s, "plan without changes", map[string]int{"GET": 2})
 	tf.plan("-refresh=false")
-	expectRequests(t, s, "plan without changes and refresh", nil)
+	expectRequests(t, s, "plan without changes and refresh", map[string]int{"GET": 1})
 
 	tf.config(keys(s, n, `api_key_wo = "`+secretB+`"`))
 	tf.plan()
-	expectRequests(t, s, "plan of updates", map[string]int{"GET": 1})
+	expectRequests(t, s, "plan of updates", map[string]int{"GET": 2})
 	tf.apply("plan.tfplan")
-	expectRequests(t, s, "apply of updates", map[string]int{"POST": n})
+	expectRequests(t, s, "apply of updates", map[string]int{"GET": 1, "POST": n})
 
 	tf.plan("-destroy")
-	expectRequests(t, s, "plan of deletes", map[string]int{"GET": 1})
+	// Terraform configures the provider twice: to refresh, and to plan.
+	expectRequests(t, s, "plan of deletes", map[string]int{"GET": 3})
 	tf.apply("plan.tfplan")
-	expectRequests(t, s, "apply of deletes", map[string]int{"DELETE": n})
+	expectRequests(t, s, "apply of deletes", map[string]int{"GET": 1, "DELETE": n})
 }
 
 // Every delete names its key: without an ID, the API removes all of them.
@@ -113,7 +116,7 @@ func TestAccUpdateOfAKeyThatIsGone(t *testing.T) {
 	tf.config(key(s, `provider_id = "openai"`, `api_key = "`+secretB+`"`))
 	tf.plan()
 	s.Delete(t, s.WorkspaceID, "openai", id)
-	tf.fails([]string{"Cannot update key: the key does not exist", id, "the next plan creates it anew"}, "apply", "-no-color", "plan.tfplan")
+	tf.fails([]string{"Cannot update key: the key does not exist", id, "the next plan creates it"}, "apply", "-no-color", "plan.tfplan")
 	tf.expect(create)
 }
 
@@ -267,7 +270,7 @@ func TestAccCreateThatCannotBeReadBack(t *testing.T) {
 	}))
 	config := strings.Replace(key(s, `provider_id = "openai"`, `api_key_wo = "`+secretA+`"`), "provider \"byok\" {", "provider \"byok\" {\n  max_retries = 0", 1)
 	tf := newTerraform(t, nil, config)
-	if out := tf.apply(); !strings.Contains(out, "Key created, but not all is well") {
+	if out := tf.apply(); !strings.Contains(out, "Key created, but its details could not be read") {
 		t.Error(out)
 	}
 	stored := s.List(t, s.WorkspaceID)
@@ -348,7 +351,7 @@ func TestAccPermissions(t *testing.T) {
 	newcomer := newTerraform(t, nil, as(reader, declared))
 	newcomer.fails([]string{"Cannot create key: not an admin of the workspace"}, "apply", "-no-color", "-auto-approve")
 	newcomer.config(as(acctest.User{SessionToken: strings.Repeat("x", 32) + ".c2ln"}, declared))
-	newcomer.fails([]string{"Cannot create key: not signed in"}, "apply", "-no-color", "-auto-approve")
+	newcomer.fails([]string{"Cannot connect to Sim: not signed in"}, "apply", "-no-color", "-auto-approve")
 	newcomer.config(key(s, `provider_id = "openai"`, `workspace_id = "nowhere"`, declared))
 	newcomer.fails([]string{"Cannot create key: workspace not found", "or it is archived", `workspace_id = "nowhere"`}, "apply", "-no-color", "-auto-approve")
 
