@@ -31,6 +31,9 @@ type Key struct {
 // of the workspace by provider ID, then in rotation order. WIRE.md section 4.
 type ListResponse struct {
 	Keys []Key `json:"keys"`
+	// Entitled is part of an organization's list only: whether keys can be
+	// added to it. WIRE.md section 7.
+	Entitled *bool `json:"entitled,omitempty"`
 }
 
 // SaveRequest is the body of POST: an add without KeyID, a replace with it.

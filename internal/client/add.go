@@ -258,10 +258,10 @@ func (a *adding) run() (key byok.Key, complete bool, f *failure) {
 func (a *adding) send() (byok.Key, *failure) {
 	var key byok.Key
 	f := a.c.send(a.write, &request{
-		op: OpAdd, method: http.MethodPost, path: a.scope.path, body: a.body, limit: maxResponseBytes, retries: a.c.cfg.MaxRetries, until: deadline(a.write),
+		op: OpAdd, scope: a.pool.Scope.Kind, method: http.MethodPost, path: a.scope.path, body: a.body, limit: maxResponseBytes, retries: a.c.cfg.MaxRetries, until: deadline(a.write),
 		again: func(f *failure) bool { return f.refused },
 		decode: func(body []byte, header http.Header) (err error) {
-			if key, err = decodeAdded(body, header.Get("Content-Type"), a.pool.ProviderID); err == nil && !a.isNew(key.ID) {
+			if key, err = decodeAdded(body, header.Get("Content-Type"), a.pool); err == nil && !a.isNew(key.ID) {
 				err = errors.New("it is about a key that was there before")
 			}
 			return err

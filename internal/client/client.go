@@ -107,6 +107,16 @@ func (c *Client) List(ctx context.Context, in byok.Scope) ([]byok.Key, error) {
 	return slices.Clone(s.keys), nil
 }
 
+// Entitled reports whether keys can be added to a scope, from the snapshot: an
+// organization needs an active plan for that. WIRE.md section 7.
+func (c *Client) Entitled(ctx context.Context, in byok.Scope) (bool, error) {
+	s, err := c.snapshot(ctx, in)
+	if err != nil {
+		return false, err
+	}
+	return s.entitled, nil
+}
+
 // Key returns one key from the snapshot, or KindKeyNotFound.
 func (c *Client) Key(ctx context.Context, in byok.Scope, keyID string) (byok.Key, error) {
 	s, err := c.snapshot(ctx, in)
@@ -206,7 +216,7 @@ func (c *Client) replace(ctx context.Context, sc *scope, op Op, providerID strin
 	}
 	var key byok.Key
 	f := c.send(ctx, &request{
-		op: op, method: http.MethodPost, path: sc.path, body: body, limit: maxResponseBytes,
+		op: op, scope: sc.id.Kind, method: http.MethodPost, path: sc.path, body: body, limit: maxResponseBytes,
 		retries: retries, persistent: retries > c.cfg.MaxRetries, until: deadline(ctx),
 		decode: func(body []byte, header http.Header) (err error) {
 			key, err = decodeReplaced(body, header.Get("Content-Type"), providerID, in.KeyID)
@@ -225,7 +235,7 @@ func (c *Client) remove(ctx context.Context, sc *scope, op Op, providerID, keyID
 	}
 	var doubt bool // an earlier attempt may have removed the key
 	f := c.send(ctx, &request{
-		op: op, method: http.MethodDelete, path: sc.path, body: body, limit: maxResponseBytes,
+		op: op, scope: sc.id.Kind, method: http.MethodDelete, path: sc.path, body: body, limit: maxResponseBytes,
 		retries: retries, persistent: retries > c.cfg.MaxRetries, until: deadline(ctx),
 		again:  func(f *failure) bool { doubt = doubt || !f.refused; return true },
 		decode: func(body []byte, header http.Header) error { return decodeDeleted(body, header.Get("Content-Type")) },

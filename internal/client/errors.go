@@ -20,6 +20,14 @@ const (
 	// KindUnauthorized: 401. On a list: no valid session, or no permission on
 	// the workspace; the responses are identical. WIRE.md section 3.
 	KindUnauthorized Kind = "unauthorized"
+	// KindNotMember: the user is not a member of the organization, or it does
+	// not exist. WIRE.md section 7.
+	KindNotMember Kind = "not_member"
+	// KindRoleRequired: the user is a member of the organization, but neither
+	// admin nor owner.
+	KindRoleRequired Kind = "role_required"
+	// KindNotEntitled: an add to an organization without an active plan.
+	KindNotEntitled Kind = "not_entitled"
 	// KindForbidden: 403 on an add, replace or delete: not an admin of the
 	// workspace, or the workspace does not exist or is archived.
 	KindForbidden Kind = "forbidden"
@@ -153,14 +161,20 @@ func (e *Error) what() string {
 	switch e.Kind {
 	case KindUnauthorized:
 		if e.Op == OpList {
-			return "the session is not valid, or its user has no permission on this workspace"
+			return rules[e.Pool.Scope.Kind].unauthorizedList
 		}
 		return "the session is not valid"
 	case KindForbidden:
 		if e.Op == OpList || e.Op == OpSignIn {
 			return "the server refused access"
 		}
-		return "the user is not an admin of this workspace, or the workspace does not exist or is archived"
+		return rules[e.Pool.Scope.Kind].forbidden
+	case KindNotMember:
+		return "the user is not a member of the organization, or it does not exist"
+	case KindRoleRequired:
+		return "the user is neither admin nor owner of the organization"
+	case KindNotEntitled:
+		return "the organization has no active plan that includes keys of its own"
 	case KindWorkspaceNotFound:
 		return "the workspace does not exist or is archived"
 	case KindKeyNotFound:

@@ -90,41 +90,38 @@ func notJSON(body []byte, contentType string) string {
 }
 
 // decodeList returns the keys of a list response.
-func decodeList(body []byte, contentType string) ([]byok.Key, error) {
-	var response byok.ListResponse
+func decodeList(body []byte, contentType string) (response byok.ListResponse, err error) {
+	none := byok.ListResponse{}
 	if err := decodeResponse(body, contentType, &response); err != nil {
-		return nil, err
+		return none, err
 	}
 	if response.Keys == nil {
-		return nil, errors.New("it has no keys field; the endpoint may be wrong")
+		return none, errors.New("it has no keys field; the endpoint may be wrong")
 	}
 	seen := make(map[string]struct{}, len(response.Keys))
 	for i, key := range response.Keys {
 		if err := checkKey(key); err != nil {
-			return nil, fmt.Errorf("key %d of %d in the list: %w", i+1, len(response.Keys), err)
+			return none, fmt.Errorf("key %d of %d in the list: %w", i+1, len(response.Keys), err)
 		}
-		if err := checkTime("updatedAt", key.UpdatedAt); err != nil {
-			return nil, fmt.Errorf("key %d of %d in the list: %w", i+1, len(response.Keys), err)
-		}
-		if err := checkTime("createdAt", key.CreatedAt); err != nil {
-			return nil, fmt.Errorf("key %d of %d in the list: %w", i+1, len(response.Keys), err)
+		if err := checkTimes(key, updatedAt, createdAt); err != nil {
+			return none, fmt.Errorf("key %d of %d in the list: %w", i+1, len(response.Keys), err)
 		}
 		if _, twice := seen[key.ID]; twice {
-			return nil, fmt.Errorf("two keys in the list have the ID %q", key.ID)
+			return none, fmt.Errorf("two keys in the list have the ID %q", key.ID)
 		}
 		seen[key.ID] = struct{}{}
 	}
-	return response.Keys, nil
+	return response, nil
 }
 
-// decodeAdded returns the key of the response to an add, which has no updatedAt
-// and no createdBy. WIRE.md section 5.
-func decodeAdded(body []byte, contentType, providerID string) (byok.Key, error) {
-	key, err := decodeSaved(body, contentType, providerID)
+// decodeAdded returns the key of the response to an add, which has some of the
+// timestamps and no createdBy. WIRE.md sections 5 and 7.
+func decodeAdded(body []byte, contentType string, pool byok.Pool) (byok.Key, error) {
+	key, err := decodeSaved(body, contentType, pool.ProviderID)
 	if err != nil {
 		return byok.Key{}, err
 	}
-	return key, checkTime("key.createdAt", key.CreatedAt)
+	return key, checkTimes(key, rules[pool.Scope.Kind].addedTimes...)
 }
 
 // decodeReplaced returns the key of the response to a replace, which has no
@@ -137,7 +134,7 @@ func decodeReplaced(body []byte, contentType, providerID, keyID string) (byok.Ke
 	case key.ID != keyID:
 		return byok.Key{}, errors.New("it is about another key")
 	}
-	return key, checkTime("key.updatedAt", key.UpdatedAt)
+	return key, checkTimes(key, updatedAt)
 }
 
 func decodeSaved(body []byte, contentType, providerID string) (byok.Key, error) {
@@ -183,12 +180,15 @@ func checkKey(key byok.Key) error {
 	return nil
 }
 
-func checkTime(field, value string) error {
-	if value == "" {
-		return fmt.Errorf("its %s is missing or empty", field)
-	}
-	if _, err := time.Parse(time.RFC3339, value); err != nil {
-		return fmt.Errorf("its %s is no timestamp", field)
+func checkTimes(key byok.Key, times ...keyTime) error {
+	for _, at := range times {
+		value := at.value(key)
+		if value == "" {
+			return fmt.Errorf("its %s is missing or empty", at.name)
+		}
+		if _, err := time.Parse(time.RFC3339, value); err != nil {
+			return fmt.Errorf("its %s is not a timestamp", at.name)
+		}
 	}
 	return nil
 }
@@ -200,11 +200,13 @@ func isID(s string) bool {
 }
 
 // apiError is the body of every refusal of the BYOK routes; the auth routes
-// say message instead of error. WIRE.md sections 2 to 6.
+// have message instead of error, and those of organizations have the request ID
+// once more. WIRE.md sections 2 to 7.
 type apiError struct {
-	Error   string `json:"error"`
-	Message string `json:"message"`
-	Details []struct {
+	Error     string `json:"error"`
+	Message   string `json:"message"`
+	RequestID string `json:"requestId"`
+	Details   []struct {
 		Path    []any  `json:"path"`
 		Message string `json:"message"`
 	} `json:"details"`
@@ -212,40 +214,44 @@ type apiError struct {
 
 var capText = lazily(`^(A workspace|An organization) can store at most (\d{1,6}) keys per provider$`)
 
-const (
-	keyNotFoundText       = "BYOK key not found"
-	workspaceNotFoundText = "Workspace not found"
-)
+const keyNotFoundText = "BYOK key not found"
 
 // refusal turns a 4xx response into a failure.
-func refusal(op Op, status int, body []byte) *failure {
-	var said apiError
-	isAPI := json.Unmarshal(body, &said) == nil && said.Error+said.Message != ""
+func refusal(r *request, status int, body []byte) *failure {
+	var parsed apiError
+	isAPI := json.Unmarshal(body, &parsed) == nil && parsed.Error+parsed.Message != ""
 	f := &failure{refused: true}
+	if requestIDForm().MatchString(parsed.RequestID) {
+		f.requestID = parsed.RequestID
+	}
+	known, isKnown := rules[r.scope].refusals[parsed.Error]
 	switch status {
 	case http.StatusUnauthorized:
 		f.kind = KindUnauthorized
 	case http.StatusForbidden:
 		f.kind = KindForbidden
-		if !isAPI {
-			f.detail = "the response is not Sim's own, a gateway in front of it may have refused"
+		switch {
+		case isKnown:
+			f.kind = known
+		case !isAPI:
+			f.detail = "the response is not Sim's own; a gateway in front of it may have refused"
 		}
 	case http.StatusNotFound:
 		switch {
-		case op == OpList && said.Error == workspaceNotFoundText:
-			f.kind = KindWorkspaceNotFound
-		case op != OpList && said.Error == keyNotFoundText:
+		case r.op == OpList && isKnown:
+			f.kind = known
+		case r.op != OpList && parsed.Error == keyNotFoundText:
 			f.kind = KindKeyNotFound
 		default:
 			f.kind, f.detail = KindProtocol, "there is no BYOK API at this address; the endpoint may be wrong, or Sim too old"
 		}
 	case http.StatusBadRequest:
-		f.kind, f.detail, f.fields = KindInvalid, knownDetail(said), refusedFields(said)
+		f.kind, f.detail, f.fields = KindInvalid, knownDetail(parsed), refusedFields(parsed)
 		if !isAPI {
 			f.kind, f.detail = KindProtocol, "it is a 400 that is not Sim's own; the endpoint may be wrong, or a gateway may have refused the request"
 		}
-		if match := capText().FindStringSubmatch(said.Error); match != nil {
-			f.kind, f.detail = KindCapReached, said.Error
+		if match := capText().FindStringSubmatch(parsed.Error); match != nil {
+			f.kind, f.detail = KindCapReached, parsed.Error
 			f.cap, _ = strconv.Atoi(match[2])
 		}
 	case http.StatusRequestEntityTooLarge:
@@ -267,9 +273,9 @@ var knownMessages = []func() *regexp.Regexp{
 	lazily(`^Request body exceeds the maximum allowed size of \d{1,12} bytes$`),
 }
 
-func knownDetail(said apiError) string {
+func knownDetail(parsed apiError) string {
 	var parts []string
-	for _, issue := range said.Details[:min(len(said.Details), 4)] {
+	for _, issue := range parsed.Details[:min(len(parsed.Details), 4)] {
 		field := ""
 		if name := requestField(issue.Path); name != "" {
 			field = name + ": "
@@ -286,8 +292,8 @@ func knownDetail(said apiError) string {
 	switch {
 	case len(parts) > 0:
 		return strings.Join(parts, "; ")
-	case isKnownMessage(said.Error):
-		return said.Error
+	case isKnownMessage(parsed.Error):
+		return parsed.Error
 	}
 	return "the server gave no reason that can be shown"
 }
@@ -304,8 +310,8 @@ func requestField(path []any) string {
 	return ""
 }
 
-func refusedFields(said apiError) (names []string) {
-	for _, issue := range said.Details {
+func refusedFields(parsed apiError) (names []string) {
+	for _, issue := range parsed.Details {
 		if name := requestField(issue.Path); name != "" && !slices.Contains(names, name) {
 			names = append(names, name)
 		}
@@ -335,11 +341,11 @@ var knownSignInTexts = map[string]string{
 }
 
 func signInDetail(body []byte) string {
-	var said struct {
+	var parsed struct {
 		Code string `json:"code"`
 	}
-	if json.Unmarshal(body, &said) == nil && knownSignInTexts[said.Code] != "" {
-		return knownSignInTexts[said.Code]
+	if json.Unmarshal(body, &parsed) == nil && knownSignInTexts[parsed.Code] != "" {
+		return knownSignInTexts[parsed.Code]
 	}
 	return "the server gave no reason that can be shown"
 }

@@ -61,7 +61,7 @@ func TestHostileLists(t *testing.T) {
 		"providerId missing":      {`{"keys":[` + without("providerId") + `]}`, "its providerId is missing or empty"},
 		"maskedKey missing":       {`{"keys":[` + without("maskedKey") + `]}`, "its maskedKey is missing or empty"},
 		"createdAt missing":       {`{"keys":[` + without("createdAt") + `]}`, "its createdAt is missing or empty"},
-		"createdAt no time":       {`{"keys":[` + with("createdAt", `"yesterday"`) + `]}`, "its createdAt is no timestamp"},
+		"createdAt no time":       {`{"keys":[` + with("createdAt", `"yesterday"`) + `]}`, "its createdAt is not a timestamp"},
 		"updatedAt missing":       {`{"keys":[` + without("updatedAt") + `]}`, "its updatedAt is missing or empty"},
 		"a null among the keys":   {`{"keys":[null]}`, "its id is missing or empty"},
 		"many fields of no use":   {`{` + strings.Repeat(`"a":1,`, 50_000) + `"keys":5}`, "keys is of type number"},
@@ -163,8 +163,8 @@ func TestLargeListIsRead(t *testing.T) {
 		keys[i] = with("id", fmt.Sprintf(`"k%d"`, i))
 	}
 	list, err := decodeList([]byte(`{"keys":[`+strings.Join(keys, ",")+`]}`), "")
-	if err != nil || len(list) != len(keys) {
-		t.Errorf("%d keys, %v", len(list), err)
+	if err != nil || len(list.Keys) != len(keys) {
+		t.Errorf("%d keys, %v", len(list.Keys), err)
 	}
 }
 
@@ -188,7 +188,7 @@ func TestShownDetails(t *testing.T) {
 		`{"error":"An organization can store at most 10 keys per provider"}`:               "An organization can store at most 10 keys per provider",
 		`{"error":"A workspace can store at most 10 keys per provider, sk-canary-7f3a9b"}`: "the server gave no reason that can be shown",
 	} {
-		if f := refusal(OpAdd, 400, []byte(body)); f.detail != want {
+		if f := refusal(&request{op: OpAdd}, 400, []byte(body)); f.detail != want {
 			t.Errorf("%s: %q, want %q", body, f.detail, want)
 		}
 	}
@@ -203,7 +203,7 @@ func TestRequestIDIsTheServersOwn(t *testing.T) {
 	}
 }
 
-func FuzzAnswers(f *testing.F) {
+func FuzzResponses(f *testing.F) {
 	for _, seed := range []string{`{"keys":[` + goodKey + `]}`, `{"success":true,"key":` + goodKey + `}`, `{"keys":[{}]}`, `<html>`, `{"error":"x","details":[{"path":["name"],"message":"m"}]}`} {
 		f.Add([]byte(seed))
 	}
@@ -213,20 +213,20 @@ func FuzzAnswers(f *testing.F) {
 				t.Fatalf("accepted %+v", key)
 			}
 		}
-		keys, err := decodeList(body, "")
+		list, err := decodeList(body, "")
 		seen := map[string]bool{}
-		for _, key := range keys {
+		for _, key := range list.Keys {
 			check(key, err)
 			if err == nil && seen[key.ID] {
 				t.Fatalf("accepted the ID %q twice", key.ID)
 			}
 			seen[key.ID] = true
 		}
-		check(decodeAdded(body, "", "openai"))
+		check(decodeAdded(body, "", openai))
 		check(decodeReplaced(body, "", "openai", "k1"))
 		_ = decodeDeleted(body, "")
 		for _, status := range []int{400, 401, 403, 404, 409, 413} {
-			if f := refusal(OpAdd, status, body); len(f.detail) > 800 {
+			if f := refusal(&request{op: OpAdd}, status, body); len(f.detail) > 800 {
 				t.Fatalf("a detail of %d bytes", len(f.detail))
 			}
 		}

@@ -1,6 +1,7 @@
 package client
 
 import (
+	"cmp"
 	"compress/flate"
 	"compress/gzip"
 	"context"
@@ -21,11 +22,14 @@ import (
 
 	"github.com/hashicorp/go-retryablehttp"
 	"github.com/hashicorp/terraform-plugin-log/tflog"
+
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/byok"
 )
 
 // request is one request of the API and how it may be repeated.
 type request struct {
 	op     Op
+	scope  byok.ScopeKind // whose routes they are
 	method string
 	// path is escaped and starts with a slash; the endpoint goes before it.
 	path string
@@ -245,7 +249,7 @@ func receive(resp *http.Response, r *request) *failure {
 	if f == nil {
 		return nil
 	}
-	f.status, f.requestID = resp.StatusCode, requestID(resp.Header)
+	f.status, f.requestID = resp.StatusCode, cmp.Or(requestID(resp.Header), f.requestID)
 	f.finished = f.requestID != ""
 	f.wait, _ = retryAfter(resp.Header, time.Now())
 	return f
@@ -277,11 +281,11 @@ func judge(resp *http.Response, r *request) *failure {
 		}
 		if r.op == OpSignIn {
 			if status == http.StatusNotFound || status == http.StatusMethodNotAllowed {
-				return refusal(r.op, status, body)
+				return refusal(r, status, body)
 			}
 			return &failure{kind: KindSignIn, refused: true, detail: signInDetail(body)}
 		}
-		return refusal(r.op, status, body)
+		return refusal(r, status, body)
 	case status >= 500:
 		_, _ = io.CopyN(io.Discard, resp.Body, 4<<10) // the connection can be used again; the text cannot (WIRE.md section 12)
 		return &failure{kind: KindServer, transient: status != http.StatusNotImplemented}

@@ -177,10 +177,10 @@ func sessionCookie(body []byte, header http.Header) (string, error) {
 		}
 		return url.QueryEscape(token), nil
 	}
-	var said struct {
+	var parsed struct {
 		TwoFactor bool `json:"twoFactorRedirect"`
 	}
-	if json.Unmarshal(body, &said) == nil && said.TwoFactor {
+	if json.Unmarshal(body, &parsed) == nil && parsed.TwoFactor {
 		return "", errors.New("the user has to give a second factor, so email and password are not enough; use a session token")
 	}
 	return "", errors.New("it sets no session cookie; the endpoint may be wrong")

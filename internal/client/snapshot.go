@@ -13,6 +13,8 @@ import (
 type snapshot struct {
 	keys  []byok.Key
 	index map[string]int // key ID -> place in keys
+	// entitled: keys can be added. Only organizations may not be.
+	entitled bool
 
 	// covers counts the own writes in this scope that had ended before
 	// the list started, so that it shows them.
@@ -189,10 +191,11 @@ func (sc *scope) fetch(ctx context.Context, covers uint64, options readOptions) 
 	s := &snapshot{covers: covers}
 	s.started = time.Now()
 	f := sc.client.send(ctx, &request{
-		op: OpList, method: http.MethodGet, path: sc.path, limit: maxListBytes,
+		op: OpList, scope: sc.id.Kind, method: http.MethodGet, path: sc.path, limit: maxListBytes,
 		retries: options.retries, persistent: options.retries > sc.client.cfg.MaxRetries, until: options.until,
-		decode: func(body []byte, header http.Header) (err error) {
-			s.keys, err = decodeList(body, header.Get("Content-Type"))
+		decode: func(body []byte, header http.Header) error {
+			list, err := decodeList(body, header.Get("Content-Type"))
+			s.keys, s.entitled = list.Keys, list.Entitled == nil || *list.Entitled
 			s.received = time.Now()
 			s.date, _ = http.ParseTime(header.Get("Date"))
 			return err
