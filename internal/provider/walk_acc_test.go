@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -519,5 +520,41 @@ func TestAccExamples(t *testing.T) {
 			}
 			tf.plan()
 		})
+	}
+}
+
+// A bad duration is one error, and no error suggests what is refused.
+func TestAccBadDuration(t *testing.T) {
+	t.Parallel()
+	s := acctest.Start(t)
+	for _, duration := range []string{"5 minutes", "-1.5h", "0s"} {
+		tf := newTerraform(t, nil, key(s, `provider_id = "openai"`, `api_key_wo = "`+secretA+`"`, "timeouts {\n create = \""+duration+"\"\n }"))
+		out, err := tf.run("validate", "-no-color")
+		if err == nil || strings.Count(out, "Error: ") != 1 || !strings.Contains(out, fmt.Sprintf("%q is not a duration above zero, such as 30s or 5m.", duration)) {
+			t.Errorf("%q: %v, want one error:\n%s", duration, err, out)
+		}
+	}
+}
+
+func TestAccBlankName(t *testing.T) {
+	t.Parallel()
+	s := acctest.Start(t)
+	tf := newTerraform(t, nil, key(s, `provider_id = "openai"`, `name = "  "`, `api_key_wo = "`+secretA+`"`))
+	if out := tf.apply(); !strings.Contains(out, "Warning: Blank name") {
+		t.Errorf("no warning:\n%s", out)
+	}
+	tf.expect(nothing)
+}
+
+// What the API refuses of a request is shown at the attribute that it is about.
+func TestAccRefusedProviderID(t *testing.T) {
+	t.Parallel()
+	s := acctest.Start(t)
+	tf := newTerraform(t, nil, key(s, `provider_id = "newcomer"`, `api_key_wo = "`+secretA+`"`))
+	tf.plan()
+	out, err := tf.run("apply", "-no-color", "plan.tfplan")
+	_, refused, found := strings.Cut(out, "Error: Cannot create key: the API refused the request")
+	if err == nil || !found || !regexp.MustCompile(`\d+:\s+provider_id = "newcomer"`).MatchString(refused) {
+		t.Errorf("%v, want an error at provider_id:\n%s", err, out)
 	}
 }
