@@ -262,7 +262,7 @@ func (a *adding) send() (byok.Key, *failure) {
 		again: func(f *failure) bool { return f.refused },
 		decode: func(body []byte, header http.Header) (err error) {
 			if key, err = decodeAdded(body, header.Get("Content-Type"), a.pool); err == nil && !a.isNew(key.ID) {
-				err = errors.New("it is about a key that was there before")
+				err = errors.New("it is for a key that was there before")
 			}
 			return err
 		},
@@ -384,7 +384,7 @@ func (a *adding) adopt(found byok.Key) (byok.Key, bool, *failure) {
 func (a *adding) checkDuplicate(key byok.Key) (byok.Key, bool, *failure) {
 	s, f := a.list()
 	if f != nil {
-		return key, false, a.ambiguous(f, nil, "the key is stored, but whether twice could not be read")
+		return key, false, a.ambiguous(f, nil, "the key is stored, but the list that would show whether twice could not be read")
 	}
 	certain, doubtful := a.candidates(s)
 	switch {

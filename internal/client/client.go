@@ -286,15 +286,15 @@ func checkIDs(pool byok.Pool, keyID *string) *failure {
 		detail = "the " + kind + " ID is empty"
 	case id == "." || id == ".." || len(id) > 2*maxIDLength ||
 		strings.ContainsFunc(id, func(r rune) bool { return r < ' ' || r == 0x7f }):
-		detail = "the " + kind + " ID cannot be one"
+		detail = "the " + kind + " ID is not valid"
 	case providerID == "":
 		detail = "the provider ID is empty"
 	case !isID(providerID):
-		detail = "the provider ID cannot be one"
+		detail = "the provider ID is not valid"
 	case keyID != nil && *keyID == "":
 		detail = "the key ID is empty"
 	case keyID != nil && !isID(*keyID):
-		detail = "the key ID cannot be one"
+		detail = "the key ID is not valid"
 	default:
 		return nil
 	}

@@ -188,10 +188,10 @@ func (e *Error) what() string {
 	case KindServer:
 		return "the server failed"
 	case KindNetwork:
-		if e.URL != "" {
-			return "no response from " + e.URL
+		if e.Status != 0 {
+			return "incomplete response"
 		}
-		return "no response"
+		return "no response from " + e.URL
 	case KindCertificate:
 		return "the certificate of " + e.URL + " is not trusted"
 	case KindProtocol:

@@ -402,9 +402,9 @@ func TestRedirectNamesTheEndpoint(t *testing.T) {
 		"https://sim.example.com/api/workspaces/w1/byok-keys":      "set the endpoint to https://sim.example.com",
 		"https://sim.example.com/base/api/workspaces/w1/byok-keys": "set the endpoint to https://sim.example.com/base",
 		"https://login.example.com/?next=" + "%2F":                 "another page of https://login.example.com",
-		"ftp://x/": "to nowhere",
-		"":         "to nowhere",
-		"https://" + strings.Repeat("a", 300) + "/":  "to nowhere",
+		"ftp://x/": "to a location that cannot",
+		"":         "to a location that cannot",
+		"https://" + strings.Repeat("a", 300) + "/":  "to a location that cannot",
 		"https://user:pw@h.example/":                 "another page of https://h.example;",
 		"https://h.example/" + canaryURL() + "/path": "another page of https://h.example;",
 	} {

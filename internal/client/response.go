@@ -68,7 +68,7 @@ func decodeResponse(body []byte, contentType string, v any) error {
 			kind, _, _ := strings.Cut(wrongType.Value, " ")
 			return fmt.Errorf("%s is of type %s", wrongType.Field, kind)
 		case errors.As(err, &wrongType):
-			return errors.New("it is JSON of another shape")
+			return errors.New("its JSON has an unexpected structure")
 		}
 		return errors.New(notJSON(body, contentType))
 	}
@@ -132,7 +132,7 @@ func decodeReplaced(body []byte, contentType, providerID, keyID string) (byok.Ke
 	case err != nil:
 		return byok.Key{}, err
 	case key.ID != keyID:
-		return byok.Key{}, errors.New("it is about another key")
+		return byok.Key{}, errors.New("it is for another key")
 	}
 	return key, checkTimes(key, updatedAt)
 }
@@ -144,9 +144,9 @@ func decodeSaved(body []byte, contentType, providerID string) (byok.Key, error) 
 	}
 	switch {
 	case !response.Success:
-		return byok.Key{}, errors.New("it does not say success")
+		return byok.Key{}, errors.New("it does not report success")
 	case response.Key.ProviderID != providerID && response.Key.ProviderID != "":
-		return byok.Key{}, errors.New("it is about another provider ID")
+		return byok.Key{}, errors.New("it is for another provider ID")
 	}
 	return response.Key, checkKey(response.Key)
 }
@@ -159,7 +159,7 @@ func decodeDeleted(body []byte, contentType string) error {
 		return err
 	}
 	if !response.Success {
-		return errors.New("it does not say success")
+		return errors.New("it does not report success")
 	}
 	return nil
 }
@@ -169,11 +169,11 @@ func checkKey(key byok.Key) error {
 	case key.ID == "":
 		return errors.New("its id is missing or empty")
 	case !isID(key.ID):
-		return errors.New("its id is no ID")
+		return errors.New("its id is not an ID")
 	case key.ProviderID == "":
 		return errors.New("its providerId is missing or empty")
 	case !isID(key.ProviderID):
-		return errors.New("its providerId is no provider ID")
+		return errors.New("its providerId is not a provider ID")
 	case key.MaskedKey == "":
 		return errors.New("its maskedKey is missing or empty")
 	}
@@ -282,7 +282,7 @@ func knownDetail(parsed apiError) string {
 		}
 		switch {
 		case strings.HasPrefix(issue.Message, "Invalid option: expected one of ") && field == "providerId: ":
-			parts = append(parts, field+"the server does not know this provider ID")
+			parts = append(parts, field+"the server does not recognize this provider ID")
 		case isKnownMessage(issue.Message):
 			parts = append(parts, field+issue.Message)
 		default:
@@ -358,7 +358,7 @@ func redirectDetail(resp *http.Response, apiPath string) (detail string, moved b
 	location, err := resp.Location()
 	if err != nil || location.Hostname() == "" || (location.Scheme != "http" && location.Scheme != "https") ||
 		strings.ContainsFunc(location.Host, func(r rune) bool { return !isHostRune(r) }) || len(location.Host) > 255 {
-		return "to nowhere that could be an endpoint", false
+		return "to a location that cannot be an endpoint", false
 	}
 	to := url.URL{Scheme: location.Scheme, Host: location.Host}
 	if base, ok := strings.CutSuffix(location.Path, apiPath); ok && len(base) < 100 && !strings.ContainsFunc(base, func(r rune) bool { return !isHostRune(r) && r != '/' }) {

@@ -43,8 +43,8 @@ func TestHostileLists(t *testing.T) {
 		"two documents":           {`{"keys":[]}{"keys":[]}`, "broken or truncated"},
 		"deep":                    {`{"keys":` + strings.Repeat("[", 200_000), "broken or truncated"},
 		"deep and whole":          {`{"keys":` + strings.Repeat("[", 20_000) + strings.Repeat("]", 20_000) + "}", "broken or truncated"},
-		"an array":                {`[]`, "JSON of another shape"},
-		"a string":                {`"` + canaryJSON() + `"`, "JSON of another shape"},
+		"an array":                {`[]`, "JSON has an unexpected structure"},
+		"a string":                {`"` + canaryJSON() + `"`, "JSON has an unexpected structure"},
 		"null":                    {`null`, "no keys field"},
 		"no keys":                 {`{"error":"` + canaryJSON() + `"}`, "no keys field"},
 		"keys null":               {`{"keys":null}`, "no keys field"},
@@ -55,8 +55,8 @@ func TestHostileLists(t *testing.T) {
 		"id missing":              {`{"keys":[` + without("id") + `]}`, "key 1 of 1 in the list: its id is missing or empty"},
 		"id empty":                {`{"keys":[` + goodKey + "," + with("id", `""`) + `]}`, "key 2 of 2 in the list: its id is missing or empty"},
 		"id null":                 {`{"keys":[` + with("id", `null`) + `]}`, "its id is missing or empty"},
-		"id with a line break":    {`{"keys":[` + with("id", `"a\nb"`) + `]}`, "its id is no ID"},
-		"id endless":              {`{"keys":[` + with("id", `"`+strings.Repeat("x", 1000)+`"`) + `]}`, "its id is no ID"},
+		"id with a line break":    {`{"keys":[` + with("id", `"a\nb"`) + `]}`, "its id is not an ID"},
+		"id endless":              {`{"keys":[` + with("id", `"`+strings.Repeat("x", 1000)+`"`) + `]}`, "its id is not an ID"},
 		"the same id twice":       {`{"keys":[` + goodKey + "," + goodKey + `]}`, `two keys in the list have the ID "k1"`},
 		"providerId missing":      {`{"keys":[` + without("providerId") + `]}`, "its providerId is missing or empty"},
 		"maskedKey missing":       {`{"keys":[` + without("maskedKey") + `]}`, "its maskedKey is missing or empty"},
@@ -65,7 +65,7 @@ func TestHostileLists(t *testing.T) {
 		"updatedAt missing":       {`{"keys":[` + without("updatedAt") + `]}`, "its updatedAt is missing or empty"},
 		"a null among the keys":   {`{"keys":[null]}`, "its id is missing or empty"},
 		"many fields of no use":   {`{` + strings.Repeat(`"a":1,`, 50_000) + `"keys":5}`, "keys is of type number"},
-		"invalid UTF-8 and no ID": {"{\"keys\":[{\"id\":\"\xff\"}]}", "its id is no ID"},
+		"invalid UTF-8 and no ID": {"{\"keys\":[{\"id\":\"\xff\"}]}", "its id is not an ID"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -177,7 +177,7 @@ func TestShownDetails(t *testing.T) {
 	for body, want := range map[string]string{
 		issue(`"apiKey"`, "API key is required"):                                           "apiKey: API key is required",
 		issue(`"name"`, "Name must be 120 characters or fewer"):                            "name: Name must be 120 characters or fewer",
-		issue(`"providerId"`, `Invalid option: expected one of "openai"|"`+canary+`"`):     "providerId: the server does not know this provider ID",
+		issue(`"providerId"`, `Invalid option: expected one of "openai"|"`+canary+`"`):     "providerId: the server does not recognize this provider ID",
 		issue(`"apiKey"`, "Value cannot contain a NUL character (U+0000)"):                 "apiKey: Value cannot contain a NUL character (U+0000)",
 		issue(``, "Invalid input: expected object, received array"):                        "Invalid input: expected object, received array",
 		issue(`"apiKey"`, canary+" is a bad key"):                                          "apiKey: refused for a reason that is not shown, since it may repeat the request",

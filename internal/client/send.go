@@ -273,7 +273,7 @@ func judge(resp *http.Response, r *request) *failure {
 	case status == http.StatusTooManyRequests:
 		return &failure{kind: KindRateLimited, transient: true, refused: true}
 	case status == http.StatusRequestTimeout:
-		return &failure{kind: KindNetwork, transient: true, detail: "a gateway gave up waiting for the request"}
+		return &failure{kind: KindNetwork, transient: true, detail: "a gateway timed out waiting for the request"}
 	case status >= 400 && status < 500:
 		body, f := readBody(resp, maxResponseBytes)
 		if f != nil {
@@ -354,7 +354,7 @@ func describeNetworkError(err error) *failure {
 	case strings.Contains(text, "response headers exceeded"):
 		f.kind, f.detail, f.transient = KindProtocol, "its headers are larger than 64 KiB", false
 	case strings.Contains(text, "Location header"):
-		f.kind, f.detail, f.transient, f.refused = KindRedirect, "to nowhere that could be an endpoint", false, true
+		f.kind, f.detail, f.transient, f.refused = KindRedirect, "to a location that cannot be an endpoint", false, true
 	case errors.As(err, &corrupt), errors.Is(err, gzip.ErrHeader), errors.Is(err, gzip.ErrChecksum):
 		f.kind, f.detail = KindProtocol, "its compression is broken"
 	case errors.As(err, &badProtocol), strings.Contains(text, "malformed HTTP"), strings.Contains(text, "malformed MIME"):

@@ -135,7 +135,7 @@ func explain(e *client.Error) (title, advice, attribute string) {
 			"The server reported an internal error. The text of its response is left out, because it can contain stored values; use the request ID to find it in the server's log.", ""
 	case client.KindNetwork:
 		return "the server cannot be reached",
-			fmt.Sprintf("No response from %s: %s.\n\nCheck endpoint ("+envEndpoint+"), the network, and a proxy (HTTPS_PROXY).", e.URL, e.Detail), ""
+			fmt.Sprintf("%s from %s: %s.\n\nCheck endpoint ("+envEndpoint+"), the network, and a proxy (HTTPS_PROXY).", map[bool]string{false: "No response", true: "Incomplete response"}[e.Status != 0], e.URL, e.Detail), ""
 	case client.KindCertificate:
 		return "the certificate of the server is not trusted",
 			fmt.Sprintf("The certificate of %s is signed by an unknown authority. If the authority is your own, set ca_cert_pem ("+envCACertPEM+") to its certificate.", e.URL), ""
