@@ -470,7 +470,7 @@ func TestAccWarnings(t *testing.T) {
 		want      string
 	}{
 		"api_key":     {[]string{`provider_id = "openai"`, `api_key = "` + secretA + `"`}, "Available Write-Only Attribute Alternative"},
-		"newline":     {[]string{`provider_id = "openai"`, `api_key_wo = "` + secretA + `\n"`}, "White space around API key"},
+		"newline":     {[]string{`provider_id = "openai"`, `api_key_wo = "` + secretA + `\n"`}, "Whitespace around API key"},
 		"provider ID": {[]string{`provider_id = "antropic"`, `api_key_wo = "` + secretA + `"`}, `Did you mean "anthropic"?`},
 	} {
 		t.Run(title, func(t *testing.T) {
