@@ -16,8 +16,8 @@ import (
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/byok"
 )
 
-// Client speaks to one Sim as one user. It is made for one Terraform walk:
-// its snapshots live as long as it does. Safe for concurrent use.
+// Client calls the API of one Sim as one user. It is made for one Terraform
+// operation: it keeps its snapshots until the end. Safe for concurrent use.
 type Client struct {
 	cfg     Config
 	base    string
@@ -35,7 +35,7 @@ type Client struct {
 	scopes map[byok.Scope]*scope
 }
 
-// grace is how long a write that is on the wire may outlive its context.
+// grace is how long a write that is being sent may outlive its context.
 const grace = 5 * time.Second
 
 // AddInput is a new key.
@@ -233,11 +233,11 @@ func (c *Client) remove(ctx context.Context, sc *scope, op Op, providerID, keyID
 	if err != nil || keyID == "" {
 		return &failure{kind: KindInvalid, refused: true}
 	}
-	var doubt bool // an earlier attempt may have removed the key
+	var mayBeGone bool // an earlier attempt may have removed the key
 	f := c.send(ctx, &request{
 		op: op, scope: sc.id.Kind, method: http.MethodDelete, path: sc.path, body: body, limit: maxResponseBytes,
 		retries: retries, persistent: retries > c.cfg.MaxRetries, until: deadline(ctx),
-		again:  func(f *failure) bool { doubt = doubt || !f.refused; return true },
+		again:  func(f *failure) bool { mayBeGone = mayBeGone || !f.refused; return true },
 		decode: func(body []byte, header http.Header) error { return decodeDeleted(body, header.Get("Content-Type")) },
 	})
 	sc.change(func() {
@@ -248,7 +248,7 @@ func (c *Client) remove(ctx context.Context, sc *scope, op Op, providerID, keyID
 			p.full = nil
 		}
 	})
-	if f.is(KindKeyNotFound) && doubt {
+	if f.is(KindKeyNotFound) && mayBeGone {
 		return nil
 	}
 	return f
