@@ -95,11 +95,11 @@ func changesSecret(config, prior keyModel, record keyRecord) bool {
 	switch {
 	case secret.IsNull():
 		return false
+	case record.Unconfirmed:
+		return true
 	case secret.IsUnknown():
 		// With a version, the version alone decides.
 		return !config.APIKey.IsNull() || config.APIKeyWOVersion.IsNull() || changesVersion(config, prior)
-	case record.Unconfirmed:
-		return true
 	case !config.APIKey.IsNull() && !prior.APIKey.IsNull():
 		return !config.APIKey.Equal(prior.APIKey)
 	case record.Adopted || record.absent():
@@ -165,6 +165,9 @@ type drift struct {
 	// replaced: the key was written elsewhere, which always takes a secret,
 	// though perhaps the same one. WIRE.md section 5.
 	replaced bool
+	// unconfirmed: it may have been the provider's own last write, whose
+	// response was lost. Then it does not count as replaced.
+	unconfirmed bool
 	// renamedTo is a new name that state does not show.
 	renamedTo *string
 	// undecryptable: the masked key was readable and is not any more.
@@ -181,7 +184,8 @@ func driftOf(state keyModel, record keyRecord) drift {
 	// Eight bullets on either side cannot be told from any other secret.
 	remasked := masked != record.MaskedKey && masked != byok.MaskUnknown && record.MaskedKey != byok.MaskUnknown
 	return drift{
-		replaced:      moved || remasked,
+		replaced:      (moved || remasked) && !record.Unconfirmed,
+		unconfirmed:   record.Unconfirmed,
 		renamedTo:     record.RenamedTo,
 		undecryptable: !moved && masked == byok.MaskUnknown && record.MaskedKey != byok.MaskUnknown,
 	}

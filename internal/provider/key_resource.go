@@ -167,11 +167,15 @@ func (r *keyResource) modifyUpdate(ctx context.Context, call *ledger.Call, m pla
 // plannedRecord is the record that goes with the plan of a key that exists. A
 // replace shows in a second call, which has no state, and for -replace and
 // replace_triggered_by in that one only: the record tells it which key goes.
-func (m plannedModels) plannedRecord() keyRecord {
-	if m.record.absent() {
-		return adoptedRecord(m.prior.key())
+func (m plannedModels) plannedRecord() keyRecord { return presentRecord(m.record, m.prior) }
+
+// presentRecord is the record beside a state, or that of a key that is adopted
+// as the state shows it.
+func presentRecord(record keyRecord, state keyModel) keyRecord {
+	if record.absent() {
+		return adoptedRecord(state.key())
 	}
-	return m.record
+	return record
 }
 
 // updateDiagnostics reports changes that the API takes only with a secret.
@@ -283,6 +287,11 @@ func (r *keyResource) Update(ctx context.Context, req resource.UpdateRequest, re
 	if p.upload && plan.UpdatedAt.IsUnknown() {
 		pool, _ := plan.pool()
 		key, err := r.operation.client.Replace(ctx, pool, plan.replaceInput(config.secret().ValueString(), prior))
+		if client.IsUnconfirmed(err) {
+			resp.Diagnostics.Append(unconfirmedUpdateDiagnostic(err, plan.ref()))
+			resp.Diagnostics.Append(presentRecord(record, prior).unconfirmed().write(ctx, resp.Private, prior)...)
+			return
+		}
 		if err != nil {
 			resp.Diagnostics.Append(clientDiagnostic(err, "update", plan.ref()))
 			return
