@@ -170,7 +170,9 @@ func (c *Client) Replace(ctx context.Context, pool byok.Pool, in ReplaceInput) (
 			}
 		}
 		if f != nil {
-			return key, c.fail(OpReplace, pool, in.KeyID, f)
+			err := c.fail(OpReplace, pool, in.KeyID, f)
+			err.Unconfirmed = true // it is stored, but how is not known
+			return key, err
 		}
 	}
 	key.CreatedAt, key.CreatedBy = prior.CreatedAt, prior.CreatedBy
@@ -200,14 +202,20 @@ func (c *Client) replace(ctx context.Context, w *scope, op Op, providerID string
 		return byok.Key{}, &failure{kind: KindInvalid, refused: true}
 	}
 	var key byok.Key
+	var doubt bool // an earlier attempt may have been stored
 	f := c.send(ctx, &request{
 		op: op, method: http.MethodPost, path: w.path, body: body, limit: maxAnswerBytes,
 		retries: retries, persistent: retries > c.cfg.MaxRetries,
+		again: func(f *failure) bool { doubt = doubt || !f.refused; return true },
 		decode: func(body []byte, header http.Header) (err error) {
 			key, err = decodeReplaced(body, header.Get("Content-Type"), providerID, in.KeyID)
 			return err
 		},
 	})
+	if f != nil {
+		// A failed sign-in says nothing of the attempts before.
+		f.unconfirmed = doubt || f.op == "" && !f.refused
+	}
 	return key, f
 }
 
@@ -291,6 +299,6 @@ func (c *Client) fail(op Op, pool byok.Pool, keyID string, f *failure) *Error {
 	return &Error{
 		Op: cmp.Or(f.op, op), Kind: f.kind, Status: f.status, RequestID: f.requestID,
 		Pool: pool, KeyID: keyID,
-		Cap: f.cap, Candidates: f.candidates, Detail: f.detail, Attempts: f.attempts, err: f.err,
+		Cap: f.cap, Unconfirmed: f.unconfirmed, Candidates: f.candidates, Detail: f.detail, Attempts: f.attempts, err: f.err,
 	}
 }
