@@ -184,7 +184,9 @@ func (c *Client) Replace(ctx context.Context, pool byok.Pool, in ReplaceInput) (
 			}
 		}
 		if f != nil {
-			return key, c.fail(OpReplace, pool, in.KeyID, f)
+			err := c.fail(OpReplace, pool, in.KeyID, f)
+			err.Unconfirmed = true // it is stored, but how is not known
+			return key, err
 		}
 	}
 	key.CreatedAt, key.CreatedBy = prior.CreatedAt, prior.CreatedBy
@@ -215,14 +217,20 @@ func (c *Client) replace(ctx context.Context, sc *scope, op Op, providerID strin
 		return byok.Key{}, &failure{kind: KindInvalid, refused: true}
 	}
 	var key byok.Key
+	var mayBeStored bool // an earlier attempt may have been stored
 	f := c.send(ctx, &request{
 		op: op, scope: sc.id.Kind, method: http.MethodPost, path: sc.path, body: body, limit: maxResponseBytes,
 		retries: retries, persistent: retries > c.cfg.MaxRetries, until: deadline(ctx),
+		again: func(f *failure) bool { mayBeStored = mayBeStored || !f.refused; return true },
 		decode: func(body []byte, header http.Header) (err error) {
 			key, err = decodeReplaced(body, header.Get("Content-Type"), providerID, in.KeyID)
 			return err
 		},
 	})
+	if f != nil {
+		// A failed sign-in says nothing of the attempts before.
+		f.unconfirmed = mayBeStored || f.op == "" && !f.refused
+	}
 	return key, f
 }
 
@@ -306,6 +314,6 @@ func (c *Client) fail(op Op, pool byok.Pool, keyID string, f *failure) *Error {
 	return &Error{
 		Op: cmp.Or(f.op, op), Kind: f.kind, Status: f.status, RequestID: f.requestID, URL: f.url,
 		Pool: pool, KeyID: keyID,
-		Cap: f.cap, Waiting: f.waiting, Candidates: f.candidates, Fields: f.fields, Detail: f.detail, Attempts: f.attempts, err: f.err,
+		Cap: f.cap, Waiting: f.waiting, Unconfirmed: f.unconfirmed, Candidates: f.candidates, Fields: f.fields, Detail: f.detail, Attempts: f.attempts, err: f.err,
 	}
 }

@@ -107,6 +107,8 @@ type Error struct {
 	Fields []string
 	// Detail is one clause about the cause, cleaned, or empty.
 	Detail string
+	// Unconfirmed is set when the API may have stored what a replace sent.
+	Unconfirmed bool
 	// Attempts is how many requests were sent, sign-ins not counted.
 	Attempts int
 
@@ -220,6 +222,13 @@ func IsKind(err error, kinds ...Kind) bool {
 	return errors.As(err, &e) && slices.Contains(kinds, e.Kind)
 }
 
+// IsUnconfirmed reports whether err is, or wraps, an *Error of a write that the
+// API may have stored all the same.
+func IsUnconfirmed(err error) bool {
+	var e *Error
+	return errors.As(err, &e) && e.Unconfirmed
+}
+
 // failure is why one attempt of one request failed.
 type failure struct {
 	kind      Kind
@@ -240,6 +249,9 @@ type failure struct {
 	moved bool
 	// wait is how long the server asked to wait before the next attempt, if it did.
 	wait time.Duration
+
+	// unconfirmed: an attempt of this write may have been stored.
+	unconfirmed bool
 
 	url        string
 	attempts   int

@@ -274,6 +274,9 @@ func versionWithoutSecretDiagnostic() diag.Diagnostic {
 func driftDiagnostics(config, prior keyModel, p updatePlan) diag.Diagnostics {
 	var diags diag.Diagnostics
 	key, when := prior.ref(), readableTime(prior.UpdatedAt.ValueString())
+	if p.drift.unconfirmed {
+		diags.Append(unconfirmedDiagnostic(config, prior, key, when))
+	}
 	if p.drift.replaced {
 		detail := fmt.Sprintf("The secret or the name of the %s was replaced at %s, after Terraform's own last write. Its masked key is now %s.\n\n",
 			key, when, prior.MaskedKey.ValueString())
@@ -297,6 +300,28 @@ func driftDiagnostics(config, prior keyModel, p updatePlan) diag.Diagnostics {
 				"change api_key_wo_version, or run terraform apply -replace for this resource.", key, byok.MaskUnknown, when))
 	}
 	return diags
+}
+
+// unconfirmedDiagnostic is about an upload whose response was lost.
+func unconfirmedDiagnostic(config, prior keyModel, key keyRef, when string) diag.Diagnostic {
+	detail := fmt.Sprintf("An earlier apply uploaded a secret for the %s and got no confirmation, so the server stores either that secret or the one before. "+
+		"The key was last written at %s and shows the masked key %s.\n\n", key, when, prior.MaskedKey.ValueString())
+	if config.secret().IsNull() {
+		detail += "The configuration declares no secret, so this plan cannot upload one. To settle which secret is stored, set api_key_wo or api_key and apply."
+	} else {
+		detail += "This plan uploads the declared secret and name again."
+	}
+	return diag.NewAttributeWarningDiagnostic(path.Root("masked_key"), "Earlier upload not confirmed", detail)
+}
+
+// unconfirmedUpdateDiagnostic is about an update that the API may have stored.
+func unconfirmedUpdateDiagnostic(err error, key keyRef) diag.Diagnostic {
+	d := clientDiagnostic(err, "update", key)
+	detail := d.Detail() + "\n\nThe server may have stored the new secret and name all the same. State keeps the values of before; the next plan uploads the declared secret and name again."
+	if at, ok := d.(diag.DiagnosticWithPath); ok {
+		return diag.NewAttributeErrorDiagnostic(at.Path(), d.Summary(), detail)
+	}
+	return diag.NewErrorDiagnostic(d.Summary(), detail)
 }
 
 func deletedDiagnostic(key keyRef) diag.Diagnostic {
