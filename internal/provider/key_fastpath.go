@@ -25,7 +25,11 @@ func (k keyFastPath) Valid(config []byte) bool {
 // Read needs a list that is there already.
 func (k keyFastPath) Read(state, private []byte) (identity []byte, unchanged bool) {
 	operation := k.provider.operation.Load()
-	if operation == nil || operation.client == nil {
+	if operation == nil {
+		return nil, false
+	}
+	api, diags := operation.client("read the key")
+	if diags.HasError() {
 		return nil, false
 	}
 	prior, ok := keyTable.decode(state)
@@ -36,7 +40,7 @@ func (k keyFastPath) Read(state, private []byte) (identity []byte, unchanged boo
 	if !ok {
 		return nil, false
 	}
-	key, ok := operation.client.Listed(prior.scope(), prior.ID.ValueString())
+	key, ok := api.Listed(prior.scope(), prior.ID.ValueString())
 	if !ok {
 		return nil, false
 	}

@@ -205,11 +205,15 @@ func (r *keyResource) Create(ctx context.Context, req resource.CreateRequest, re
 	if resp.Diagnostics.HasError() {
 		return
 	}
-	addCtx, cancel := context.WithTimeout(ctx, timeouts.create)
+	api, diags := r.operation.client("create the key")
+	if resp.Diagnostics.Append(diags...); diags.HasError() {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, timeouts.create)
 	defer cancel()
 
 	pool, _ := plan.pool()
-	key, err := r.operation.client.Add(addCtx, pool, plan.addInput(config.secret().ValueString()))
+	key, err := api.Add(ctx, pool, plan.addInput(config.secret().ValueString()))
 	switch {
 	case client.IsKind(err, client.KindCapReached):
 		resp.Diagnostics.Append(refusedDiagnostic(ctx, r.operation, pool, err))
@@ -242,13 +246,14 @@ func (r *keyResource) Read(ctx context.Context, req resource.ReadRequest, resp *
 		return
 	}
 	resp.Diagnostics.Append(resp.Identity.Set(ctx, prior.identity().value(ctx))...)
-	if r.operation.client == nil {
-		return // nothing can be known yet
+	api, diags := r.operation.client("read the key")
+	if diags.HasError() {
+		return // at plan; the key may be as it was
 	}
 	ctx, cancel := context.WithTimeout(ctx, timeouts.read)
 	defer cancel()
 
-	key, err := r.operation.client.Key(ctx, prior.scope(), prior.ID.ValueString())
+	key, err := api.Key(ctx, prior.scope(), prior.ID.ValueString())
 	switch {
 	case client.IsKind(err, client.KindKeyNotFound):
 		resp.Diagnostics.Append(deletedDiagnostic(prior.ref()))
@@ -279,6 +284,10 @@ func (r *keyResource) Update(ctx context.Context, req resource.UpdateRequest, re
 	if resp.Diagnostics.HasError() {
 		return
 	}
+	api, diags := r.operation.client("update the key")
+	if resp.Diagnostics.Append(diags...); diags.HasError() {
+		return
+	}
 	ctx, cancel := context.WithTimeout(ctx, timeouts.update)
 	defer cancel()
 
@@ -286,7 +295,7 @@ func (r *keyResource) Update(ctx context.Context, req resource.UpdateRequest, re
 	p := planUpdate(config, plan, prior, record, r.operation.workspaceID)
 	if p.upload && plan.UpdatedAt.IsUnknown() {
 		pool, _ := plan.pool()
-		key, err := r.operation.client.Replace(ctx, pool, plan.replaceInput(config.secret().ValueString(), prior))
+		key, err := api.Replace(ctx, pool, plan.replaceInput(config.secret().ValueString(), prior))
 		if client.IsUnconfirmed(err) {
 			resp.Diagnostics.Append(unconfirmedUpdateDiagnostic(err, plan.ref()))
 			resp.Diagnostics.Append(presentRecord(record, prior).unconfirmed().write(ctx, resp.Private, prior)...)
@@ -324,11 +333,15 @@ func (r *keyResource) Delete(ctx context.Context, req resource.DeleteRequest, re
 	if resp.Diagnostics.HasError() {
 		return
 	}
+	api, diags := r.operation.client("delete the key")
+	if resp.Diagnostics.Append(diags...); diags.HasError() {
+		return
+	}
 	ctx, cancel := context.WithTimeout(ctx, timeouts.delete)
 	defer cancel()
 
 	pool, _ := prior.pool()
-	err := r.operation.client.Delete(ctx, pool, prior.ID.ValueString())
+	err := api.Delete(ctx, pool, prior.ID.ValueString())
 	if err != nil && !client.IsKind(err, client.KindKeyNotFound) {
 		resp.Diagnostics.Append(clientDiagnostic(err, "delete", prior.ref()))
 	}

@@ -311,7 +311,7 @@ func TestAccKeyInvalid(t *testing.T) {
 		arguments []string
 		want      string
 	}{
-		"no secret":            {[]string{`provider_id = "openai"`}, `a new key needs its\s+secret: set api_key_wo`},
+		"no secret":            {[]string{`provider_id = "openai"`}, `A new key needs its secret`},
 		"both secrets":         {[]string{`provider_id = "openai"`, `api_key = "aaaaaaaaa"`, `api_key_wo = "bbbbbbbbb"`}, `Attribute "api_key_wo" cannot be specified when "api_key" is specified`},
 		"version with api_key": {[]string{`provider_id = "openai"`, `api_key = "aaaaaaaaa"`, `api_key_wo_version = 1`}, `Attribute "api_key_wo_version" cannot be specified when "api_key" is\s+specified`},
 		"version 0":            {[]string{`provider_id = "openai"`, `api_key_wo = "aaaaaaaaa"`, `api_key_wo_version = 0`}, `value must be at least 1`},

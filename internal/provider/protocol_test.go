@@ -315,6 +315,7 @@ func TestProtocolApplyWalkWithHint(t *testing.T) {
 		s.Add(t, s.WorkspaceID, "openai", secretB, "unmanaged")
 	}
 	walk := newProtocol(t, s)
+	s.Reset() // Configure has checked the session
 	plan := walk.planAs(true, nil, map[string]any{"provider_id": "openai", "api_key_wo": secretA}, nil)
 	walk.check(plan.resp.Diagnostics, nil)
 	if requests := s.Count("", ""); requests != 0 {

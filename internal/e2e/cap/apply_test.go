@@ -99,7 +99,7 @@ func TestRefusedCreateFails(t *testing.T) {
 		w.wantOwned(t)
 	}
 
-	t.Run("filled by somebody else after the plan", func(t *testing.T) {
+	t.Run("filled by another user after the plan", func(t *testing.T) {
 		t.Parallel()
 		w := newWorld(t)
 		w.addOthers(t, "openai", span(1, 8)...)
@@ -113,6 +113,20 @@ func TestRefusedCreateFails(t *testing.T) {
 			delete(w.others, id)
 		}
 		w.passes(t)
+	})
+	t.Run("filled after the plan, without the hint", func(t *testing.T) {
+		t.Parallel()
+		w := newWorld(t)
+		w.ignoreHint(t)
+		w.addOthers(t, "openai", span(1, 9)...)
+		w.configure(t, hurried("k11"))
+		w.Must(t, "plan", "-out=plan.tfplan")
+		w.addOthers(t, "openai", "k10")
+		errs := w.inJSON(t, 1, "apply", "plan.tfplan").errors()
+		if len(errs) != 1 || errs[0].Summary != would("openai", 11) || !strings.Contains(errs[0].Detail, "If this is an apply, and its plan passed, keys have been added since by another user: plan again.") {
+			t.Errorf("errors: %+v", errs)
+		}
+		w.wantOwned(t)
 	})
 	t.Run("a provider ID known at apply only", func(t *testing.T) {
 		t.Parallel()
