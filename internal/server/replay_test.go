@@ -19,13 +19,13 @@ import (
 	"testing"
 	"time"
 
-	"github.com/terraform-provider-byok/terraform-provider-byok/internal/figures"
-	"github.com/terraform-provider-byok/terraform-provider-byok/internal/pgtest"
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/server"
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/server/access"
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/server/database"
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/server/seal"
-	"github.com/terraform-provider-byok/terraform-provider-byok/internal/transcripts"
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/testkit/figures"
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/testkit/pgtest"
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/testkit/transcripts"
 )
 
 func TestMain(m *testing.M) { os.Exit(pgtest.Run(m)) }
