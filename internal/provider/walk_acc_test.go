@@ -511,7 +511,7 @@ func TestAccExamples(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if err := os.WriteFile(filepath.Join(tf.dir, "terraform.tfvars.json"), declared, 0o600); err != nil {
+			if err := os.WriteFile(filepath.Join(tf.Dir, "terraform.tfvars.json"), declared, 0o600); err != nil {
 				t.Fatal(err)
 			}
 			tf.plan()

@@ -9,7 +9,6 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -196,33 +195,16 @@ func (c cli) plan(t *testing.T, declared spec) string {
 // ids reads the state file: terraform show takes as long as a plan.
 func (c cli) ids(t *testing.T) map[string]string {
 	t.Helper()
-	var state struct {
-		Resources []struct {
-			Name      string
-			Instances []struct {
-				Status     string
-				Attributes struct{ ID string }
-			}
-		}
-	}
-	data, err := os.ReadFile(filepath.Join(c.Dir, "terraform.tfstate"))
-	if errors.Is(err, os.ErrNotExist) {
-		return nil
-	}
-	if err == nil {
-		err = json.Unmarshal(data, &state)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
 	ids := map[string]string{}
-	for _, resource := range state.Resources {
-		for _, instance := range resource.Instances {
-			if instance.Status != "" {
-				t.Errorf("%s is %s", resource.Name, instance.Status)
-			}
-			ids[resource.Name] = instance.Attributes.ID
+	for _, instance := range c.Instances(t) {
+		if instance.Status != "" {
+			t.Errorf("%s is %s", instance.Name, instance.Status)
 		}
+		var attributes struct{ ID string }
+		if err := json.Unmarshal(instance.Attributes, &attributes); err != nil {
+			t.Fatal(err)
+		}
+		ids[instance.Name] = attributes.ID
 	}
 	return ids
 }

@@ -20,6 +20,7 @@ import (
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/byok"
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/server"
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/server/access"
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/testkit/byokserver"
 )
 
 // Server is a reference server that lives as long as its test.
@@ -60,12 +61,8 @@ type Request struct {
 	Status int
 }
 
-// Served is the answer of a resolve.
-type Served struct {
-	APIKey string `json:"apiKey"`
-	Scope  string `json:"scope"`
-	KeyID  string `json:"keyId"`
-}
+// Served is the response of a resolve.
+type Served = byokserver.Served
 
 // Hosted entitles organizations to keys of their own.
 func Hosted() Option { return func(c *server.Config) { c.Hosted = true } }
