@@ -14,8 +14,11 @@ import (
 	"testing"
 
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/byok"
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/client"
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/provider"
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/testkit/acctest"
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/testkit/faultproxy"
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/testkit/tfcore"
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/testkit/tfrun"
 )
 
@@ -137,30 +140,36 @@ func sortedKeys[V any](m map[string]V) []string {
 	return names
 }
 
-// protocol drives a core.
-type protocol struct{ *core }
+// protocol drives the provider in this process.
+type protocol struct{ *tfcore.Core }
+
+// newCore returns a Core of the provider; edit sets the pace of its client.
+func newCore(t testing.TB, config map[string]any, seed uint64, edit func(*client.Config)) *tfcore.Core {
+	t.Helper()
+	return tfcore.New(t, provider.NewServer("test", edit), config, seed)
+}
 
 func (p protocol) apply(t *testing.T, declared spec) error {
-	_, err := p.core.apply(context.WithoutCancel(t.Context()), declared.attributes())
+	_, err := p.Core.Apply(context.WithoutCancel(t.Context()), declared.attributes())
 	return err
 }
 
 func (p protocol) plan(t *testing.T, declared spec) string {
-	changes, _, found, err := p.core.plan(context.WithoutCancel(t.Context()), declared.attributes())
+	changes, _, found, err := p.Core.Plan(context.WithoutCancel(t.Context()), declared.attributes())
 	if err != nil {
 		return "error: " + err.Error()
 	}
 	var b strings.Builder
 	for _, ch := range changes {
-		fmt.Fprintf(&b, "%s: %s -> %s\n%s", ch.address, ch.prior, ch.planned, found.Error())
+		fmt.Fprintf(&b, "%s: %s -> %s\n%s", ch.Address, ch.Prior, ch.Planned, found.Error())
 	}
 	return b.String()
 }
 
 func (p protocol) ids(*testing.T) map[string]string {
 	ids := map[string]string{}
-	for address, at := range p.state {
-		ids[address] = text(fields(at.value)["id"])
+	for address, at := range p.State {
+		ids[address], _ = tfcore.Attributes(at.Value)["id"].(string)
 	}
 	return ids
 }
