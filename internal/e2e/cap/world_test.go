@@ -59,6 +59,16 @@ func (w *world) ignoreHint(t *testing.T) {
 	}
 }
 
+// hurry is a short create timeout, for creates that are to be refused. It is
+// longer than ten adds in a row take.
+func (w *world) hurry() string {
+	timeout := "5s"
+	if w.server.IsElsewhere() {
+		timeout = "30s"
+	}
+	return fmt.Sprintf("timeouts {\n    create = %q\n  }\n", timeout)
+}
+
 // addOthers adds keys that the configuration knows nothing of, with the
 // secrets that it would declare for their names, and returns their IDs.
 func (w *world) addOthers(t *testing.T, providerID string, names ...string) []string {
