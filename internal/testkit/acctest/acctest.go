@@ -7,8 +7,9 @@
 // and workspaces that the server has (testdata/world.json is one); each test
 // takes a workspace of its own and deletes its keys. What needs more than the
 // API is skipped, and the skip says why; BYOK_ACC_INTERNAL_SECRET opens POST
-// /reference/resolve, if the server has it. Test binaries that run at the same
-// time would take the same workspaces: run go test with -p 1.
+// /reference/resolve, if the server has it. The server must not limit sign-ins
+// (byok-server --development). Test binaries that run at the same time would
+// take the same workspaces: run go test with -p 1.
 package acctest
 
 import (
@@ -135,9 +136,9 @@ func start(t testing.TB, other *elsewhere, opts ...Option) *Server {
 	for _, opt := range opts {
 		opt(&cfg)
 	}
-	plain.Middleware = cfg.Middleware
-	configured := !reflect.DeepEqual(cfg, plain)
 	faults := cfg.Middleware
+	cfg.Middleware = nil // functions cannot be compared
+	configured := !reflect.DeepEqual(cfg, plain)
 	cfg.Middleware = func(next http.Handler) http.Handler {
 		if faults != nil {
 			next = faults(next)

@@ -13,6 +13,9 @@ import (
 // separate is a byok-server process with the world of testdata.
 func separate(t *testing.T) *elsewhere {
 	t.Helper()
+	if testing.Short() {
+		t.Skip("building byok-server is left out by -short")
+	}
 	file, err := os.Open("testdata/world.json")
 	if err != nil {
 		t.Fatal(err)
@@ -50,7 +53,7 @@ func separate(t *testing.T) *elsewhere {
 func TestElsewhere(t *testing.T) {
 	t.Parallel()
 	e := separate(t)
-	faults := 0
+	faults, used := 0, false
 	t.Run("use", func(t *testing.T) {
 		s := start(t, e, WithMiddleware(func(next http.Handler) http.Handler {
 			return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -82,7 +85,11 @@ func TestElsewhere(t *testing.T) {
 				t.Errorf("user with permission %q: %d %s, %v", permission, status, text, err)
 			}
 		}
+		used = true
 	})
+	if !used {
+		t.Error("the test was skipped")
+	}
 	t.Run("empty afterwards", func(t *testing.T) {
 		s := start(t, e)
 		for _, id := range []string{s.WorkspaceID, s.NewWorkspace(t)} {
