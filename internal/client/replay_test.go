@@ -10,8 +10,8 @@ import (
 	"testing"
 
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/byok"
-	"github.com/terraform-provider-byok/terraform-provider-byok/internal/figures"
-	"github.com/terraform-provider-byok/terraform-provider-byok/internal/transcripts"
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/testkit/figures"
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/testkit/transcripts"
 )
 
 // replayed are the groups of the transcripts that a client has to do with.

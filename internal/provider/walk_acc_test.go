@@ -15,8 +15,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 	tfjson "github.com/hashicorp/terraform-json"
 
-	"github.com/terraform-provider-byok/terraform-provider-byok/internal/acctest"
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/byok"
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/testkit/acctest"
 )
 
 // keys is a configuration of byok_key.test[*], n keys with these arguments.
@@ -546,7 +546,7 @@ func TestAccExamples(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if err := os.WriteFile(filepath.Join(tf.dir, "terraform.tfvars.json"), declared, 0o600); err != nil {
+			if err := os.WriteFile(filepath.Join(tf.Dir, "terraform.tfvars.json"), declared, 0o600); err != nil {
 				t.Fatal(err)
 			}
 			tf.plan()

@@ -16,15 +16,12 @@ import (
 	"github.com/hashicorp/terraform-plugin-go/tfprotov6"
 	"github.com/hashicorp/terraform-plugin-go/tfprotov6/tf6server"
 
-	measured "github.com/terraform-provider-byok/terraform-provider-byok/internal/figures"
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/provider"
-	"github.com/terraform-provider-byok/terraform-provider-byok/internal/tfrun"
+	measured "github.com/terraform-provider-byok/terraform-provider-byok/internal/testkit/figures"
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/testkit/tfrun"
 )
 
-const (
-	providerAddress = "registry.terraform.io/terraform-provider-byok/byok"
-	providerBinary  = "terraform-provider-byok"
-)
+const providerBinary = "terraform-provider-byok"
 
 var runs = flag.Int("runs", 2, "how often each case runs whose outcome depends on the order of visits")
 
@@ -53,7 +50,7 @@ func TestMain(m *testing.M) {
 // a link of the provider's name.
 func serveWithoutHint() {
 	server := provider.NewServer("test")
-	err := tf6server.Serve(providerAddress, func() tfprotov6.ProviderServer { return withoutHint{server()} })
+	err := tf6server.Serve("registry.terraform.io/"+tfrun.Source, func() tfprotov6.ProviderServer { return withoutHint{server()} })
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)

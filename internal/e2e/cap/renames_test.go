@@ -11,9 +11,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/terraform-provider-byok/terraform-provider-byok/internal/acctest"
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/byok"
-	measured "github.com/terraform-provider-byok/terraform-provider-byok/internal/figures"
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/testkit/acctest"
+	measured "github.com/terraform-provider-byok/terraform-provider-byok/internal/testkit/figures"
 )
 
 var (

@@ -14,7 +14,8 @@ import (
 
 	"github.com/hashicorp/terraform-plugin-go/tftypes"
 
-	"github.com/terraform-provider-byok/terraform-provider-byok/internal/acctest"
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/testkit/acctest"
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/testkit/tfcore"
 )
 
 // misbehaviour is how a server answers in place of what it should.
@@ -170,7 +171,7 @@ func TestHostileServer(t *testing.T) {
 			provider["max_retries"] = retries
 			c := newCore(t, provider, 1, quickly)
 			declared := spec{"k": {workspaceID: s.WorkspaceID, providerID: "openai", secret: "sk-hostile-00001"}}
-			if _, err := c.apply(t.Context(), declared.attributes()); err != nil {
+			if _, err := c.Apply(t.Context(), declared.attributes()); err != nil {
 				t.Fatal(err)
 			}
 			id := s.List(t, s.WorkspaceID)[0].ID
@@ -188,7 +189,7 @@ func TestHostileServer(t *testing.T) {
 				operation = "Cannot delete key"
 				declared = nil
 			}
-			_, err := c.apply(t.Context(), declared.attributes())
+			_, err := c.Apply(t.Context(), declared.attributes())
 			if err == nil {
 				t.Fatal("no error")
 			}
@@ -232,16 +233,16 @@ func TestEmptyIDInState(t *testing.T) {
 				s.Add(t, s.WorkspaceID, "openai", "sk-somebody-else-01", "")
 			}
 			c := newCore(t, map[string]any{"endpoint": s.URL, "workspace_id": s.WorkspaceID, "session_token": s.SessionToken}, 1, quickly)
-			w := c.walk(t.Context(), true)
-			prior := object(c.resource.ValueType(), map[string]any{
+			w := c.Begin(t.Context(), true)
+			prior := tfcore.Object(c.Type("k"), map[string]any{
 				"workspace_id": s.WorkspaceID, "provider_id": "openai", "id": id, "masked_key": "x", "on_remote_change": "repair",
 				"created_at": "2026-01-02T03:04:05.000Z", "updated_at": "2026-01-02T03:04:05.000Z",
 			})
-			w.carryOut(t.Context(), "k", null(c.resource.ValueType()), prior, tftypes.NewValue(c.resource.ValueType(), nil), nil)
+			w.CarryOut(t.Context(), "k", tfcore.Null(c.Type("k")), prior, tftypes.NewValue(c.Type("k"), nil), nil)
 			if keys := s.List(t, s.WorkspaceID); len(keys) != 3 {
 				t.Errorf("%d keys are left of 3", len(keys))
 			}
-			if err := w.err(); (id == "" || id == nil) && (err == nil || !strings.Contains(err.Error(), "the key ID is empty")) {
+			if err := w.Err(); (id == "" || id == nil) && (err == nil || !strings.Contains(err.Error(), "the key ID is empty")) {
 				t.Errorf("the error is %v", err)
 			}
 		})
