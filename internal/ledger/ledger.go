@@ -59,9 +59,9 @@ const (
 	// DefaultQuiet was measured: with 250 ms and with 1 s, a slow dependency
 	// in front of a removal raised false alarms, with 3 s it did not.
 	DefaultQuiet = 3 * time.Second
-	// DefaultRelief bounds how long a walk that is busy elsewhere holds up
+	// DefaultTakeover bounds how long a walk that is busy elsewhere holds up
 	// one create and all that depends on it.
-	DefaultRelief = 30 * time.Second
+	DefaultTakeover = 30 * time.Second
 )
 
 // ListFunc returns every key stored in a scope. The ledger calls it at
@@ -76,9 +76,9 @@ type Config struct {
 	// Quiet is how long the walk must have been silent before keys that no
 	// call has mentioned count as staying. 0 means DefaultQuiet.
 	Quiet time.Duration
-	// Relief is how long one call waits before the next Keep or Create that
-	// arrives takes its place. 0 means DefaultRelief.
-	Relief time.Duration
+	// Takeover is how long one call waits before the next Keep or Create that
+	// arrives takes its place. 0 means DefaultTakeover.
+	Takeover time.Duration
 }
 
 // Ledger is what one Terraform walk is about to do to each pool. The nil
@@ -87,9 +87,9 @@ type Config struct {
 type Ledger struct {
 	listScope ListFunc
 
-	mu    sync.Mutex
-	book  *book
-	turns map[byok.Scope]chan struct{} // whose turn it is to list
+	mu        sync.Mutex
+	plan      *plan
+	listLocks map[byok.Scope]chan struct{} // whose lock it is to list
 }
 
 // New returns the empty ledger of one walk: call it in Configure, and hang the
@@ -101,13 +101,13 @@ func New(cfg Config) *Ledger {
 	if cfg.Quiet == 0 {
 		cfg.Quiet = DefaultQuiet
 	}
-	if cfg.Relief == 0 {
-		cfg.Relief = DefaultRelief
+	if cfg.Takeover == 0 {
+		cfg.Takeover = DefaultTakeover
 	}
 	return &Ledger{
 		listScope: cfg.List,
-		book:      newBook(cfg.Cap, cfg.Quiet, cfg.Relief),
-		turns:     map[byok.Scope]chan struct{}{},
+		plan:      newPlan(cfg.Cap, cfg.Quiet, cfg.Takeover),
+		listLocks: map[byok.Scope]chan struct{}{},
 	}
 }
 
@@ -122,7 +122,7 @@ func (l *Ledger) Applying() {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.book.apply()
+	l.plan.apply()
 }
 
 // Begin notes that a call from Terraform has arrived. Begin every Read,
@@ -140,7 +140,7 @@ func (l *Ledger) Begin() *Call {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.book.begin(time.Now())
+	l.plan.begin(time.Now())
 	return &Call{ledger: l}
 }
 
@@ -159,7 +159,7 @@ func (c *Call) Read(pool byok.Pool, keyID string) {
 	}
 	c.ledger.mu.Lock()
 	defer c.ledger.mu.Unlock()
-	c.ledger.book.read(pool, keyID)
+	c.ledger.plan.read(pool, keyID)
 }
 
 // Keep: the plan keeps this key (prior state, no replace pending), changed or
@@ -175,7 +175,7 @@ func (c *Call) Keep(ctx context.Context, pool byok.Pool, keyID string) Verdict {
 	}
 	l := c.ledger
 	l.mu.Lock()
-	verdict, waiter := l.book.keep(time.Now(), pool, keyID)
+	verdict, waiter := l.plan.keep(time.Now(), pool, keyID)
 	l.mu.Unlock()
 	return l.await(ctx, verdict, waiter)
 }
@@ -190,12 +190,12 @@ func (c *Call) KeepUnchanged(pool byok.Pool, keyID string) bool {
 	l := c.ledger
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.book.inDoubt() {
+	if l.plan.hasOverfull() {
 		return false
 	}
-	_, waiter := l.book.keep(time.Now(), pool, keyID)
+	_, waiter := l.plan.keep(time.Now(), pool, keyID)
 	if waiter != nil { // this very key raises a doubt
-		l.book.abandon(waiter)
+		l.plan.abandon(waiter)
 	}
 	return waiter == nil
 }
@@ -209,7 +209,7 @@ func (c *Call) Remove(pool byok.Pool, keyID string) {
 	}
 	c.ledger.mu.Lock()
 	defer c.ledger.mu.Unlock()
-	c.ledger.book.remove(pool, keyID)
+	c.ledger.plan.remove(pool, keyID)
 }
 
 // Create: the plan adds a key to this pool (prior state null). replacedID is
@@ -226,13 +226,13 @@ func (c *Call) Create(ctx context.Context, pool byok.Pool, replacedID string) Ve
 	}
 	l := c.ledger
 	l.mu.Lock()
-	l.book.create(pool, replacedID)
+	l.plan.create(pool, replacedID)
 	l.mu.Unlock()
 
 	unchecked := l.list(ctx, pool.Scope)
 
 	l.mu.Lock()
-	verdict, waiter := l.book.judge(time.Now(), pool)
+	verdict, waiter := l.plan.decide(time.Now(), pool)
 	l.mu.Unlock()
 	verdict = l.await(ctx, verdict, waiter)
 	verdict.Unchecked = unchecked
@@ -247,7 +247,7 @@ func (c *Call) End() {
 	c.end.Do(func() {
 		c.ledger.mu.Lock()
 		defer c.ledger.mu.Unlock()
-		c.ledger.book.end(time.Now())
+		c.ledger.plan.end(time.Now())
 	})
 }
 
@@ -267,22 +267,22 @@ type Verdict struct {
 // caller is left to the next caller.
 func (l *Ledger) list(ctx context.Context, scope byok.Scope) *Unchecked {
 	l.mu.Lock()
-	turn := l.turns[scope]
-	if turn == nil {
-		turn = make(chan struct{}, 1)
-		l.turns[scope] = turn
+	lock := l.listLocks[scope]
+	if lock == nil {
+		lock = make(chan struct{}, 1)
+		l.listLocks[scope] = lock
 	}
 	l.mu.Unlock()
 
 	select {
-	case turn <- struct{}{}:
-		defer func() { <-turn }()
+	case lock <- struct{}{}:
+		defer func() { <-lock }()
 	case <-ctx.Done():
 		return nil
 	}
 
 	l.mu.Lock()
-	due := l.book.listDue(scope)
+	due := l.plan.listDue(scope)
 	l.mu.Unlock()
 	if !due {
 		return nil
@@ -294,8 +294,8 @@ func (l *Ledger) list(ctx context.Context, scope byok.Scope) *Unchecked {
 
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.book.enter(scope, keys, err)
-	if err != nil && !l.book.applying {
+	l.plan.addList(scope, keys, err)
+	if err != nil && !l.plan.applying {
 		return &Unchecked{Scope: scope, Err: err}
 	}
 	return nil
@@ -316,12 +316,12 @@ func (l *Ledger) await(ctx context.Context, verdict Verdict, w *waiter) Verdict 
 		case <-ctx.Done():
 			l.mu.Lock()
 			defer l.mu.Unlock()
-			l.book.abandon(w)
+			l.plan.abandon(w)
 			return w.verdict
 		case <-timer.C:
 			l.mu.Lock()
 			now := time.Now()
-			next := l.book.tick(now, w)
+			next := l.plan.tick(now, w)
 			l.mu.Unlock()
 			timer.Reset(next.Sub(now))
 		}

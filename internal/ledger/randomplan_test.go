@@ -10,12 +10,12 @@ import (
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/byok"
 )
 
-// walk is a random plan: what is stored, what Terraform would call for it and
+// randomPlan is a random plan: what is stored, what Terraform would call for it and
 // under which constraints, and the outcome that the ledger has to find.
-type walk struct {
+type randomPlan struct {
 	cap         int
 	parallelism int
-	relief      time.Duration
+	takeover    time.Duration
 	stored      map[string][]byok.Key // by workspace ID
 	listTakes   map[string]time.Duration
 	listFails   map[string]bool
@@ -69,12 +69,12 @@ type truth struct {
 
 const (
 	simulatedQuiet = 3 * time.Second
-	noRelief       = time.Hour
+	noTakeover     = time.Hour
 )
 
 var errList = errors.New("list failed")
 
-func (w *walk) over(pool byok.Pool) bool {
+func (w *randomPlan) over(pool byok.Pool) bool {
 	t := w.truth[pool]
 	if t.added == 0 {
 		return false
@@ -85,7 +85,7 @@ func (w *walk) over(pool byok.Pool) bool {
 	return len(w.pool(pool))-len(t.going)+t.added > w.cap
 }
 
-func (w *walk) pool(pool byok.Pool) []byok.Key {
+func (w *randomPlan) pool(pool byok.Pool) []byok.Key {
 	var keys []byok.Key
 	for _, key := range w.stored[pool.Scope.ID] {
 		if key.ProviderID == pool.ProviderID {
@@ -96,7 +96,7 @@ func (w *walk) pool(pool byok.Pool) []byok.Key {
 }
 
 // want is what an error with the figures of the whole plan says.
-func (w *walk) want(pool byok.Pool) OverCap {
+func (w *randomPlan) want(pool byok.Pool) OverCap {
 	t := w.truth[pool]
 	want := OverCap{Pool: pool, Cap: w.cap, Added: t.added, Replaced: t.replaced, Settled: true}
 	if w.listFails[pool.Scope.ID] {
@@ -119,13 +119,13 @@ func (w *walk) want(pool byok.Pool) OverCap {
 	return want
 }
 
-// newWalk makes the walk of a seed.
-func newWalk(seed uint64) *walk {
+// newRandomPlan makes the plan of a seed.
+func newRandomPlan(seed uint64) *randomPlan {
 	r := rand.New(rand.NewPCG(seed, 0))
-	g := &generator{Rand: r, walk: &walk{
+	g := &generator{Rand: r, randomPlan: &randomPlan{
 		cap:         1 + r.IntN(10),
 		parallelism: 1 + r.IntN(10),
-		relief:      []time.Duration{noRelief, noRelief, noRelief, DefaultRelief, 5 * time.Second}[r.IntN(5)],
+		takeover:    []time.Duration{noTakeover, noTakeover, noTakeover, DefaultTakeover, 5 * time.Second}[r.IntN(5)],
 		stored:      map[string][]byok.Key{},
 		listTakes:   map[string]time.Duration{},
 		listFails:   map[string]bool{},
@@ -154,12 +154,12 @@ func newWalk(seed uint64) *walk {
 	g.addOthers()
 	r.Shuffle(len(g.nodes), func(i, j int) { g.nodes[i], g.nodes[j] = g.nodes[j], g.nodes[i] })
 	g.addDependencies()
-	return g.walk
+	return g.randomPlan
 }
 
 type generator struct {
 	*rand.Rand
-	*walk
+	*randomPlan
 	refresh bool
 	pools   []byok.Pool
 	ids     int
@@ -205,7 +205,7 @@ func (g *generator) fill(pool byok.Pool) {
 	}
 }
 
-// plan decides the fate of a managed key.
+// plan decides the outcome of a managed key.
 func (g *generator) plan(pool byok.Pool, id string) {
 	t := g.truth[pool]
 	var calls []any
@@ -264,7 +264,7 @@ func (g *generator) plan(pool byok.Pool, id string) {
 // addKeys plans new keys so that the pool ends up near its cap.
 func (g *generator) addKeys(pool byok.Pool) {
 	t := g.truth[pool]
-	end := len(g.walk.pool(pool)) - len(t.going) + t.added
+	end := len(g.randomPlan.pool(pool)) - len(t.going) + t.added
 	for range g.cap + []int{-1, 0, 0, 1, 1, 2}[g.IntN(6)] - end {
 		t.added++
 		g.add(opCreate, pool, "")
@@ -288,7 +288,7 @@ func (g *generator) addOthers() {
 
 // addDependencies lets nodes depend on earlier ones.
 func (g *generator) addDependencies() {
-	g.exact = g.decidable && g.relief == noRelief
+	g.exact = g.decidable && g.takeover == noTakeover
 	for _, n := range g.nodes { // the keep before a -replace
 		if last := n.steps[len(n.steps)-1]; last.op == opCreate && g.mayWait(&node{steps: n.steps[:len(n.steps)-1]}) {
 			g.exact = false
@@ -319,11 +319,11 @@ func (g *generator) addDependencies() {
 }
 
 // mayWait says whether a call of the node can be held up by the ledger: a
-// create can, a keep only in the place of a create that was relieved, or where
+// create can, a keep only in the place of a create that was taken over, or where
 // the list failed.
 func (g *generator) mayWait(n *node) bool {
 	return slices.ContainsFunc(n.steps, func(s step) bool {
-		return s.op == opCreate || s.op == opKeep && (g.relief != noRelief || g.listFails[s.pool.Scope.ID])
+		return s.op == opCreate || s.op == opKeep && (g.takeover != noTakeover || g.listFails[s.pool.Scope.ID])
 	})
 }
 
