@@ -20,7 +20,7 @@ const importForms = "WORKSPACE_ID/PROVIDER_ID/KEY_ID, WORKSPACE_ID/KEY_ID, or KE
 // ImportState finds the key by its ID or identity. Read, which follows, fills
 // the rest of the state, and leaves a record of a key that is adopted as it is.
 func (r *keyResource) ImportState(ctx context.Context, req resource.ImportStateRequest, resp *resource.ImportStateResponse) {
-	call := r.operation.ledger.Begin()
+	call := r.operation.beginRead()
 	defer call.End()
 	if r.operation.client == nil {
 		resp.Diagnostics.Append(unknownConfigurationDiagnostic("import a key"))

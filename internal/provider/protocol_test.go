@@ -306,22 +306,6 @@ func TestProtocolForcedReplaceAtTheCap(t *testing.T) {
 	}
 }
 
-// In the apply walk of Terraform, a create is planned once more. It was
-// decided before, so nothing is listed and nothing refused.
-func TestProtocolApplyWalkWithHint(t *testing.T) {
-	t.Parallel()
-	s := acctest.Start(t)
-	for range byok.Cap {
-		s.Add(t, s.WorkspaceID, "openai", secretB, "unmanaged")
-	}
-	walk := newProtocol(t, s)
-	plan := walk.planAs(true, nil, map[string]any{"provider_id": "openai", "api_key_wo": secretA}, nil)
-	walk.check(plan.resp.Diagnostics, nil)
-	if requests := s.Count("", ""); requests != 0 {
-		t.Errorf("%d requests", requests)
-	}
-}
-
 // A walk of OpenTofu: nothing says that it is the apply walk until the first
 // change arrives.
 func TestProtocolApplyWalkWithoutHint(t *testing.T) {

@@ -73,6 +73,8 @@ func (w *operation) readUnchanged(req *tfprotov6.ReadResourceRequest) *tfprotov6
 	if !ok {
 		return nil
 	}
+	call := w.beginRead()
+	defer call.End()
 	key, ok := w.client.Listed(prior.scope(), prior.ID.ValueString())
 	if !ok {
 		return nil
@@ -80,9 +82,6 @@ func (w *operation) readUnchanged(req *tfprotov6.ReadResourceRequest) *tfprotov6
 	if _, _, changed := refresh(prior, record, key); changed {
 		return nil
 	}
-
-	call := w.ledger.Begin()
-	defer call.End()
 	pool, _ := prior.pool()
 	call.Read(pool, key.ID)
 	return &tfprotov6.ReadResourceResponse{NewState: req.CurrentState, Private: req.Private, NewIdentity: identity}
@@ -118,11 +117,8 @@ func (w *operation) planUnchanged(req *tfprotov6.PlanResourceChangeRequest) *tfp
 		return nil
 	}
 
-	call := w.ledger.Begin()
+	call := w.beginPlan(req.ClientCapabilities != nil && req.ClientCapabilities.DeferralAllowed, false)
 	defer call.End()
-	if req.ClientCapabilities != nil && req.ClientCapabilities.DeferralAllowed {
-		w.ledger.Applying()
-	}
 	if pool, _ := prior.pool(); !call.KeepUnchanged(pool, prior.ID.ValueString()) {
 		return nil
 	}

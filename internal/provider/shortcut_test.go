@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
+	"regexp"
 	"slices"
 	"testing"
 	"time"
@@ -159,9 +160,12 @@ func (p *protocol) decoded(object tftypes.Object, dynamic *tfprotov6.DynamicValu
 	return value
 }
 
+// requestID differs from response to response.
+var requestID = regexp.MustCompile(`request ID [0-9a-f]+`)
+
 func said(diags []*tfprotov6.Diagnostic) (all []string) {
 	for _, d := range diags {
-		all = append(all, fmt.Sprint(d.Severity, d.Attribute, d.Summary, d.Detail))
+		all = append(all, fmt.Sprint(d.Severity, d.Attribute, d.Summary, requestID.ReplaceAllString(d.Detail, "request ID")))
 	}
 	slices.Sort(all) // the framework validates attributes in no order
 	return all
