@@ -54,7 +54,7 @@ func TestRefusedCreateWaits(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t, deletesAfterRefusal())
 			if ignoreHint {
-				w.ignoreHint(t)
+				w.setHint(t, false)
 			}
 			w.configure(t, keys("openai", span(1, 10)...))
 			w.Apply(t)
