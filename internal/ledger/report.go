@@ -59,7 +59,7 @@ func (o *OverCap) Detail() string {
 		figure{"+", o.Added, "added " + planned},
 		figure{"=", o.Total(), fmt.Sprintf("%s, %d too many", end, o.excess())})
 	if o.Settled && o.Sequential {
-		b.WriteString("\nWith -parallelism=1, these are the figures of the plan so far: Terraform plans the rest after this error.\n")
+		b.WriteString("\nIf you set -parallelism=1, these are the figures of the plan so far: Terraform plans the rest after this error.\n")
 	}
 	if len(o.Unmanaged) > 0 {
 		b.WriteString("\nStored keys that are not part of this plan:\n\n")
@@ -73,7 +73,7 @@ func (o *OverCap) Detail() string {
 		b.WriteString("- If this plan adds one of the keys above a second time, import it instead:\n\n")
 		fmt.Fprintf(&b, "    import {\n      to = byok_key.example\n      id = %q\n    }\n\n", o.Pool.String()+"/"+clean(o.Unmanaged[0].ID))
 		if o.Sequential {
-			b.WriteString("- If your configuration removes one of the keys above, Terraform had not planned that yet, as happens with -parallelism=1. Plan again with the default parallelism.\n")
+			b.WriteString("- If your configuration removes one of the keys above, Terraform may not have planned that yet, as happens with -parallelism=1. Plan again with the default parallelism.\n")
 		}
 	}
 	if o.Replaced > 0 {

@@ -42,7 +42,7 @@ func TestReports(t *testing.T) {
   +  3  added by this plan
   = 12  in the end, 2 too many
 
-With -parallelism=1, these are the figures of the plan so far: Terraform plans the rest after this error.
+If you set -parallelism=1, these are the figures of the plan so far: Terraform plans the rest after this error.
 
 Stored keys that are not part of this plan:
 
@@ -63,7 +63,7 @@ What you can do:
       id = "0b1f1d3e-7c56-4d0c-9d1e-2f1d2a8f4a11/openai/V1StGXR8_Z5jdHi6B-myT"
     }
 
-- If your configuration removes one of the keys above, Terraform had not planned that yet, as happens with -parallelism=1. Plan again with the default parallelism.
+- If your configuration removes one of the keys above, Terraform may not have planned that yet, as happens with -parallelism=1. Plan again with the default parallelism.
 - A replaced key counts as removed and added. With create_before_destroy, both are stored for a moment, which a full pool does not allow.
 - To destroy everything, run terraform destroy -refresh=false. Without it, Terraform plans what is missing before it plans to destroy.
 - If the server has another cap, set max_keys_per_provider in the provider block.`,

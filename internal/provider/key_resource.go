@@ -281,9 +281,10 @@ func (r *keyResource) modifyReplace(ctx context.Context, call *ledger.Call, m pl
 	return call.Replace(ctx, from, id, to)
 }
 
-// plannedRecord is the record that goes with the plan of a key that exists. A
-// replace shows in a second call, which has no state, and for -replace and
-// replace_triggered_by in that one only: the record tells it which key goes.
+// plannedRecord is the planned private state of a key that exists. The second
+// planning call of a replace has no state, and with -replace or
+// replace_triggered_by it is the first sign of the replace: the record tells it
+// which key is replaced.
 func (m plannedModels) plannedRecord() keyRecord {
 	if m.record.absent() {
 		return adoptedRecord(m.prior.key())
@@ -343,7 +344,7 @@ func (r *keyResource) Create(ctx context.Context, req resource.CreateRequest, re
 	resp.Diagnostics.Append(record.write(ctx, resp.Private, state)...)
 }
 
-// Read takes the key from the list that all reads of a walk share.
+// Read takes the key from the list that all reads of an operation share.
 func (r *keyResource) Read(ctx context.Context, req resource.ReadRequest, resp *resource.ReadResponse) {
 	call := r.operation.beginRead()
 	defer call.End()
