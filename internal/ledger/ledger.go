@@ -17,7 +17,7 @@
 // like that), and every pool over its cap is an error. A pool without a create
 // is never an error.
 //
-// ARCHITECTURE.md lists what cannot be decided at plan.
+// ARCHITECTURE.md lists what a plan cannot decide.
 package ledger
 
 import (

@@ -63,12 +63,12 @@ const (
 
 // truth is what a plan really does to a pool.
 type truth struct {
-	going     map[string]bool // stored keys that go
-	kept      map[string]bool
-	mentioned map[string]bool
-	added     int
-	replaced  int
-	inPlace   int // of the replaced, those within the pool
+	going    map[string]bool // stored keys that go
+	kept     map[string]bool
+	declared map[string]bool
+	added    int
+	replaced int
+	inPlace  int // of the replaced, those within the pool
 }
 
 const (
@@ -115,7 +115,7 @@ func (w *randomPlan) want(pool byok.Pool) OverCap {
 		if t.kept[key.ID] {
 			want.Kept++
 		}
-		if !t.mentioned[key.ID] {
+		if !t.declared[key.ID] {
 			want.Unmanaged = append(want.Unmanaged, key)
 		}
 	}
@@ -145,7 +145,7 @@ func newRandomPlan(seed uint64) *randomPlan {
 	for i := range 1 + r.IntN(4) {
 		pool := byok.Pool{Scope: byok.WorkspaceScope(fmt.Sprintf("ws%d", i/2)), ProviderID: fmt.Sprintf("p%d", i)}
 		g.pools = append(g.pools, pool)
-		g.truth[pool] = &truth{going: map[string]bool{}, kept: map[string]bool{}, mentioned: map[string]bool{}}
+		g.truth[pool] = &truth{going: map[string]bool{}, kept: map[string]bool{}, declared: map[string]bool{}}
 		if i%2 == 0 {
 			g.listTakes[pool.Scope.ID] = g.upTo(4 * time.Second)
 			g.listFails[pool.Scope.ID] = r.IntN(12) == 0
@@ -190,7 +190,7 @@ func (g *generator) fill(pool byok.Pool) {
 		g.stored[pool.Scope.ID] = append(g.stored[pool.Scope.ID], byok.Key{ID: id, ProviderID: pool.ProviderID, CreatedAt: fmt.Sprint(g.IntN(5))})
 		if i < unmanaged {
 			if g.IntN(10) == 0 { // an import block
-				t.kept[id], t.mentioned[id] = true, true
+				t.kept[id], t.declared[id] = true, true
 				g.add(opOther, byok.Pool{}, "", opRead, pool, id, opKeep, pool, id)
 			}
 			continue
@@ -218,10 +218,10 @@ func (g *generator) plan(pool byok.Pool, id string) {
 	switch n := g.IntN(100); {
 	case n < 5: // not targeted
 	case n < 55:
-		t.kept[id], t.mentioned[id] = true, true
+		t.kept[id], t.declared[id] = true, true
 		g.add(append(calls, g.twice(opKeep, pool, id)...)...)
 	case n < 75: // read before, after, or not at all
-		t.going[id], t.mentioned[id] = true, true
+		t.going[id], t.declared[id] = true, true
 		remove := g.twice(opRemove, pool, id)
 		if g.IntN(2) == 0 {
 			g.add(append(remove, calls...)...)
@@ -229,22 +229,22 @@ func (g *generator) plan(pool byok.Pool, id string) {
 			g.add(append(calls, remove...)...)
 		}
 	case n < 83: // an argument forces a replace
-		t.going[id], t.mentioned[id] = true, true
+		t.going[id], t.declared[id] = true, true
 		t.added++
 		t.replaced++
 		t.inPlace++
 		g.add(slices.Concat(calls, g.twice(opReplace, pool, id), g.twice(opCreate, pool, id))...)
 	case n < 88: // -replace
-		t.going[id], t.mentioned[id] = true, true
+		t.going[id], t.declared[id] = true, true
 		t.added++
 		t.replaced++
 		t.inPlace++
 		g.add(slices.Concat(calls, g.twice(opKeep, pool, id), g.twice(opCreate, pool, id))...)
 	case n < 95 && (g.refresh || !g.decidable): // tainted
 		t.going[id] = true
-		t.mentioned[id] = g.refresh
+		t.declared[id] = g.refresh
 		if !g.refresh {
-			delete(t.mentioned, id)
+			delete(t.declared, id)
 		}
 		t.added++
 		g.add(append(calls, opCreate, pool, "")...)
@@ -253,7 +253,7 @@ func (g *generator) plan(pool byok.Pool, id string) {
 		if other == pool {
 			other.ProviderID = "unknown at plan"
 		}
-		t.going[id], t.mentioned[id] = true, true
+		t.going[id], t.declared[id] = true, true
 		if o := g.truth[other]; o != nil {
 			o.added++
 			o.replaced++

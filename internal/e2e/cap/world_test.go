@@ -31,7 +31,7 @@ const keysFile = "keys.tf"
 type world struct {
 	*tfrun.Folder
 	server *acctest.Server
-	// others are the keys that somebody else has added, by ID.
+	// others are the keys that another user has added, by ID.
 	others map[string]byok.Key
 }
 
