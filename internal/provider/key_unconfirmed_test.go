@@ -10,8 +10,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/hashicorp/terraform-plugin-go/tfprotov6"
 
-	"github.com/terraform-provider-byok/terraform-provider-byok/internal/testkit/acctest"
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/client"
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/testkit/acctest"
 )
 
 const (
@@ -51,13 +51,6 @@ func newUnrepeated(t *testing.T, s *acctest.Server) *protocol {
 		version: "test", getenv: func(string) string { return "" },
 		edits: []func(*client.Config){func(c *client.Config) { c.MaxRetries = 0 }},
 	}))
-}
-
-func summaries(diags []*tfprotov6.Diagnostic) (all []string) {
-	for _, d := range diags {
-		all = append(all, d.Summary)
-	}
-	return all
 }
 
 // A lost response to an update: the server may serve the new secret while
@@ -115,7 +108,7 @@ func TestProtocolUnconfirmedUpdate(t *testing.T) {
 					}
 					state, private = p.attributes(p.resource, read.NewState), read.Private
 					plan := p.plan(state, declared, private)
-					if got := summaries(plan.resp.Diagnostics); !slices.Equal(got, []string{unconfirmedSummary}) {
+					if got := summaries(plan.resp.Diagnostics); !slices.Equal(got, []string{"WARNING " + unconfirmedSummary}) {
 						t.Fatalf("the plan says %v", got)
 					}
 					if uploads := p.attributes(p.resource, plan.resp.PlannedState)["updated_at"] == "(unknown)"; uploads != (then != none) {

@@ -11,8 +11,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/terraform-provider-byok/terraform-provider-byok/internal/testkit/acctest"
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/byok"
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/testkit/acctest"
 	measured "github.com/terraform-provider-byok/terraform-provider-byok/internal/testkit/figures"
 )
 
