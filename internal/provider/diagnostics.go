@@ -231,21 +231,38 @@ func refusedDiagnostic(ctx context.Context, o *operation, pool byok.Pool, err er
 	return diag.NewAttributeErrorDiagnostic(path.Root("provider_id"), refused.Summary(), refused.Detail())
 }
 
-// verdictDiagnostics is what the ledger reports. It points at provider_id, the
-// attribute that puts a key into a pool.
-func verdictDiagnostics(v ledger.Verdict, capCheck string) diag.Diagnostics {
+// verdictDiagnostics returns what the ledger reports. It points at provider_id,
+// the attribute that puts a key into a pool. In what may be an apply, removals
+// are not planned again, so that only what is certain without them is an error.
+func verdictDiagnostics(v ledger.Verdict, capCheck string, mayApply bool) diag.Diagnostics {
 	var diags diag.Diagnostics
 	for _, over := range v.Over {
-		if capCheck == capCheckWarning {
-			diags.AddAttributeWarning(path.Root("provider_id"), over.Summary(), over.Detail())
+		d := diag.NewAttributeErrorDiagnostic(path.Root("provider_id"), over.Summary(), over.Detail())
+		if capCheck == capCheckWarning || mayApply && !over.Certain {
+			diags.Append(asWarning(d))
 			continue
 		}
-		diags.AddAttributeError(path.Root("provider_id"), over.Summary(), over.Detail())
+		diags.Append(d)
 	}
-	if v.Unchecked != nil {
-		diags.AddWarning(v.Unchecked.Summary(), v.Unchecked.Detail())
+	if v.Crowded != nil {
+		diags.AddWarning(v.Crowded.Summary(), v.Crowded.Detail())
+	}
+	if failed := v.ListFailed; failed != nil {
+		d := clientDiagnostic(failed.Err, "plan", keysRef{Scope: failed.Scope})
+		if mayApply { // the create itself comes next, with its own timeout
+			d = asWarning(d)
+		}
+		diags.Append(d)
 	}
 	return diags
+}
+
+// asWarning returns the error d as a warning.
+func asWarning(d diag.Diagnostic) diag.Diagnostic {
+	if d, ok := d.(diag.DiagnosticWithPath); ok {
+		return diag.NewAttributeWarningDiagnostic(d.Path(), d.Summary(), d.Detail())
+	}
+	return diag.NewWarningDiagnostic(d.Summary(), d.Detail())
 }
 
 func missingSecretDiagnostic() diag.Diagnostic {

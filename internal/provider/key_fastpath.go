@@ -40,6 +40,8 @@ func (k keyFastPath) Read(state, private []byte) (identity []byte, unchanged boo
 	if !ok {
 		return nil, false
 	}
+	call := operation.beginRead()
+	defer call.End()
 	key, ok := api.Listed(prior.scope(), prior.ID.ValueString())
 	if !ok {
 		return nil, false
@@ -48,8 +50,6 @@ func (k keyFastPath) Read(state, private []byte) (identity []byte, unchanged boo
 		return nil, false
 	}
 
-	call := operation.ledger.Begin()
-	defer call.End()
 	pool, _ := prior.pool()
 	call.Read(pool, key.ID)
 	return prior.identity().encode(), true
@@ -84,11 +84,8 @@ func (k keyFastPath) Plan(req fastpath.PlanRequest) (private []byte, unchanged b
 		return nil, false
 	}
 
-	call := operation.ledger.Begin()
+	call := operation.beginPlan(req.DeferralAllowed, false)
 	defer call.End()
-	if req.DeferralAllowed {
-		operation.ledger.Applying()
-	}
 	if pool, _ := prior.pool(); !call.KeepUnchanged(pool, prior.ID.ValueString()) {
 		return nil, false
 	}

@@ -20,7 +20,7 @@ const importForms = "WORKSPACE_ID/PROVIDER_ID/KEY_ID, WORKSPACE_ID/KEY_ID, or KE
 // ImportState finds the key by its ID or identity. Read, which follows, fills
 // the rest of the state and records the key as adopted.
 func (r *keyResource) ImportState(ctx context.Context, req resource.ImportStateRequest, resp *resource.ImportStateResponse) {
-	call := r.operation.ledger.Begin()
+	call := r.operation.beginRead()
 	defer call.End()
 	api, diags := r.operation.client("import the key")
 	if resp.Diagnostics.Append(diags...); diags.HasError() {

@@ -224,10 +224,10 @@ func TestPlanUpdate(t *testing.T) {
 	}
 }
 
-// An update must not promise what follows from a write-only value, because an
+// A plan must not show as known what follows from a write-only value, because an
 // ephemeral one can be another at apply: whatever the two values are, what the
 // first plan knows is what the second one plans.
-func TestPlanUpdateKeepsItsWordWhateverTheValueAtApply(t *testing.T) {
+func TestPlanUpdateHoldsForAnyValueAtApply(t *testing.T) {
 	t.Parallel()
 	for _, first := range []string{secretA, secretB} {
 		for _, second := range []string{secretA, secretB} {

@@ -9,7 +9,9 @@ import (
 	"github.com/hashicorp/terraform-plugin-framework/resource"
 	"github.com/hashicorp/terraform-plugin-framework/resource/identityschema"
 	"github.com/hashicorp/terraform-plugin-framework/resource/schema"
+	"github.com/hashicorp/terraform-plugin-framework/types"
 
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/byok"
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/client"
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/ledger"
 )
@@ -83,19 +85,15 @@ func (r *keyResource) ValidateConfig(ctx context.Context, req resource.ValidateC
 	resp.Diagnostics.Append(diags...)
 }
 
-// ModifyPlan decides what becomes of the key, tells the ledger, and reports
-// what the ledger and the key's own history have to say.
+// ModifyPlan decides what happens to the key, declares it to the ledger, and
+// reports what the ledger and the key's history show.
 func (r *keyResource) ModifyPlan(ctx context.Context, req resource.ModifyPlanRequest, resp *resource.ModifyPlanResponse) {
-	call := r.operation.ledger.Begin()
+	creates, deletes := req.State.Raw.IsNull(), req.Plan.Raw.IsNull()
+	hint := req.ClientCapabilities.DeferralAllowed
+	call := r.operation.beginPlan(hint, deletes)
 	defer call.End()
-	// A hint of Terraform's that this is the apply walk.
-	applying := req.ClientCapabilities.DeferralAllowed
-	if applying {
-		r.operation.ledger.Applying()
-	}
 
 	var m plannedModels
-	creates, deletes := req.State.Raw.IsNull(), req.Plan.Raw.IsNull()
 	if !creates {
 		resp.Diagnostics.Append(m.prior.read(ctx, req.State)...)
 	}
@@ -108,28 +106,28 @@ func (r *keyResource) ModifyPlan(ctx context.Context, req resource.ModifyPlanReq
 	}
 	m.record = readRecord(ctx, req.Private, m.prior)
 
+	var verdict ledger.Verdict
 	switch {
 	case deletes:
 		pool, _ := m.prior.pool()
 		call.Remove(pool, m.prior.ID.ValueString())
 	case creates:
-		r.modifyCreate(ctx, call, m, resp)
+		verdict = r.modifyCreate(ctx, call, m, resp)
 	default:
-		p := r.modifyUpdate(ctx, call, m, resp)
-		if !p.replaces() && !applying {
-			resp.Diagnostics.Append(driftDiagnostics(m.config, m.prior, p)...)
-		}
+		verdict = r.modifyUpdate(ctx, call, m, r.operation.phase.mayApply(hint), resp)
 	}
+	// While the call has waited, another one may have shown that this is a plan.
+	resp.Diagnostics.Append(verdictDiagnostics(verdict, r.operation.capCheck, r.operation.phase.mayApply(hint))...)
 }
 
-// plannedModels is what Terraform hands over for a plan. proposed is config
-// with the state's values where config has none.
+// plannedModels is what Terraform sends for a plan. proposed is config with the
+// state's values where config has none.
 type plannedModels struct {
 	config, proposed, prior keyModel
 	record                  keyRecord
 }
 
-func (r *keyResource) modifyCreate(ctx context.Context, call *ledger.Call, m plannedModels, resp *resource.ModifyPlanResponse) {
+func (r *keyResource) modifyCreate(ctx context.Context, call *ledger.Call, m plannedModels, resp *resource.ModifyPlanResponse) ledger.Verdict {
 	planned := planCreate(m.config, m.proposed, r.operation.workspaceID)
 	resp.Diagnostics.Append(resp.Plan.Set(ctx, planned.value(ctx))...)
 	if m.config.secret().IsNull() {
@@ -137,36 +135,65 @@ func (r *keyResource) modifyCreate(ctx context.Context, call *ledger.Call, m pla
 	}
 	if planned.WorkspaceID.IsNull() {
 		resp.Diagnostics.Append(missingWorkspaceDiagnostic())
-		return
+		return ledger.Verdict{}
 	}
-	if pool, known := planned.pool(); known {
-		// The record of a replace is that of the key that goes.
-		verdict := call.Create(ctx, pool, m.record.ID)
-		resp.Diagnostics.Append(verdictDiagnostics(verdict, r.operation.capCheck)...)
+	pool, known := planned.pool()
+	if !known {
+		return ledger.Verdict{}
 	}
+	// The record of a replace is that of the replaced key.
+	return call.Create(ctx, pool, m.record.ID)
 }
 
-func (r *keyResource) modifyUpdate(ctx context.Context, call *ledger.Call, m plannedModels, resp *resource.ModifyPlanResponse) updatePlan {
-	p := planUpdate(m.config, m.proposed, m.prior, m.record, r.operation.workspaceID)
+func (r *keyResource) modifyUpdate(ctx context.Context, call *ledger.Call, m plannedModels, mayApply bool, resp *resource.ModifyPlanResponse) ledger.Verdict {
+	workspaceID := r.operation.workspaceID
+	if mayApply {
+		// An apply plans only updates with a prior state. It has to keep the
+		// workspace of the plan, which may not have known the provider's.
+		workspaceID = types.StringUnknown()
+	}
+	p := planUpdate(m.config, m.proposed, m.prior, m.record, workspaceID)
 	resp.Diagnostics.Append(resp.Plan.Set(ctx, p.planned.value(ctx))...)
 	resp.Diagnostics.Append(m.plannedRecord().write(ctx, resp.Private, keyModel{})...)
 	pool, _ := m.prior.pool()
 	if p.replaces() {
-		call.Remove(pool, m.prior.ID.ValueString())
 		for _, name := range p.replacedBy {
 			resp.RequiresReplace.Append(path.Root(name))
 		}
-		return p
+		return r.modifyReplace(ctx, call, m, pool, resp)
 	}
-	verdict := call.Keep(ctx, pool, m.prior.ID.ValueString())
-	resp.Diagnostics.Append(verdictDiagnostics(verdict, r.operation.capCheck)...)
 	resp.Diagnostics.Append(updateDiagnostics(m.config, m.prior, m.record)...)
-	return p
+	if !mayApply { // an apply does not repeat the warnings of its plan
+		resp.Diagnostics.Append(driftDiagnostics(m.config, m.prior, p)...)
+	}
+	return call.Keep(ctx, pool, m.prior.ID.ValueString())
 }
 
-// plannedRecord is the record that goes with the plan of a key that exists. A
-// replace shows in a second call, which has no state, and for -replace and
-// replace_triggered_by in that one only: the record tells it which key goes.
+// modifyReplace checks what the new key needs, so that the old one is not
+// deleted in vain. It does so in the first planning call of the replace, because
+// Terraform drops the warnings of the second.
+func (r *keyResource) modifyReplace(ctx context.Context, call *ledger.Call, m plannedModels, from byok.Pool, resp *resource.ModifyPlanResponse) ledger.Verdict {
+	id := m.prior.ID.ValueString()
+	if m.config.secret().IsNull() {
+		resp.Diagnostics.Append(missingSecretDiagnostic())
+	}
+	created := planCreate(m.config, m.proposed, r.operation.workspaceID)
+	if created.WorkspaceID.IsNull() {
+		resp.Diagnostics.Append(missingWorkspaceDiagnostic())
+		return ledger.Verdict{}
+	}
+	to, known := created.pool()
+	if !known {
+		call.Remove(from, id)
+		return ledger.Verdict{}
+	}
+	return call.Replace(ctx, from, id, to)
+}
+
+// plannedRecord is the planned private state of a key that exists. The second
+// planning call of a replace has no state, and with -replace or
+// replace_triggered_by it is the first sign of the replace: the record tells it
+// which key is replaced.
 func (m plannedModels) plannedRecord() keyRecord { return presentRecord(m.record, m.prior) }
 
 // presentRecord is the record beside a state, or that of a key that is adopted
@@ -193,7 +220,7 @@ func updateDiagnostics(config, prior keyModel, record keyRecord) (diags diag.Dia
 }
 
 func (r *keyResource) Create(ctx context.Context, req resource.CreateRequest, resp *resource.CreateResponse) {
-	r.operation.ledger.Applying()
+	r.operation.beginApply()
 	var config, plan keyModel
 	resp.Diagnostics.Append(config.read(ctx, req.Config)...)
 	resp.Diagnostics.Append(plan.read(ctx, req.Plan)...)
@@ -234,9 +261,9 @@ func (r *keyResource) Create(ctx context.Context, req resource.CreateRequest, re
 	resp.Diagnostics.Append(record.write(ctx, resp.Private, state)...)
 }
 
-// Read takes the key from the list that all reads of a walk share.
+// Read takes the key from the list that all reads of an operation share.
 func (r *keyResource) Read(ctx context.Context, req resource.ReadRequest, resp *resource.ReadResponse) {
-	call := r.operation.ledger.Begin()
+	call := r.operation.beginRead()
 	defer call.End()
 	var prior keyModel
 	resp.Diagnostics.Append(prior.read(ctx, req.State)...)
@@ -274,7 +301,7 @@ func (r *keyResource) Read(ctx context.Context, req resource.ReadRequest, resp *
 }
 
 func (r *keyResource) Update(ctx context.Context, req resource.UpdateRequest, resp *resource.UpdateResponse) {
-	r.operation.ledger.Applying()
+	r.operation.beginApply()
 	var config, plan, prior keyModel
 	resp.Diagnostics.Append(config.read(ctx, req.Config)...)
 	resp.Diagnostics.Append(plan.read(ctx, req.Plan)...)
@@ -325,7 +352,7 @@ func (r *keyResource) Update(ctx context.Context, req resource.UpdateRequest, re
 // Delete always names the key: without an ID the API would remove all keys of
 // the provider ID. WIRE.md section 6.
 func (r *keyResource) Delete(ctx context.Context, req resource.DeleteRequest, resp *resource.DeleteResponse) {
-	r.operation.ledger.Applying()
+	r.operation.beginApply()
 	var prior keyModel
 	resp.Diagnostics.Append(prior.read(ctx, req.State)...)
 	timeouts, diags := prior.durations()

@@ -53,13 +53,6 @@ func newUnrepeated(t *testing.T, s *acctest.Server) *protocol {
 	}))
 }
 
-func summaries(diags []*tfprotov6.Diagnostic) (all []string) {
-	for _, d := range diags {
-		all = append(all, d.Summary)
-	}
-	return all
-}
-
 // A lost response to an update: the server may serve the new secret while
 // state shows the old one. The next plan uploads what is declared by then, also
 // if that is what state shows, and blames nobody.
@@ -115,7 +108,7 @@ func TestProtocolUnconfirmedUpdate(t *testing.T) {
 					}
 					state, private = p.attributes(p.resource, read.NewState), read.Private
 					plan := p.plan(state, declared, private)
-					if got := summaries(plan.resp.Diagnostics); !slices.Equal(got, []string{unconfirmedSummary}) {
+					if got := summaries(plan.resp.Diagnostics); !slices.Equal(got, []string{"WARNING " + unconfirmedSummary}) {
 						t.Fatalf("the plan says %v", got)
 					}
 					if uploads := p.attributes(p.resource, plan.resp.PlannedState)["updated_at"] == "(unknown)"; uploads != (then != none) {

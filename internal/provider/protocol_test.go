@@ -15,7 +15,7 @@ import (
 
 // protocol talks to the provider as Terraform does, call by call, for what the
 // Terraform at hand does not do: import by identity, or an apply of OpenTofu,
-// which gives no hint of being one.
+// which gives no hint of being the apply later.
 type protocol struct {
 	t        testing.TB
 	server   tfprotov6.ProviderServer
@@ -91,7 +91,7 @@ func (p *protocol) plan(prior, config map[string]any, private []byte) planned {
 	return p.planAs(false, prior, config, private)
 }
 
-// planAs is plan with the hint that Terraform gives in an apply.
+// planAs is plan with the hint that Terraform gives in the apply later.
 func (p *protocol) planAs(applying bool, prior, config map[string]any, private []byte) planned {
 	p.t.Helper()
 	from, to := p.value(p.resource, prior), p.value(p.resource, config)
@@ -253,37 +253,20 @@ func TestProtocolForcedReplaceAtTheCap(t *testing.T) {
 		p.check(diags, nil)
 		states, privates = append(states, state), append(privates, private)
 	}
-	walk := newProtocol(t, s)
+	later := newProtocol(t, s)
 	for i, state := range states {
-		first := walk.plan(state, config, privates[i])
-		walk.check(first.resp.Diagnostics, nil)
+		first := later.plan(state, config, privates[i])
+		later.check(first.resp.Diagnostics, nil)
 		if i == 0 {
-			second := walk.plan(nil, config, first.resp.PlannedPrivate)
-			walk.check(second.resp.Diagnostics, nil)
+			second := later.plan(nil, config, first.resp.PlannedPrivate)
+			later.check(second.resp.Diagnostics, nil)
 		}
 	}
 }
 
-// In the apply walk of Terraform, a create is planned once more. It was
-// decided before, so nothing is listed and nothing refused.
-func TestProtocolApplyWalkWithHint(t *testing.T) {
-	t.Parallel()
-	s := acctest.Start(t)
-	for range byok.Cap {
-		s.Add(t, s.WorkspaceID, "openai", secretB, "unmanaged")
-	}
-	walk := newProtocol(t, s)
-	s.Reset() // Configure has checked the session
-	plan := walk.planAs(true, nil, map[string]any{"provider_id": "openai", "api_key_wo": secretA}, nil)
-	walk.check(plan.resp.Diagnostics, nil)
-	if requests := s.Count("", ""); requests != 0 {
-		t.Errorf("%d requests", requests)
-	}
-}
-
-// A walk of OpenTofu: nothing says that it is the apply walk until the first
+// An apply of OpenTofu: nothing shows that it is one until the first
 // change arrives.
-func TestProtocolApplyWalkWithoutHint(t *testing.T) {
+func TestProtocolApplyWithoutHint(t *testing.T) {
 	t.Parallel()
 	s := acctest.Start(t)
 	config := map[string]any{"provider_id": "openai", "api_key_wo": secretA}
@@ -295,21 +278,21 @@ func TestProtocolApplyWalkWithoutHint(t *testing.T) {
 		states = append(states, state)
 	}
 
-	walk := newProtocol(t, s)
-	_, _, diags := walk.apply(planned{prior: states[0], resp: &tfprotov6.PlanResourceChangeResponse{PlannedState: walk.value(walk.resource, nil)}})
-	walk.check(diags, nil)
+	later := newProtocol(t, s)
+	_, _, diags := later.apply(planned{prior: states[0], resp: &tfprotov6.PlanResourceChangeResponse{PlannedState: later.value(later.resource, nil)}})
+	later.check(diags, nil)
 	s.Reset()
 	var creates []planned
 	for range 3 { // two of them more than there is room for: the API decides
-		plan := walk.plan(nil, config, nil)
-		walk.check(plan.resp.Diagnostics, nil)
+		plan := later.plan(nil, config, nil)
+		later.check(plan.resp.Diagnostics, nil)
 		creates = append(creates, plan)
 	}
 	if lists := s.Count("GET", keysPath); lists != 0 {
 		t.Errorf("%d lists", lists)
 	}
-	_, _, diags = walk.apply(creates[0])
-	walk.check(diags, nil)
+	_, _, diags = later.apply(creates[0])
+	later.check(diags, nil)
 }
 
 // The answers of the provider never hold the write-only value.

@@ -41,6 +41,7 @@ type operation struct {
 	unknown []string
 	// ledger is nil when the cap is not checked.
 	ledger *ledger.Ledger
+	phase  phase
 	// workspaceID is the default for resources and data sources; it can be
 	// null and, at plan, unknown.
 	workspaceID types.String

@@ -55,7 +55,7 @@ func TestRefusedCreateWaits(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t, deletesAfterRefusal())
 			if ignoreHint {
-				w.ignoreHint(t)
+				w.setHint(t, false)
 			}
 			w.configure(t, keys("openai", span(1, 10)...))
 			w.Apply(t)
@@ -116,7 +116,7 @@ func TestRefusedCreateFails(t *testing.T) {
 	t.Run("filled after the plan, without the hint", func(t *testing.T) {
 		t.Parallel()
 		w := newWorld(t)
-		w.ignoreHint(t)
+		w.setHint(t, false)
 		w.addOthers(t, "openai", span(1, 9)...)
 		w.configure(t, hurried(w, "k11"))
 		w.Must(t, "plan", "-out=plan.tfplan")

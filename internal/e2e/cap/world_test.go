@@ -28,7 +28,7 @@ const keysFile = "keys.tf"
 type world struct {
 	*tfrun.Folder
 	server *acctest.Server
-	// others are the keys that somebody else has added, by ID.
+	// others are the keys that another user has added, by ID.
 	others map[string]byok.Key
 }
 
@@ -42,10 +42,11 @@ func newWorld(t *testing.T, opts ...acctest.Option) *world {
 	}
 }
 
-// ignoreHint makes the commands from now on use a provider that is not told
-// that it is in the apply walk.
-func (w *world) ignoreHint(t *testing.T) {
+// setHint makes the commands from now on use a provider that is always told that
+// deferral is allowed, or never.
+func (w *world) setHint(t *testing.T, allowed bool) {
 	t.Helper()
+	w.Env = append(w.Env, fmt.Sprintf("%s=%v", hintVariable, allowed))
 	dir := t.TempDir()
 	self, err := os.Executable()
 	if err != nil {
