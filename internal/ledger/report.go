@@ -46,7 +46,7 @@ func (o *OverCap) Summary() string {
 // Detail is the body of the error.
 func (o *OverCap) Detail() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s %q can store at most %s for provider ID %q. After this plan it would hold %s: the API would refuse %s of them in the middle of the apply.\n",
+	fmt.Fprintf(&b, "%s %q can store at most %s for provider ID %q. With this plan it would hold %s: the API would refuse %s of them.\n",
 		capitalized(o.Pool.Scope.Kind.String()), clean(o.Pool.Scope.ID), keys(o.Cap), clean(o.Pool.ProviderID), o.total(), o.atLeast(fmt.Sprint(o.excess())))
 
 	planned, end := "by this plan", "in the end"
@@ -79,6 +79,7 @@ func (o *OverCap) Detail() string {
 	if o.Replaced > 0 {
 		b.WriteString("- A replaced key counts as removed and added. With create_before_destroy, both are stored for a moment, which a full pool does not allow.\n")
 	}
+	b.WriteString("- If this is an apply, and its plan passed, keys have been added since by another user: plan again.\n")
 	b.WriteString("- To destroy everything, run terraform destroy -refresh=false. Without it, Terraform plans what is missing before it plans to destroy.\n")
 	b.WriteString("- If the server has another cap, set max_keys_per_provider in the provider block.")
 	return b.String()
@@ -116,13 +117,17 @@ func (c *Crowded) Detail() string {
 		DefaultParallelism, c.Creates+DefaultParallelism)
 }
 
-// Refused says at apply that the API refused a create because the pool was
-// full, and that no delete of this apply freed capacity in time.
+// Refused is the error at apply: the API refused a create because the pool was
+// full, and no delete of this apply freed capacity in time. The provider builds
+// it.
 type Refused struct {
 	Pool   byok.Pool
 	Cap    int        // as the server says
 	Expect int        // the cap that plans count up to
 	Stored []byok.Key // the keys of the pool; nil if unknown
+	// Waiting is how many creates waited for free capacity when nothing else
+	// was in progress, and failed together. 0: the create timeout ran out.
+	Waiting int
 }
 
 // Summary is the one-line title of the error.
@@ -133,8 +138,17 @@ func (r *Refused) Summary() string {
 // Detail is the body of the error.
 func (r *Refused) Detail() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s %q already stores the most keys it can for provider ID %q. The API refused to add another one, and no delete of this apply freed capacity within the create timeout. The key was not added.\n",
+	fmt.Fprintf(&b, "%s %q already stores as many keys as it can for provider ID %q. The API refused to add another, and ",
 		capitalized(r.Pool.Scope.Kind.String()), clean(r.Pool.Scope.ID), clean(r.Pool.ProviderID))
+	switch {
+	case r.Waiting > 1:
+		fmt.Fprintf(&b, "nothing was in progress that could free capacity: %d creates of this apply were waiting, this one included, and keep deletes from starting when they occupy all slots of -parallelism. "+
+			"These %d keys were not added. Run terraform apply again: it adds them after this apply has done its deletes.\n", r.Waiting, r.Waiting)
+	case r.Waiting == 1:
+		b.WriteString("nothing was in progress that could free capacity. The key was not added. If this apply deletes keys of the pool later, run terraform apply again.\n")
+	default:
+		b.WriteString("no delete of this apply freed capacity within the create timeout. The key was not added.\n")
+	}
 	if len(r.Stored) > 0 {
 		b.WriteString("\nKeys in the pool now:\n\n")
 		writeTable(&b, slices.SortedFunc(slices.Values(r.Stored), rotationOrder))
@@ -145,8 +159,12 @@ func (r *Refused) Detail() string {
 	}
 	b.WriteString("- Plan again: the plan shows how many keys are too many, and which ones it does not manage.\n")
 	b.WriteString("- If the key replaces another one, remove create_before_destroy from it: a full pool cannot store both.\n")
-	b.WriteString("- If this apply also removes keys of the pool, apply again: waiting creates can hold up the removals that they wait for. With -parallelism above the number of keys to add, they cannot.\n")
-	b.WriteString("- If deletes take longer than that, raise create in the timeouts block.")
+	if r.Waiting == 0 {
+		b.WriteString("- If other keys of this apply free capacity, run the apply again: creates that wait can occupy all slots of -parallelism, so that the deletes cannot start.\n")
+		b.WriteString("- If deletes take longer than that, raise create in the timeouts block.")
+	} else {
+		b.WriteString("- To finish in one apply, use a -parallelism above the number of keys that this apply adds to full pools.")
+	}
 	return b.String()
 }
 

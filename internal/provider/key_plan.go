@@ -1,7 +1,6 @@
 package provider
 
 import (
-	"github.com/hashicorp/terraform-plugin-framework/path"
 	"github.com/hashicorp/terraform-plugin-framework/types"
 
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/byok"
@@ -21,37 +20,22 @@ func planCreate(config, proposed keyModel, defaultWorkspaceID types.String) keyM
 	planned := proposed
 	planned.WorkspaceID = workspaceOf(config, types.StringNull(), defaultWorkspaceID)
 	planned.APIKey = config.APIKey
-	planned.ID = types.StringUnknown()
-	planned.MaskedKey = types.StringUnknown()
-	planned.CreatedBy = types.StringUnknown()
-	planned.CreatedAt = types.StringUnknown()
-	planned.UpdatedAt = types.StringUnknown()
+	keyTable.setUnknown(&planned, computed)
 	return planned
 }
 
 // updatePlan is what a plan does with a key that exists.
 type updatePlan struct {
 	planned keyModel
-	// movesWorkspace and movesProviderID require a replace.
-	movesWorkspace, movesProviderID bool
+	// replacedBy contains the attributes that require a replace.
+	replacedBy []string
 	// upload means that an apply sends the secret and the name.
 	upload bool
 	drift  drift
 }
 
 // replaces reports whether the key is replaced by another one.
-func (p updatePlan) replaces() bool { return p.movesWorkspace || p.movesProviderID }
-
-// replacedBy returns the attributes that require a replace.
-func (p updatePlan) replacedBy() (paths path.Paths) {
-	if p.movesWorkspace {
-		paths.Append(path.Root("workspace_id"))
-	}
-	if p.movesProviderID {
-		paths.Append(path.Root("provider_id"))
-	}
-	return paths
-}
+func (p updatePlan) replaces() bool { return len(p.replacedBy) > 0 }
 
 // planUpdate decides what happens to a key that exists. It is pure: the plan,
 // the planning call of the apply, and the update itself get the same result from
@@ -61,14 +45,8 @@ func planUpdate(config, proposed, prior keyModel, record keyRecord, defaultWorks
 	planned := &p.planned
 
 	planned.WorkspaceID = workspaceOf(config, prior.WorkspaceID, defaultWorkspaceID)
-	p.movesWorkspace = !planned.WorkspaceID.Equal(prior.WorkspaceID)
-	p.movesProviderID = !planned.ProviderID.Equal(prior.ProviderID)
-
-	planned.ID = prior.ID
-	planned.CreatedBy = prior.CreatedBy
-	planned.CreatedAt = prior.CreatedAt
-	planned.MaskedKey = prior.MaskedKey
-	planned.UpdatedAt = prior.UpdatedAt
+	p.replacedBy = keyTable.different(planned, &prior, placing)
+	keyTable.copy(planned, &prior, computed)
 	planned.APIKey = apiKeyOf(config, prior)
 	// Terraform accepts the prior value in place of a configured one that
 	// means the same, as long as neither is null.
@@ -87,11 +65,7 @@ func planUpdate(config, proposed, prior keyModel, record keyRecord, defaultWorks
 // changesState reports whether the plan differs from the state in anything
 // that the user configures.
 func (p updatePlan) changesState(prior keyModel) bool {
-	return !p.planned.Name.Equal(prior.Name) ||
-		!p.planned.APIKey.Equal(prior.APIKey) ||
-		!p.planned.APIKeyWOVersion.Equal(prior.APIKeyWOVersion) ||
-		!p.planned.OnRemoteChange.Equal(prior.OnRemoteChange) ||
-		!p.planned.Timeouts.Equal(prior.Timeouts)
+	return keyTable.differs(&p.planned, &prior, configurable, secret)
 }
 
 // needsUpload reports whether an apply has to send the key. An unknown value is
@@ -120,11 +94,11 @@ func changesSecret(config, prior keyModel, record keyRecord) bool {
 	switch {
 	case secret.IsNull():
 		return false
+	case record.Unconfirmed:
+		return true
 	case secret.IsUnknown():
 		// With a version, the version alone decides.
 		return !config.APIKey.IsNull() || config.APIKeyWOVersion.IsNull() || changesVersion(config, prior)
-	case record.Unconfirmed:
-		return true
 	case !config.APIKey.IsNull() && !prior.APIKey.IsNull():
 		return !config.APIKey.Equal(prior.APIKey)
 	case record.Adopted || record.absent():
@@ -191,6 +165,9 @@ type drift struct {
 	// replaced means that another user wrote the key, which always takes a
 	// secret, but can be the same one. WIRE.md section 5.
 	replaced bool
+	// unconfirmed: it may have been the provider's own last write, whose
+	// response was lost. Then it does not count as replaced.
+	unconfirmed bool
 	// renamedTo is a new name that state does not show.
 	renamedTo *string
 	// undecryptable means that the masked key was readable and no longer is.
@@ -207,7 +184,8 @@ func driftOf(state keyModel, record keyRecord) drift {
 	// Eight bullets on either side can be the mask of any secret.
 	remasked := masked != record.MaskedKey && masked != byok.MaskUnknown && record.MaskedKey != byok.MaskUnknown
 	return drift{
-		replaced:      moved || remasked,
+		replaced:      (moved || remasked) && !record.Unconfirmed,
+		unconfirmed:   record.Unconfirmed,
 		renamedTo:     record.RenamedTo,
 		undecryptable: !moved && masked == byok.MaskUnknown && record.MaskedKey != byok.MaskUnknown,
 	}

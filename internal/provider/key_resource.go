@@ -4,16 +4,11 @@ import (
 	"context"
 	"time"
 
-	"github.com/hashicorp/terraform-plugin-framework-timeouts/resource/timeouts"
-	"github.com/hashicorp/terraform-plugin-framework-validators/int64validator"
-	"github.com/hashicorp/terraform-plugin-framework-validators/stringvalidator"
 	"github.com/hashicorp/terraform-plugin-framework/diag"
 	"github.com/hashicorp/terraform-plugin-framework/path"
 	"github.com/hashicorp/terraform-plugin-framework/resource"
 	"github.com/hashicorp/terraform-plugin-framework/resource/identityschema"
 	"github.com/hashicorp/terraform-plugin-framework/resource/schema"
-	"github.com/hashicorp/terraform-plugin-framework/resource/schema/stringdefault"
-	"github.com/hashicorp/terraform-plugin-framework/schema/validator"
 	"github.com/hashicorp/terraform-plugin-framework/types"
 
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/byok"
@@ -64,100 +59,12 @@ func (r *keyResource) IdentitySchema(_ context.Context, _ resource.IdentitySchem
 	}
 }
 
-// Schema has no plan modifiers: planCreate and planUpdate plan every
-// attribute, so that one place decides what is known.
-func (r *keyResource) Schema(ctx context.Context, _ resource.SchemaRequest, resp *resource.SchemaResponse) {
+func (r *keyResource) Schema(_ context.Context, _ resource.SchemaRequest, resp *resource.SchemaResponse) {
 	resp.Schema = schema.Schema{
 		Version:             keySchemaVersion,
 		MarkdownDescription: "An AI provider API key that a Sim workspace brings along. Sim serves the keys of one provider ID in rotation, in the order of their creation; a workspace holds up to 10 of them.",
-		Attributes: map[string]schema.Attribute{
-			"workspace_id": schema.StringAttribute{
-				Optional:            true,
-				Computed:            true,
-				MarkdownDescription: "ID of the workspace. Default: `workspace_id` of the provider. A change replaces the key.",
-				Validators:          []validator.String{keyChecks["workspace_id"]},
-			},
-			"provider_id": schema.StringAttribute{
-				Required:            true,
-				MarkdownDescription: "AI provider that the key belongs to, such as `openai` or `anthropic`. An ID that this version does not know is a warning, for servers learn new ones. A change replaces the key.",
-				Validators:          []validator.String{keyChecks["provider_id"]},
-			},
-			"name": schema.StringAttribute{
-				Optional:            true,
-				MarkdownDescription: "Label of the key, up to 120 characters; need not be unique. White space at both ends does not count, and a blank name is none. The API takes a new name only together with the secret.",
-				Validators:          []validator.String{keyChecks["name"]},
-			},
-			"api_key": schema.StringAttribute{
-				Optional: true,
-				// Computed, so that a configuration that leaves the secret
-				// out plans nothing; it is never anything but what a
-				// configuration once said.
-				Computed:  true,
-				Sensitive: true,
-				MarkdownDescription: "Secret of the key. Stored in state and in plans in plain text: prefer `api_key_wo`. Conflicts with `api_key_wo`. " +
-					"A key that is to be created needs one of the two. A change replaces the secret in place. " +
-					"Once removed from the configuration, the stored key and the value in state stay as they are; a change to `api_key_wo` removes it from state.",
-				Validators: []validator.String{
-					keyChecks["api_key"],
-					stringvalidator.ConflictsWith(path.MatchRoot("api_key_wo"), path.MatchRoot("api_key_wo_version")),
-					whenSet{stringvalidator.PreferWriteOnlyAttribute(path.MatchRoot("api_key_wo"))},
-				},
-			},
-			"api_key_wo": schema.StringAttribute{
-				Optional:  true,
-				WriteOnly: true,
-				// No plan or state ever shows it. But Terraform takes it for an
-				// update when a value becomes sensitive, as one does that is
-				// imported and then set from a sensitive variable.
-				Sensitive: true,
-				MarkdownDescription: "Secret of the key, write-only: never in state or plan, and may come from an ephemeral resource. Conflicts with `api_key`. " +
-					"Without `api_key_wo_version`, a salted hash of it is kept in private state, and a changed value replaces the secret in place.",
-				Validators: []validator.String{keyChecks["api_key_wo"]},
-			},
-			"api_key_wo_version": schema.Int64Attribute{
-				Optional: true,
-				MarkdownDescription: "Version of `api_key_wo`, at least 1. When set, a change of it, and nothing else, uploads `api_key_wo`, and nothing derived from the value is stored. " +
-					"Needed for a value that differs from run to run.",
-				Validators: []validator.Int64{int64validator.AtLeast(1)},
-			},
-			"on_remote_change": schema.StringAttribute{
-				Optional: true,
-				Computed: true,
-				Default:  stringdefault.StaticString(onRemoteChangeRepair),
-				MarkdownDescription: "What a plan does about a key that somebody else has replaced or renamed: `repair` (default) warns and puts the declared secret and name back, `warn` only warns. " +
-					"A key that was deleted is planned for creation in either case.",
-				Validators: []validator.String{stringvalidator.OneOf(onRemoteChanges...)},
-			},
-			"id": schema.StringAttribute{
-				Computed:            true,
-				MarkdownDescription: "ID of the key. Stays the same when the secret or the name changes.",
-			},
-			"masked_key": schema.StringAttribute{
-				Computed:            true,
-				MarkdownDescription: "What Sim shows of the secret, such as `sk-pro...7Qz3`. Eight bullets for a secret of up to 8 characters, and for one that the server cannot decrypt.",
-			},
-			"created_by": schema.StringAttribute{
-				Computed:            true,
-				MarkdownDescription: "ID of the user who added the key, if Sim still knows.",
-			},
-			"created_at": schema.StringAttribute{
-				Computed:            true,
-				MarkdownDescription: "When the key was added (RFC 3339, UTC). It decides the place in the rotation.",
-			},
-			"updated_at": schema.StringAttribute{
-				Computed:            true,
-				MarkdownDescription: "When the secret or the name was last written (RFC 3339, UTC).",
-			},
-		},
-		Blocks: map[string]schema.Block{
-			"timeouts": timeouts.Block(ctx, timeouts.Opts{
-				Create: true, Read: true, Update: true, Delete: true,
-				CreateDescription: "How long adding the key may take, as a duration such as `30s` or `5m`. In a full pool, this includes waiting for keys that the same apply deletes. Default: `2m`.",
-				ReadDescription:   "How long reading the key may take. Default: `2m`.",
-				UpdateDescription: "How long replacing the secret or the name may take. Default: `2m`.",
-				DeleteDescription: "How long deleting the key may take. Default: `2m`.",
-			}),
-		},
+		Attributes:          keyTable.attributes(),
+		Blocks:              keyTable.blocks(),
 	}
 }
 
@@ -250,7 +157,9 @@ func (r *keyResource) modifyUpdate(ctx context.Context, call *ledger.Call, m pla
 	resp.Diagnostics.Append(m.plannedRecord().write(ctx, resp.Private, keyModel{})...)
 	pool, _ := m.prior.pool()
 	if p.replaces() {
-		resp.RequiresReplace.Append(p.replacedBy()...)
+		for _, name := range p.replacedBy {
+			resp.RequiresReplace.Append(path.Root(name))
+		}
 		return r.modifyReplace(ctx, call, m, pool, resp)
 	}
 	resp.Diagnostics.Append(updateDiagnostics(m.config, m.prior, m.record)...)
@@ -285,11 +194,15 @@ func (r *keyResource) modifyReplace(ctx context.Context, call *ledger.Call, m pl
 // planning call of a replace has no state, and with -replace or
 // replace_triggered_by it is the first sign of the replace: the record tells it
 // which key is replaced.
-func (m plannedModels) plannedRecord() keyRecord {
-	if m.record.absent() {
-		return adoptedRecord(m.prior.key())
+func (m plannedModels) plannedRecord() keyRecord { return presentRecord(m.record, m.prior) }
+
+// presentRecord is the record beside a state, or that of a key that is adopted
+// as the state shows it.
+func presentRecord(record keyRecord, state keyModel) keyRecord {
+	if record.absent() {
+		return adoptedRecord(state.key())
 	}
-	return m.record
+	return record
 }
 
 // updateDiagnostics reports changes that the API takes only with a secret.
@@ -319,11 +232,15 @@ func (r *keyResource) Create(ctx context.Context, req resource.CreateRequest, re
 	if resp.Diagnostics.HasError() {
 		return
 	}
-	addCtx, cancel := context.WithTimeout(ctx, timeouts.create)
+	api, diags := r.operation.client("create the key")
+	if resp.Diagnostics.Append(diags...); diags.HasError() {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, timeouts.create)
 	defer cancel()
 
 	pool, _ := plan.pool()
-	key, err := r.operation.client.Add(addCtx, pool, plan.addInput(config.secret().ValueString()))
+	key, err := api.Add(ctx, pool, plan.addInput(config.secret().ValueString()))
 	switch {
 	case client.IsKind(err, client.KindCapReached):
 		resp.Diagnostics.Append(refusedDiagnostic(ctx, r.operation, pool, err))
@@ -356,13 +273,14 @@ func (r *keyResource) Read(ctx context.Context, req resource.ReadRequest, resp *
 		return
 	}
 	resp.Diagnostics.Append(resp.Identity.Set(ctx, prior.identity().value(ctx))...)
-	if r.operation.client == nil {
-		return // nothing can be known yet
+	api, diags := r.operation.client("read the key")
+	if diags.HasError() {
+		return // at plan; the key may be as it was
 	}
 	ctx, cancel := context.WithTimeout(ctx, timeouts.read)
 	defer cancel()
 
-	key, err := r.operation.client.Key(ctx, prior.scope(), prior.ID.ValueString())
+	key, err := api.Key(ctx, prior.scope(), prior.ID.ValueString())
 	switch {
 	case client.IsKind(err, client.KindKeyNotFound):
 		resp.Diagnostics.Append(deletedDiagnostic(prior.ref()))
@@ -393,6 +311,10 @@ func (r *keyResource) Update(ctx context.Context, req resource.UpdateRequest, re
 	if resp.Diagnostics.HasError() {
 		return
 	}
+	api, diags := r.operation.client("update the key")
+	if resp.Diagnostics.Append(diags...); diags.HasError() {
+		return
+	}
 	ctx, cancel := context.WithTimeout(ctx, timeouts.update)
 	defer cancel()
 
@@ -400,7 +322,12 @@ func (r *keyResource) Update(ctx context.Context, req resource.UpdateRequest, re
 	p := planUpdate(config, plan, prior, record, r.operation.workspaceID)
 	if p.upload && plan.UpdatedAt.IsUnknown() {
 		pool, _ := plan.pool()
-		key, err := r.operation.client.Replace(ctx, pool, plan.replaceInput(config.secret().ValueString(), prior))
+		key, err := api.Replace(ctx, pool, plan.replaceInput(config.secret().ValueString(), prior))
+		if client.IsUnconfirmed(err) {
+			resp.Diagnostics.Append(unconfirmedUpdateDiagnostic(err, plan.ref()))
+			resp.Diagnostics.Append(presentRecord(record, prior).unconfirmed().write(ctx, resp.Private, prior)...)
+			return
+		}
 		if err != nil {
 			resp.Diagnostics.Append(clientDiagnostic(err, "update", plan.ref()))
 			return
@@ -433,11 +360,15 @@ func (r *keyResource) Delete(ctx context.Context, req resource.DeleteRequest, re
 	if resp.Diagnostics.HasError() {
 		return
 	}
+	api, diags := r.operation.client("delete the key")
+	if resp.Diagnostics.Append(diags...); diags.HasError() {
+		return
+	}
 	ctx, cancel := context.WithTimeout(ctx, timeouts.delete)
 	defer cancel()
 
 	pool, _ := prior.pool()
-	err := r.operation.client.Delete(ctx, pool, prior.ID.ValueString())
+	err := api.Delete(ctx, pool, prior.ID.ValueString())
 	if err != nil && !client.IsKind(err, client.KindKeyNotFound) {
 		resp.Diagnostics.Append(clientDiagnostic(err, "delete", prior.ref()))
 	}

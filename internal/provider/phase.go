@@ -86,8 +86,8 @@ func (o *operation) restart() {
 	o.phase.plans, o.phase.applies = false, false
 	o.phase.listed = time.Time{}
 	o.ledger.Restart()
-	if o.client != nil {
-		o.client.Forget()
+	if o.api != nil {
+		o.api.Forget()
 	}
 }
 
@@ -96,8 +96,8 @@ func (o *operation) forgetOldLists() {
 	if !o.phase.listed.IsZero() && now.Sub(o.phase.listed) <= snapshotAge {
 		return
 	}
-	if !o.phase.listed.IsZero() && o.client != nil {
-		o.client.Forget()
+	if !o.phase.listed.IsZero() && o.api != nil {
+		o.api.Forget()
 	}
 	o.phase.listed = now
 }

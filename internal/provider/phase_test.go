@@ -12,13 +12,13 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/hashicorp/terraform-plugin-go/tfprotov6"
 
-	"github.com/terraform-provider-byok/terraform-provider-byok/internal/acctest"
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/byok"
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/ledger"
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/testkit/acctest"
 )
 
-// summaries are the severities and first words of diagnostics.
-func summaries(diags []*tfprotov6.Diagnostic) (all []string) {
+// shortForms are the severities and first words of diagnostics.
+func shortForms(diags []*tfprotov6.Diagnostic) (all []string) {
 	for _, d := range diags {
 		all = append(all, d.Severity.String()+" "+d.Summary)
 	}
@@ -27,7 +27,7 @@ func summaries(diags []*tfprotov6.Diagnostic) (all []string) {
 
 func (p *protocol) wantDiagnostics(diags []*tfprotov6.Diagnostic, want ...string) {
 	p.t.Helper()
-	if diff := cmp.Diff(want, summaries(diags)); diff != "" {
+	if diff := cmp.Diff(want, shortForms(diags)); diff != "" {
 		p.t.Errorf("diagnostics: %s", diff)
 	}
 }

@@ -16,15 +16,14 @@ import (
 	"github.com/hashicorp/terraform-plugin-go/tfprotov6"
 	"github.com/hashicorp/terraform-plugin-go/tfprotov6/tf6server"
 
-	measured "github.com/terraform-provider-byok/terraform-provider-byok/internal/figures"
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/provider"
-	"github.com/terraform-provider-byok/terraform-provider-byok/internal/tfrun"
+	measured "github.com/terraform-provider-byok/terraform-provider-byok/internal/testkit/figures"
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/testkit/tfrun"
 )
 
 const (
-	providerAddress = "registry.terraform.io/terraform-provider-byok/byok"
-	providerBinary  = "terraform-provider-byok"
-	hintVariable    = "BYOK_TEST_DEFERRAL_ALLOWED"
+	providerBinary = "terraform-provider-byok"
+	hintVariable   = "BYOK_TEST_DEFERRAL_ALLOWED"
 )
 
 var runs = flag.Int("runs", 2, "how often each case runs whose outcome depends on the order of visits")
@@ -54,7 +53,7 @@ func TestMain(m *testing.M) {
 // Terraform starts it through a link of the provider's name.
 func serveWithHint(allowed bool) {
 	server := provider.NewServer("test")
-	err := tf6server.Serve(providerAddress, func() tfprotov6.ProviderServer { return withHint{server(), allowed} })
+	err := tf6server.Serve("registry.terraform.io/"+tfrun.Source, func() tfprotov6.ProviderServer { return withHint{server(), allowed} })
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
