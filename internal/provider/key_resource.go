@@ -230,7 +230,7 @@ func (r *keyResource) Create(ctx context.Context, req resource.CreateRequest, re
 	resp.Diagnostics.Append(record.write(ctx, resp.Private, state)...)
 }
 
-// Read takes the key from the list that all reads of a walk share.
+// Read takes the key from the list that all reads of an operation share.
 func (r *keyResource) Read(ctx context.Context, req resource.ReadRequest, resp *resource.ReadResponse) {
 	call := r.operation.ledger.Begin()
 	defer call.End()
