@@ -53,9 +53,9 @@ func newUnrepeated(t *testing.T, s *acctest.Server) *protocol {
 	}))
 }
 
-// A lost response to an update: the server may serve the new secret while
+// The response to an update is lost: the server serves the new secret while
 // state shows the old one. The next plan uploads what is declared by then, also
-// if that is what state shows, and blames nobody.
+// if that is what state shows, and reports no change by another user.
 func TestProtocolUnconfirmedUpdate(t *testing.T) {
 	t.Parallel()
 	const theSame, theOld, none = "the same", "the old one", "none"
