@@ -52,26 +52,30 @@ type Config struct {
 // Access answers questions about users, sessions and permissions. It is safe
 // for concurrent use.
 type Access struct {
-	db      *database.DB
+	db *database.DB
+	// read and write are the database, or within Change its transaction.
+	read, write querier
+	tx          *sql.Tx
 	now     func() time.Time
 	random  io.Reader
 	signer  signer
 	hasher  *hasher
 	session *sql.Stmt
+	revoked *sql.Stmt
 	grant   *sql.Stmt
 }
 
 // New prepares an Access on a migrated database.
 func New(ctx context.Context, cfg Config) (*Access, error) {
 	a := &Access{
-		db: cfg.DB, now: cfg.Now, random: cfg.Random,
+		db: cfg.DB, read: cfg.DB.Read, write: cfg.DB.Write, now: cfg.Now, random: cfg.Random,
 		signer: signer{secret: []byte(cfg.Secret)},
 		hasher: newHasher(cfg.PasswordCost, cfg.Random),
 	}
 	for _, q := range []struct {
 		into  **sql.Stmt
 		query string
-	}{{&a.session, findSession}, {&a.grant, findGrant}} {
+	}{{&a.session, findSession}, {&a.revoked, findRevocation}, {&a.grant, findGrant}} {
 		stmt, err := cfg.DB.Read.PrepareContext(ctx, q.query)
 		if err != nil {
 			return nil, fmt.Errorf("access: %w", err)
@@ -79,6 +83,56 @@ func New(ctx context.Context, cfg Config) (*Access, error) {
 		*q.into = stmt
 	}
 	return a, nil
+}
+
+// querier is a database or a transaction.
+type querier interface {
+	ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error)
+	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
+	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
+}
+
+// changeLock is the PostgreSQL advisory lock that lets one Change run at a time.
+const changeLock = "byok-server:access"
+
+// Change runs do in one transaction: what the Access that it gets changes takes
+// effect as a whole, or not at all where do returns an error. Changes wait for
+// each other, those of other processes too.
+func (a *Access) Change(ctx context.Context, do func(*Access) error) error {
+	return a.inTransaction(ctx, "change", func(tx *sql.Tx) error {
+		if a.db.Dialect == database.Postgres {
+			if _, err := tx.ExecContext(ctx, "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))", changeLock); err != nil {
+				return err
+			}
+		}
+		in := *a
+		in.read, in.write, in.tx = tx, tx, tx
+		return do(&in)
+	})
+}
+
+// inTransaction runs do in the transaction that a is bound to, or in one of its
+// own.
+func (a *Access) inTransaction(ctx context.Context, what string, do func(*sql.Tx) error) error {
+	if a.tx != nil {
+		return wrap(what, do(a.tx))
+	}
+	tx, err := a.db.Write.BeginTx(ctx, nil)
+	if err != nil {
+		return wrap(what, err)
+	}
+	defer tx.Rollback() //nolint:errcheck // after a commit it does nothing
+	if err := do(tx); err != nil {
+		return wrap(what, err)
+	}
+	return wrap(what, tx.Commit())
+}
+
+func wrap(what string, err error) error {
+	if err != nil {
+		return fmt.Errorf("%s: %w", what, err)
+	}
+	return nil
 }
 
 // storable reports whether a database can hold text at all: PostgreSQL refuses

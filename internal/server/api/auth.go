@@ -8,7 +8,6 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"regexp"
 	"slices"
 	"strings"
 	"unicode/utf16"
@@ -76,12 +75,17 @@ func signIn(x *exchange) answer {
 		return *refused
 	}
 	email, password := body.field("email").string(), body.field("password").string()
-	if !isEmail(email) {
+	if !access.IsEmail(email) {
 		return *errBadEmail
 	}
 	user, err := x.Access.CheckPassword(x.ctx(), email, password)
+	x.refusedUser = user.ID
 	switch {
 	case errors.Is(err, access.ErrBadCredentials):
+		x.refusal = "wrong password"
+		if user.ID == "" {
+			x.refusal = "unknown user"
+		}
 		return *errCredentials
 	case errors.Is(err, access.ErrBanned):
 		return *errBannedUser
@@ -89,9 +93,16 @@ func signIn(x *exchange) answer {
 		return x.fail(err, "")
 	}
 	in, err := x.startSession(user, body)
-	if err != nil {
+	switch {
+	case errors.Is(err, access.ErrBadCredentials):
+		x.refusal = "password changed during the sign-in"
+		return *errCredentials
+	case errors.Is(err, access.ErrBanned):
+		return *errBannedUser
+	case err != nil:
 		return x.fail(err, "")
 	}
+	x.writeAudit("sign-in")
 	o := new(object).raw("redirect", "false").string("token", in.Session.Token)
 	return ok(o.raw("user", toJSON(in.User)).end())
 }
@@ -128,6 +139,7 @@ func signUp(x *exchange) answer {
 	if err != nil {
 		return x.fail(err, "")
 	}
+	x.writeAudit("sign-up")
 	return ok(new(object).string("token", in.Session.Token).raw("user", toJSON(in.User)).end())
 }
 
@@ -248,7 +260,7 @@ func checkTypes(body value, isSignUp bool, required []string) *answer {
 		switch {
 		case f.kind != stringKind:
 			issues = append(issues, "[body."+name+"] Invalid input: expected string, received "+string(f.kind))
-		case isSignUp && name == "email" && !isEmail(f.string()):
+		case isSignUp && name == "email" && !access.IsEmail(f.string()):
 			issues = append(issues, "[body.email] Invalid email address")
 		case isSignUp && name == "password" && len(f.text) == 0:
 			issues = append(issues, "[body.password] Too small: expected string to have >=1 characters")
@@ -323,11 +335,11 @@ func (x *exchange) startSession(user access.User, body value) (access.SignedIn, 
 	if f := body.field("rememberMe"); f.kind == booleanKind && !f.yes {
 		remember, lifetime = false, access.BriefLifetime
 	}
-	x.actor = user
 	in, err := x.Access.StartSession(x.ctx(), user, lifetime, x.clientAddress(), x.Request.UserAgent())
 	if err != nil {
 		return in, err
 	}
+	x.actor = user
 	return in, x.setSession(in, remember)
 }
 
@@ -346,14 +358,6 @@ func (x *exchange) clientAddress() string {
 		return ip.String()
 	}
 	return ""
-}
-
-// emailForm is the form of addresses that zod accepts, but for two rules that
-// a regular expression cannot say here.
-var emailForm = regexp.MustCompile(`^[A-Za-z0-9_'+\-.]*[A-Za-z0-9_+-]@([A-Za-z0-9][A-Za-z0-9\-]*\.)+[A-Za-z]{2,}$`)
-
-func isEmail(text string) bool {
-	return emailForm.MatchString(text) && !strings.HasPrefix(text, ".") && !strings.Contains(text, "..")
 }
 
 // toJSON encodes v without HTML escapes.

@@ -20,6 +20,8 @@ type exchange struct {
 	*API
 	Request *http.Request
 	started time.Time
+	// isHidden reports a path that is not served where the request came in.
+	isHidden func(path string) bool
 
 	// id is the x-request-id, empty before a route is found.
 	id     string
@@ -28,6 +30,9 @@ type exchange struct {
 	// actor is who acts, once authenticated.
 	actor      access.User
 	setCookies []string
+	// refusal is why the request is refused, where the answer does not say so;
+	// refusedUser is whose sign-in it was.
+	refusal, refusedUser string
 	// failed is an error that the answer does not tell.
 	failed error
 }
@@ -88,6 +93,9 @@ func (x *exchange) body() (value, error) {
 // log writes the request's line, never a header or a body.
 func (x *exchange) log(status int) {
 	level := slog.LevelInfo
+	if x.isScrape() {
+		level = slog.LevelDebug
+	}
 	attrs := make([]slog.Attr, 0, 7)
 	attrs = append(attrs,
 		slog.String("method", x.Request.Method), slog.String("path", x.Request.URL.Path), slog.Int("status", status),
@@ -105,12 +113,10 @@ func (x *exchange) log(status int) {
 	x.Logger.LogAttrs(x.ctx(), level, "request", attrs...)
 }
 
-// audit writes who changed which keys, never a secret or a name.
-func (x *exchange) audit(action string, pool keystore.Pool, keyIDs ...string) {
-	x.Logger.LogAttrs(x.ctx(), slog.LevelInfo, "audit",
-		slog.String("action", action), slog.String("actor", x.actor.ID),
-		slog.String("scope", string(pool.Scope)), slog.String("owner", pool.ID), slog.String("provider_id", pool.ProviderID),
-		slog.Any("key_ids", keyIDs), slog.String("request_id", x.id))
+// isScrape reports a request of a monitoring system, which comes every few
+// seconds.
+func (x *exchange) isScrape() bool {
+	return x.Request.URL.Path == ReferencePrefix+"health" || x.Request.URL.Path == ReferencePrefix+"metrics"
 }
 
 func newRequestID(random io.Reader) string {
