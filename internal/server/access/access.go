@@ -56,13 +56,13 @@ type Access struct {
 	// read and write are the database, or within Change its transaction.
 	read, write querier
 	tx          *sql.Tx
-	now     func() time.Time
-	random  io.Reader
-	signer  signer
-	hasher  *hasher
-	session *sql.Stmt
-	revoked *sql.Stmt
-	grant   *sql.Stmt
+	now         func() time.Time
+	random      io.Reader
+	signer      signer
+	hasher      *hasher
+	session     *sql.Stmt
+	revoked     *sql.Stmt
+	grant       *sql.Stmt
 }
 
 // New prepares an Access on a migrated database.

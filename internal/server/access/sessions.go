@@ -219,7 +219,7 @@ func (a *Access) RevokeSession(ctx context.Context, id string) error {
 }
 
 // ListSessions returns the sessions of a user, or of all where userID is empty,
-// the one that was used last first. Expired ones are left out.
+// the one that was extended last first. Expired ones are left out.
 func (a *Access) ListSessions(ctx context.Context, userID string) ([]SignedIn, error) {
 	query, args := listSessions+" WHERE s.expires_at > $1", []any{database.At(a.now())}
 	if userID != "" {
