@@ -5,6 +5,7 @@ package server_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -12,11 +13,13 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/pgtest"
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/server"
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/server/database"
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/server/encryption"
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/server/keystore"
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/server/seal"
 )
 
@@ -69,6 +72,15 @@ func (f *fixture) addKey(t *testing.T, apiKey string) {
 func (f *fixture) resolve(t *testing.T) string {
 	t.Helper()
 	return f.call(t, http.MethodPost, "/reference/resolve", `{"workspaceId":"`+testWorkspace+`","providerId":"openai"}`, "Authorization", "Bearer internal").body
+}
+
+// keyOf returns the ID of the only key of a provider ID.
+func (f *fixture) keyOf(t *testing.T, providerID string) (id string) {
+	t.Helper()
+	if err := f.DB().Read.QueryRowContext(t.Context(), "SELECT id FROM workspace_byok_keys WHERE provider_id = $1", providerID).Scan(&id); err != nil {
+		t.Error(err)
+	}
+	return id
 }
 
 func (f *fixture) count(t *testing.T, query string, args ...any) (n int) {
@@ -289,16 +301,63 @@ func TestChangeOfKey(t *testing.T) {
 				t.Errorf("a server with both keys serves %s", got)
 			}
 		}
+		// A server that still seals with the old key stores keys all the time.
+		session := cookie("session_token", prepared.signIn(t, signInBody).cookies["session_token"])
+		stop, stored := make(chan struct{}), make(chan int)
+		go func() {
+			count := 0
+			for n := 0; ; n++ {
+				select {
+				case <-stop:
+					stored <- count
+					return
+				default:
+				}
+				body := fmt.Sprintf(`{"providerId":"anthropic","apiKey":"sk-straggler-%d"}`, n)
+				if n > 0 {
+					body = fmt.Sprintf(`{"providerId":"anthropic","apiKey":"sk-straggler-%d","keyId":"%s"}`, n, prepared.keyOf(t, "anthropic"))
+				}
+				switch a := prepared.call(t, http.MethodPost, testKeys, body, "Cookie", session); a.StatusCode {
+				case http.StatusOK:
+					count++
+				case http.StatusInternalServerError:
+				default:
+					t.Errorf("a server that still seals with the old key: %d %s", a.StatusCode, a.body)
+				}
+			}
+		}()
 		sealer, err := seal.New(newKey, oldKey)
 		if err != nil {
 			t.Fatal(err)
 		}
+		for prepared.count(t, "SELECT count(*) FROM workspace_byok_keys WHERE provider_id = 'anthropic'") == 0 {
+			time.Sleep(time.Millisecond)
+		}
 		result, err := encryption.New(moved.DB(), sealer, moved.clock.Now).Rekey(t.Context(), encryption.RekeyOptions{})
-		if err != nil || result != (encryption.RekeyResult{Resealed: 1}) {
+		if err != nil || result.Resealed < 2 || result.Unreadable > 0 {
 			t.Errorf("rekey: %+v, %v", result, err)
+		}
+		close(stop)
+		t.Logf("stored %d keys with the old key meanwhile, sealed %d anew", <-stored, result.Resealed)
+		if a := prepared.call(t, http.MethodPost, testKeys, `{"providerId":"openai","apiKey":"sk-late"}`, "Cookie", session); a.StatusCode != http.StatusInternalServerError {
+			t.Errorf("an add through a server with a retired key: %d %s", a.StatusCode, a.body)
 		}
 		if got := health(prepared); got != http.StatusServiceUnavailable {
 			t.Errorf("health of a server that still seals with the old key: %d", got)
+		}
+		newOnly, err := seal.New(newKey)
+		if err != nil {
+			t.Fatal(err)
+		}
+		keys := 0
+		err = encryption.New(moved.DB(), newOnly, moved.clock.Now).Each(t.Context(), keystore.Owner{}, func(key encryption.Key) error {
+			if keys++; key.State != encryption.Current {
+				t.Errorf("%s key %s is %s", key.Pool.ProviderID, key.Record.ID, key.State)
+			}
+			return nil
+		})
+		if err != nil || keys != 3 {
+			t.Errorf("%d keys, %v; want 3", keys, err)
 		}
 		last := startFixture(t, withKeys(target, newKey, ""))
 		if got := last.resolve(t) + last.resolve(t); !strings.Contains(got, "sk-first") || !strings.Contains(got, "sk-second") {

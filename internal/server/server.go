@@ -166,7 +166,7 @@ func (s *Server) start(ctx context.Context) (err error) {
 		}
 	}
 	a := api.New(api.Config{
-		Access: s.access, Store: store, Sealer: sealer, Rotation: rotation.New(), Ping: s.ping,
+		Access: s.access, Store: store, Sealer: sealer, MaySeal: s.vault.MaySeal, Rotation: rotation.New(), Ping: s.ping,
 		AppURL: appURL, InternalSecret: cfg.Secrets.InternalSecret, Hosted: cfg.Hosted,
 		RateLimit: !cfg.Development, DisableAuth: cfg.DisableAuth,
 		Logger: cfg.Logger, Audit: cfg.Audit, Now: cfg.Now, Random: cfg.Random,

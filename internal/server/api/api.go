@@ -29,6 +29,8 @@ type Config struct {
 	Store    keystore.Store
 	Sealer   *seal.Sealer
 	Rotation *rotation.Rotation
+	// MaySeal reports why Sealer must not seal, if so.
+	MaySeal func(context.Context) error
 	// Ping reports whether the database answers.
 	Ping func(context.Context) error
 

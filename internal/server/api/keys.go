@@ -252,6 +252,9 @@ func (s savedKey) start() *object {
 func (x *exchange) save(owner keystore.Owner, r saveRequest) (savedKey, error) {
 	pool := keystore.Pool{Owner: owner, ProviderID: r.providerID}
 	saved := savedKey{masked: byok.MaskUTF16(r.apiKey)}
+	if err := x.MaySeal(x.writeCtx()); err != nil {
+		return saved, err
+	}
 	sealed := x.Sealer.Seal(string(utf16.Decode(r.apiKey)))
 	var name *string
 	if r.name != nil {

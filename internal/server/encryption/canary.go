@@ -10,6 +10,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/server/database"
@@ -45,6 +46,9 @@ type Vault struct {
 	db     *database.DB
 	sealer *seal.Sealer
 	now    func() time.Time
+
+	mu      sync.Mutex
+	checked time.Time // when MaySeal last asked the database
 }
 
 // New returns a Vault on a migrated database, which it does not close.
@@ -78,6 +82,35 @@ func (v *Vault) Check(ctx context.Context) error {
 		err = ErrRetired
 	}
 	return err
+}
+
+// A check of the canaries holds for checkAge. So a server stores nothing under a
+// retired key once retireWait has passed, with time to spare for a slow write.
+const (
+	checkAge   = time.Second
+	retireWait = 3 * time.Second
+	// checkTimeout is how long the database has to answer.
+	checkTimeout = 5 * time.Second
+)
+
+// MaySeal is Check before a write, but asks the database once in a while only.
+func (v *Vault) MaySeal(ctx context.Context) error {
+	now := time.Now()
+	v.mu.Lock()
+	fresh := now.Sub(v.checked) < checkAge
+	v.mu.Unlock()
+	if fresh {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
+	defer cancel()
+	if err := v.Check(ctx); err != nil {
+		return err
+	}
+	v.mu.Lock()
+	v.checked = now
+	v.mu.Unlock()
+	return nil
 }
 
 // IsInUse reports whether a database holds keys or a canary, so that another

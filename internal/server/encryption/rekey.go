@@ -82,11 +82,18 @@ func (v *Vault) Rekey(ctx context.Context, o RekeyOptions) (RekeyResult, error) 
 		case retired:
 			return result, nil
 		default:
-			// One more pass follows, for what a server with the old key stored until now.
 			if err := v.retire(ctx); err != nil {
 				return result, err
 			}
 			retired = true
+			if o.Offline {
+				continue
+			}
+			// One more pass follows, for what a server that seals with the old key
+			// stores until it notices.
+			if err := sleep(ctx, retireWait); err != nil {
+				return result, err
+			}
 		}
 	}
 }
