@@ -145,7 +145,7 @@ func (e environment) rekey(ctx context.Context, v *encryption.Vault, o encryptio
 		return err
 	}
 	if result.Unreadable > 0 {
-		return fmt.Errorf("%s cannot be decrypted with any of the keys and were left as they are; byok-server keys verify lists them", plural(result.Unreadable, "stored key"))
+		return fmt.Errorf("%s cannot be decrypted with any of the keys and stay as they are; byok-server keys verify lists them", plural(result.Unreadable, "stored key"))
 	}
 	return nil
 }

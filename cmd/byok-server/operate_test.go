@@ -296,6 +296,44 @@ func TestRekeyUnderLoad(t *testing.T) {
 	})
 }
 
+// The key is changed by the guide's steps for a secrets file beside the database.
+func TestRekeyWithSecretsFile(t *testing.T) {
+	t.Parallel()
+	target := "sqlite:" + filepath.Join(t.TempDir(), "keys.db")
+	file := strings.TrimPrefix(target, "sqlite:") + ".secrets"
+	doc := write(t, "b.json", bootstrap)
+	p := serve(t, nil, "--database", target, "--bootstrap", doc)
+	if r := p.do(t, http.MethodPost, keysPath, `{"providerId":"openai","apiKey":"sk-secret-000000001"}`, "Cookie", p.signIn(t, email, "passw0rd").cookies); r.status != http.StatusOK {
+		t.Fatalf("%+v", r)
+	}
+	p.stop(t)
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(text), "ENCRYPTION_KEY=")
+	first, rest, _ := strings.Cut(rest, "\n")
+	writeFile := func(text string) {
+		t.Helper()
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	writeFile("ENCRYPTION_KEY=" + newKey + "\nDECRYPTION_KEYS=" + first + "\n" + rest)
+	serve(t, nil, "--database", target).stop(t)
+	if got := must(t, nil, "keys", "verify", "--database", target); !strings.Contains(got, "1 of them need DECRYPTION_KEYS") {
+		t.Errorf("verify before: %s", got)
+	}
+	if got := must(t, nil, "keys", "rekey", "--database", target); !strings.HasPrefix(got, "encrypted 1 key anew") {
+		t.Errorf("rekey: %s", got)
+	}
+	writeFile("ENCRYPTION_KEY=" + newKey + "\n" + rest)
+	if got := must(t, nil, "keys", "verify", "--database", target); got != "1 stored key can be decrypted with ENCRYPTION_KEY\n" {
+		t.Errorf("verify after: %s", got)
+	}
+	serve(t, nil, "--database", target).stop(t)
+}
+
 // keys list shows masks and what cannot be read, never a secret; verify fails on
 // the latter; where the key is lost, rekey gives them up on demand only.
 func TestKeys(t *testing.T) {
