@@ -27,8 +27,8 @@ const canaryTable = "byok_server_canary"
 // lockName is the PostgreSQL advisory lock under which canaries change.
 const lockName = "byok-server:encryption-key"
 
-// samples is how many keys of each table decide whether a key fits a database
-// that has no canary yet. IDs are random, so the first ones are a sample.
+// samples is how many keys of each table, the oldest, decide whether a key fits a
+// database that has no canary yet.
 const samples = 500
 
 // The errors that callers tell apart.
@@ -116,7 +116,11 @@ func (v *Vault) MaySeal(ctx context.Context) error {
 // IsInUse reports whether a database holds keys or a canary, so that another
 // ENCRYPTION_KEY than before would not do. The schema may be of any age.
 func IsInUse(ctx context.Context, db *database.DB) (bool, error) {
-	for _, table := range []string{tables[0].name, tables[1].name, canaryTable} {
+	names := []string{canaryTable}
+	for _, t := range tables {
+		names = append(names, t.name)
+	}
+	for _, table := range names {
 		exists, err := db.HasTable(ctx, table)
 		if err != nil {
 			return false, err
@@ -163,7 +167,7 @@ func (v *Vault) readCanaries(ctx context.Context, q querier) (hasCurrent bool, c
 func (v *Vault) checkSamples(ctx context.Context, tx *sql.Tx) error {
 	opened, foreign := 0, 0
 	for _, t := range tables {
-		rows, err := tx.QueryContext(ctx, "SELECT encrypted_api_key FROM "+t.name+" ORDER BY id LIMIT $1", samples) //nolint:gosec // one of our own tables
+		rows, err := tx.QueryContext(ctx, t.query("SELECT encrypted_api_key FROM {table} ORDER BY created_at LIMIT $1"), samples)
 		if err != nil {
 			return fmt.Errorf("read stored keys: %w", err)
 		}

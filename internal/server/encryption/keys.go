@@ -12,15 +12,24 @@ import (
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/server/seal"
 )
 
-// table is where the keys of one scope are.
+// table is a table with keys in encrypted_api_key. The other fields are its
+// columns, or SQL in their place; owner, provider and id identify a key.
 type table struct {
-	name, owner string
-	scope       keystore.Scope
+	name                       string
+	scope                      keystore.Scope
+	owner, provider, id, label string
 }
 
+// tables are all tables that hold keys. One that is missing here is not encrypted
+// anew when ENCRYPTION_KEY changes.
 var tables = [...]table{
-	{"workspace_byok_keys", "workspace_id", keystore.Workspace},
-	{"organization_byok_keys", "organization_id", keystore.Organization},
+	{name: "workspace_byok_keys", scope: keystore.Workspace, owner: "workspace_id", provider: "provider_id", id: "id", label: "name"},
+	{name: "organization_byok_keys", scope: keystore.Organization, owner: "organization_id", provider: "provider_id", id: "id", label: "name"},
+}
+
+// query fills a query in with the table's columns.
+func (t table) query(text string) string {
+	return strings.NewReplacer("{table}", t.name, "{owner}", t.owner, "{provider}", t.provider, "{id}", t.id, "{label}", t.label).Replace(text)
 }
 
 // State says which key opens a stored key.
@@ -64,13 +73,12 @@ func (v *Vault) Each(ctx context.Context, owner keystore.Owner, visit func(Key) 
 }
 
 func (v *Vault) each(ctx context.Context, t table, ownerID string, visit func(Key) error) error {
-	query := "SELECT {owner}, id, provider_id, name, encrypted_api_key, created_by, created_at, updated_at FROM {table}"
+	query := "SELECT {owner}, {id}, {provider}, {label}, encrypted_api_key, created_by, created_at, updated_at FROM {table}"
 	var args []any
 	if ownerID != "" {
 		query, args = query+" WHERE {owner} = $1", append(args, ownerID)
 	}
-	query = strings.NewReplacer("{owner}", t.owner, "{table}", t.name).Replace(query + " ORDER BY {owner}, provider_id, created_at, id")
-	rows, err := v.db.Read.QueryContext(ctx, query, args...)
+	rows, err := v.db.Read.QueryContext(ctx, t.query(query+" ORDER BY {owner}, {provider}, created_at, {id}"), args...)
 	if err != nil {
 		return fmt.Errorf("read stored keys: %w", database.Explain(err))
 	}

@@ -141,7 +141,7 @@ type pass struct {
 func (v *Vault) pass(ctx context.Context, progress func(int)) (p pass, err error) {
 	done := 0
 	for _, t := range tables {
-		for after := ""; ; {
+		for after := (position{}); ; {
 			b, err := v.read(ctx, t, after)
 			if err != nil {
 				return p, err
@@ -170,28 +170,36 @@ func (v *Vault) pass(ctx context.Context, progress func(int)) (p pass, err error
 	return p, nil
 }
 
-// batch is some keys of a table, in the order of their IDs.
+// position identifies a key in its table; batches go through a table in the
+// order of positions.
+type position struct{ owner, provider, id string }
+
+// batch is some keys of a table.
 type batch struct {
 	size       int
-	last       string // the ID of the last one
+	last       position
 	changes    []change
 	unreadable int
 }
 
 // change is one key to be sealed anew.
-type change struct{ id, before, after string }
+type change struct {
+	position
+	before, after string
+}
 
-// read reads the keys after an ID, as many as a batch may hold, and seals those
+// read reads the keys after a position, as many as a batch may hold, and seals those
 // anew that are sealed with an old key.
-func (v *Vault) read(ctx context.Context, t table, after string) (b batch, err error) {
-	rows, err := v.db.Read.QueryContext(ctx, "SELECT id, encrypted_api_key FROM "+t.name+" WHERE id > $1 ORDER BY id LIMIT $2", after, batchKeys) //nolint:gosec // one of our own tables
+func (v *Vault) read(ctx context.Context, t table, after position) (b batch, err error) {
+	rows, err := v.db.Read.QueryContext(ctx, t.query(`SELECT {owner}, {provider}, {id}, encrypted_api_key FROM {table}
+		WHERE ({owner}, {provider}, {id}) > ($1, $2, $3) ORDER BY {owner}, {provider}, {id} LIMIT $4`), after.owner, after.provider, after.id, batchKeys)
 	if err != nil {
 		return b, fmt.Errorf("read stored keys: %w", database.Explain(err))
 	}
 	defer rows.Close()
 	for bytes := 0; bytes < batchBytes && rows.Next(); b.size++ {
 		var sealed string
-		if err := rows.Scan(&b.last, &sealed); err != nil {
+		if err := rows.Scan(&b.last.owner, &b.last.provider, &b.last.id, &sealed); err != nil {
 			return b, fmt.Errorf("read stored keys: %w", err)
 		}
 		bytes += len(sealed)
@@ -222,10 +230,10 @@ func (v *Vault) store(ctx context.Context, t table, changes []change) (changed i
 	if len(changes) == 0 {
 		return 0, nil
 	}
-	query := "UPDATE " + t.name + " SET encrypted_api_key = $3 WHERE id = $1 AND encrypted_api_key = $2" //nolint:gosec // one of our own tables
+	const found = " WHERE {owner} = $1 AND {provider} = $2 AND {id} = $3 AND encrypted_api_key = $4"
+	query := t.query("UPDATE {table} SET encrypted_api_key = $5" + found)
 	if v.db.Dialect == database.Postgres {
-		query = "UPDATE " + t.name + " SET encrypted_api_key = $3 WHERE id = (SELECT id FROM " + t.name + //nolint:gosec // as above
-			" WHERE id = $1 AND encrypted_api_key = $2 FOR UPDATE SKIP LOCKED)"
+		query = t.query("UPDATE {table} SET encrypted_api_key = $5 WHERE ctid = (SELECT ctid FROM {table}" + found + " FOR UPDATE SKIP LOCKED)")
 	}
 	for attempt := 1; ; attempt++ {
 		changed, err = v.tryStore(ctx, query, changes)
@@ -242,9 +250,9 @@ func (v *Vault) tryStore(ctx context.Context, query string, changes []change) (c
 	}
 	defer tx.Rollback() //nolint:errcheck // after a commit it does nothing
 	for _, c := range changes {
-		result, err := tx.ExecContext(ctx, query, c.id, c.before, c.after)
+		result, err := tx.ExecContext(ctx, query, c.owner, c.provider, c.id, c.before, c.after)
 		if err != nil {
-			return 0, fmt.Errorf("encrypt key %s anew: %w", c.id, database.Explain(err))
+			return 0, fmt.Errorf("encrypt the %s key %s of %s anew: %w", c.provider, c.id, c.owner, database.Explain(err))
 		}
 		affected, err := result.RowsAffected()
 		if err != nil {
