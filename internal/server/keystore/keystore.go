@@ -94,6 +94,9 @@ var (
 	// ErrLockTimeout reports that another writer held the pool for too long;
 	// nothing was changed.
 	ErrLockTimeout = errors.New("waited too long for another write to this pool")
+	// ErrTimeout reports a database that did not respond in time. Whether the
+	// change was made is unknown.
+	ErrTimeout = errors.New("the database did not respond in time")
 	// ErrText reports a value that is not UTF-8 or contains U+0000, which not
 	// every database can hold; nothing was changed.
 	ErrText = errors.New("a stored text must be UTF-8 without U+0000")

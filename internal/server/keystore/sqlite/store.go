@@ -17,6 +17,7 @@ import (
 
 // Store implements keystore.Store.
 type Store struct {
+	db        *database.DB
 	now       func() time.Time
 	writes    *queue
 	workspace *statements
@@ -51,7 +52,7 @@ const (
 // New returns a store on a migrated database, which it does not close. now is
 // the clock that stamps keys.
 func New(ctx context.Context, db *database.DB, now func() time.Time) (*Store, error) {
-	s := &Store{now: now, writes: newQueue(db.Write)}
+	s := &Store{db: db, now: now, writes: newQueue(db)}
 	var err error
 	if s.workspace, err = prepare(ctx, db, "workspace"); err == nil {
 		s.org, err = prepare(ctx, db, "organization")
@@ -91,7 +92,7 @@ func (s *Store) List(ctx context.Context, owner keystore.Owner) ([]keystore.Reco
 	if !keystore.Storable(owner.ID) {
 		return nil, nil
 	}
-	records, err := read(ctx, s.on(owner.Scope).list, scanRecord, owner.ID)
+	records, err := read(ctx, s.db, s.on(owner.Scope).list, scanRecord, owner.ID)
 	return records, explain("list keys", err)
 }
 
@@ -100,7 +101,7 @@ func (s *Store) Pool(ctx context.Context, pool keystore.Pool) ([]keystore.Sealed
 	if !pool.Storable() {
 		return nil, nil
 	}
-	keys, err := read(ctx, s.on(pool.Scope).pool, func(row scanner) (key keystore.SealedKey, err error) {
+	keys, err := read(ctx, s.db, s.on(pool.Scope).pool, func(row scanner) (key keystore.SealedKey, err error) {
 		err = row.Scan(&key.ID, &key.Sealed)
 		return key, err
 	}, pool.ID, pool.ProviderID)
@@ -112,25 +113,22 @@ func (s *Store) Add(ctx context.Context, pool keystore.Pool, key keystore.NewKey
 	if !pool.Storable(key.ID, keystore.Text(key.Name), key.Sealed, key.CreatedBy) {
 		return keystore.Record{}, fmt.Errorf("add key: %w", keystore.ErrText)
 	}
-	record := key.Record(pool)
-	err := s.writes.do(ctx, func(tx *sql.Tx) error {
+	record, err := do(ctx, s.writes, func(tx *sql.Tx) (keystore.Record, error) {
 		at := database.At(s.now())
+		record := key.Record(pool)
 		record.CreatedAt, record.UpdatedAt = at.Time, at.Time
 		added, err := exec(tx, s.on(pool.Scope).add,
 			pool.ID, pool.ProviderID, record.ID, record.Name, record.Sealed, record.CreatedBy, at, limit)
 		if err == nil && added == 0 {
-			return keystore.ErrFull
+			err = keystore.ErrFull
 		}
-		return err
+		return record, err
 	})
-	if err != nil {
-		return keystore.Record{}, explain("add key", err)
-	}
-	return record, nil
+	return record, explain("add key", err)
 }
 
 // Replace implements keystore.Store.
-func (s *Store) Replace(ctx context.Context, pool keystore.Pool, id string, with keystore.Replacement) (record keystore.Record, err error) {
+func (s *Store) Replace(ctx context.Context, pool keystore.Pool, id string, with keystore.Replacement) (keystore.Record, error) {
 	name := keystore.Text(with.Name)
 	if !keystore.Storable(name, with.Sealed) {
 		return keystore.Record{}, fmt.Errorf("replace key: %w", keystore.ErrText)
@@ -138,18 +136,15 @@ func (s *Store) Replace(ctx context.Context, pool keystore.Pool, id string, with
 	if !pool.Storable(id) {
 		return keystore.Record{}, keystore.ErrNotFound
 	}
-	err = s.writes.do(ctx, func(tx *sql.Tx) (err error) {
-		record, err = scanRecord(tx.StmtContext(context.Background(), s.on(pool.Scope).replace).QueryRowContext(context.Background(),
+	record, err := do(ctx, s.writes, func(tx *sql.Tx) (keystore.Record, error) {
+		record, err := scanRecord(tx.StmtContext(context.Background(), s.on(pool.Scope).replace).QueryRowContext(context.Background(),
 			pool.ID, pool.ProviderID, id, with.Sealed, database.At(s.now()), with.Name == nil, keystore.Optional(name)))
 		if errors.Is(err, sql.ErrNoRows) {
-			return keystore.ErrNotFound
+			err = keystore.ErrNotFound
 		}
-		return err
+		return record, err
 	})
-	if err != nil {
-		return keystore.Record{}, explain("replace key", err)
-	}
-	return record, nil
+	return record, explain("replace key", err)
 }
 
 // Delete implements keystore.Store.
@@ -157,28 +152,25 @@ func (s *Store) Delete(ctx context.Context, pool keystore.Pool, id string) error
 	if !pool.Storable(id) {
 		return keystore.ErrNotFound
 	}
-	return explain("delete key", s.writes.do(ctx, func(tx *sql.Tx) error {
+	_, err := do(ctx, s.writes, func(tx *sql.Tx) (int64, error) {
 		removed, err := exec(tx, s.on(pool.Scope).remove, pool.ID, pool.ProviderID, id)
 		if err == nil && removed == 0 {
-			return keystore.ErrNotFound
+			err = keystore.ErrNotFound
 		}
-		return err
-	}))
+		return removed, err
+	})
+	return explain("delete key", err)
 }
 
 // DeletePool implements keystore.Store.
-func (s *Store) DeletePool(ctx context.Context, pool keystore.Pool) (ids []string, err error) {
+func (s *Store) DeletePool(ctx context.Context, pool keystore.Pool) ([]string, error) {
 	if !pool.Storable() {
 		return nil, nil
 	}
-	err = s.writes.do(ctx, func(tx *sql.Tx) (err error) {
-		ids, err = read(context.Background(), tx.StmtContext(context.Background(), s.on(pool.Scope).removePool), scanText, pool.ID, pool.ProviderID)
-		return err
+	ids, err := do(ctx, s.writes, func(tx *sql.Tx) ([]string, error) {
+		return collect(context.Background(), tx.StmtContext(context.Background(), s.on(pool.Scope).removePool), scanText, pool.ID, pool.ProviderID)
 	})
-	if err != nil {
-		return nil, explain("delete pool", err)
-	}
-	return ids, nil
+	return ids, explain("delete pool", err)
 }
 
 // ProviderIDs implements keystore.Store.
@@ -186,7 +178,7 @@ func (s *Store) ProviderIDs(ctx context.Context, owner keystore.Owner) ([]string
 	if !keystore.Storable(owner.ID) {
 		return nil, nil
 	}
-	ids, err := read(ctx, s.on(owner.Scope).providerIDs, scanText, owner.ID)
+	ids, err := read(ctx, s.db, s.on(owner.Scope).providerIDs, scanText, owner.ID)
 	return ids, explain("list provider IDs", err)
 }
 
@@ -199,13 +191,18 @@ func (s *Store) on(scope keystore.Scope) *statements {
 
 type scanner interface{ Scan(...any) error }
 
-// read returns every row of a query. A read takes microseconds, so the context
-// is looked at once: a query that watches it costs a goroutine more.
-func read[T any](ctx context.Context, stmt *sql.Stmt, scan func(scanner) (T, error), args ...any) (all []T, err error) {
-	if err := ctx.Err(); err != nil {
+// read returns every row of a query, on a connection for reads.
+func read[T any](ctx context.Context, db *database.DB, stmt *sql.Stmt, scan func(scanner) (T, error), args ...any) ([]T, error) {
+	ctx, done, err := db.ForRead(ctx)
+	if err != nil {
 		return nil, err
 	}
-	rows, err := stmt.QueryContext(context.WithoutCancel(ctx), args...)
+	defer done()
+	return collect(ctx, stmt, scan, args...)
+}
+
+func collect[T any](ctx context.Context, stmt *sql.Stmt, scan func(scanner) (T, error), args ...any) (all []T, err error) {
+	rows, err := stmt.QueryContext(ctx, args...)
 	if err != nil {
 		return nil, err
 	}
@@ -248,6 +245,8 @@ func explain(verb string, err error) error {
 		return err
 	case errors.Is(err, database.ErrBusy):
 		return fmt.Errorf("%s: %w", verb, errors.Join(keystore.ErrLockTimeout, err))
+	case errors.Is(err, database.ErrTimeout):
+		return fmt.Errorf("%s: %w", verb, errors.Join(keystore.ErrTimeout, err))
 	}
 	return fmt.Errorf("%s: %w", verb, err)
 }
