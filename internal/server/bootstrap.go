@@ -9,9 +9,11 @@ import (
 	"fmt"
 	"io"
 	"reflect"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/server/access"
 )
@@ -155,8 +157,8 @@ func (doc *Bootstrap) check() error {
 		at := fmt.Sprintf("users[%d]", i)
 		email := strings.ToLower(u.Email)
 		switch {
-		case !strings.Contains(email, "@"):
-			return fmt.Errorf("%s.email: %q is no e-mail address", at, u.Email)
+		case !access.IsEmail(u.Email):
+			return fmt.Errorf("%s.email: %q is no e-mail address that sign-in accepts", at, u.Email)
 		case emails[email]:
 			return fmt.Errorf("%s.email: %s is listed twice", at, u.Email)
 		case len(u.Password) < 8:
@@ -207,83 +209,112 @@ func (doc *Bootstrap) check() error {
 	return nil
 }
 
-// Apply brings users, organizations and workspaces to what the document says;
-// what it does not mention stays. Applying it again changes nothing.
+// Apply brings users, organizations and workspaces to what the document says, or
+// changes nothing. What the document does not list stays. Applying it again
+// changes nothing.
 func (s *Server) Apply(ctx context.Context, doc *Bootstrap) error {
 	if err := doc.check(); err != nil {
 		return fmt.Errorf("bootstrap: %w", err)
 	}
+	passwords, err := s.hashPasswords(ctx, doc.Users)
+	if err == nil {
+		err = s.access.InTransaction(ctx, func(in *access.Access) error { return doc.apply(ctx, in, passwords) })
+	}
+	if err != nil {
+		return fmt.Errorf("bootstrap: %w", err)
+	}
+	return nil
+}
+
+// hashPasswords hashes side by side, before any lock is taken.
+func (s *Server) hashPasswords(ctx context.Context, users []BootstrapUser) ([]access.PasswordHash, error) {
+	hashes, errs := make([]access.PasswordHash, len(users)), make([]error, len(users))
+	workers := make(chan struct{}, runtime.GOMAXPROCS(0))
+	var wg sync.WaitGroup
+	for i, u := range users {
+		workers <- struct{}{}
+		wg.Go(func() {
+			hashes[i], errs[i] = s.access.HashPassword(ctx, u.Email, u.Password)
+			<-workers
+		})
+	}
+	wg.Wait()
+	return hashes, errors.Join(errs...)
+}
+
+// apply writes the document; passwords are those of its users.
+func (doc *Bootstrap) apply(ctx context.Context, in *access.Access, passwords []access.PasswordHash) error {
 	for i, u := range doc.Users {
-		if err := s.applyUser(ctx, u); err != nil {
-			return fmt.Errorf("bootstrap: users[%d]: %w", i, err)
+		if err := u.apply(ctx, in, passwords[i]); err != nil {
+			return fmt.Errorf("users[%d]: %w", i, err)
 		}
 	}
 	for i, o := range doc.Organizations {
 		at := fmt.Sprintf("organizations[%d]", i)
-		if err := s.access.PutOrganization(ctx, o.ID, o.Name); err != nil {
-			return fmt.Errorf("bootstrap: %s: %w", at, err)
+		if err := in.PutOrganization(ctx, o.ID, o.Name); err != nil {
+			return fmt.Errorf("%s: %w", at, err)
 		}
 		for j, m := range o.Members {
-			user, err := s.lookUp(ctx, m.Email)
+			user, err := lookUp(ctx, in, m.Email)
 			if err != nil {
-				return fmt.Errorf("bootstrap: %s.members[%d].email: %w", at, j, err)
+				return fmt.Errorf("%s.members[%d].email: %w", at, j, err)
 			}
-			if err := s.access.PutMember(ctx, o.ID, user.ID, access.Role(m.Role)); err != nil {
-				return fmt.Errorf("bootstrap: %s.members[%d]: %w", at, j, err)
+			if err := in.PutMember(ctx, o.ID, user.ID, access.Role(m.Role)); err != nil {
+				return fmt.Errorf("%s.members[%d]: %w", at, j, err)
 			}
 		}
 	}
 	for i, w := range doc.Workspaces {
-		if err := s.applyWorkspace(ctx, fmt.Sprintf("workspaces[%d]", i), w); err != nil {
-			return fmt.Errorf("bootstrap: %w", err)
+		if err := w.apply(ctx, in, fmt.Sprintf("workspaces[%d]", i)); err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
-func (s *Server) applyUser(ctx context.Context, u BootstrapUser) error {
-	user, err := s.access.FindUser(ctx, u.Email)
+func (u BootstrapUser) apply(ctx context.Context, in *access.Access, password access.PasswordHash) error {
+	user, err := in.FindUser(ctx, u.Email)
 	if errors.Is(err, access.ErrNotFound) {
-		_, err = s.access.AddUser(ctx, access.NewUser{Email: u.Email, Password: u.Password, Name: u.Name})
+		_, err = in.AddUser(ctx, access.NewUser{Email: u.Email, Hash: password, Name: u.Name})
 		if !errors.Is(err, access.ErrEmailTaken) {
 			return err
 		}
 		// Another instance was faster.
-		user, err = s.access.FindUser(ctx, u.Email)
+		user, err = in.FindUser(ctx, u.Email)
 	}
 	if err != nil {
 		return err
 	}
-	return s.access.UpdateUser(ctx, user, u.Name, u.Password)
+	return in.UpdateUser(ctx, user, u.Name, password)
 }
 
-func (s *Server) applyWorkspace(ctx context.Context, at string, w BootstrapWorkspace) error {
-	owner, err := s.lookUp(ctx, w.Owner)
+func (w BootstrapWorkspace) apply(ctx context.Context, in *access.Access, at string) error {
+	owner, err := lookUp(ctx, in, w.Owner)
 	if err != nil {
 		return fmt.Errorf("%s.owner: %w", at, err)
 	}
 	if w.OrganizationID != "" {
-		if exists, err := s.access.HasOrganization(ctx, w.OrganizationID); err != nil || !exists {
+		if exists, err := in.HasOrganization(ctx, w.OrganizationID); err != nil || !exists {
 			return errors.Join(fmt.Errorf("%s.organizationId: there is no organization %s; add it to organizations", at, w.OrganizationID), err)
 		}
 	}
-	if err := s.access.PutWorkspace(ctx, access.Workspace{ID: w.ID, Name: w.Name, OwnerID: owner.ID, OrganizationID: w.OrganizationID}); err != nil {
+	if err := in.PutWorkspace(ctx, access.Workspace{ID: w.ID, Name: w.Name, OwnerID: owner.ID, OrganizationID: w.OrganizationID}); err != nil {
 		return fmt.Errorf("%s: %w", at, err)
 	}
 	for j, m := range w.Members {
-		user, err := s.lookUp(ctx, m.Email)
+		user, err := lookUp(ctx, in, m.Email)
 		if err != nil {
 			return fmt.Errorf("%s.members[%d].email: %w", at, j, err)
 		}
-		if err := s.access.PutPermission(ctx, w.ID, user.ID, access.Permission(m.Permission)); err != nil {
+		if err := in.PutPermission(ctx, w.ID, user.ID, access.Permission(m.Permission)); err != nil {
 			return fmt.Errorf("%s.members[%d]: %w", at, j, err)
 		}
 	}
 	return nil
 }
 
-func (s *Server) lookUp(ctx context.Context, email string) (access.User, error) {
-	user, err := s.access.FindUser(ctx, email)
+func lookUp(ctx context.Context, in *access.Access, email string) (access.User, error) {
+	user, err := in.FindUser(ctx, email)
 	if errors.Is(err, access.ErrNotFound) {
 		return user, fmt.Errorf("there is no user %s; add it to users", email)
 	}

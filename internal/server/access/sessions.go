@@ -78,8 +78,9 @@ func (a *Access) FindSession(ctx context.Context, token string) (SignedIn, error
 		return in, ErrNotFound
 	}
 	s := &in.Session
-	err := scanUser(a.session.QueryRowContext(ctx, token), &in.User,
-		scanTime{&s.ExpiresAt}, &s.Token, scanTime{&s.CreatedAt}, scanTime{&s.UpdatedAt}, &s.IPAddress, &s.UserAgent, &s.UserID, &s.ID)
+	err := a.prepared(ctx, a.session, []any{token}, append([]any{
+		scanTime{&s.ExpiresAt}, &s.Token, scanTime{&s.CreatedAt}, scanTime{&s.UpdatedAt}, &s.IPAddress, &s.UserAgent, &s.UserID, &s.ID,
+	}, in.User.columns()...)...)
 	switch {
 	case errors.Is(err, sql.ErrNoRows):
 		return in, ErrNotFound
@@ -94,16 +95,20 @@ func (a *Access) FindSession(ctx context.Context, token string) (SignedIn, error
 	return in, nil
 }
 
-// StartSession signs a user in without a password. ipAddress and userAgent are
-// kept with the session.
+// maxUserAgent is how much of a user agent is kept, in bytes.
+const maxUserAgent = 512
+
+// StartSession signs a user in without a password. ipAddress and the beginning
+// of userAgent are kept with the session.
 func (a *Access) StartSession(ctx context.Context, user User, lifetime time.Duration, ipAddress, userAgent string) (SignedIn, error) {
 	now := database.At(a.now())
+	userAgent = cut(userAgent, maxUserAgent)
 	s := Session{
 		ID: NewID(a.random), Token: NewID(a.random), UserID: user.ID,
 		ExpiresAt: Timestamp{now.Add(lifetime)}, CreatedAt: Timestamp{now.Time}, UpdatedAt: Timestamp{now.Time},
 		IPAddress: &ipAddress, UserAgent: &userAgent,
 	}
-	_, err := a.db.Write.ExecContext(ctx, `INSERT INTO session (id, token, user_id, expires_at, created_at, updated_at, ip_address, user_agent)
+	_, err := a.exec(ctx, `INSERT INTO session (id, token, user_id, expires_at, created_at, updated_at, ip_address, user_agent)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8)`, s.ID, s.Token, s.UserID, database.At(s.ExpiresAt.Time), now, now, ipAddress, userAgent)
 	if err != nil {
 		return SignedIn{}, fmt.Errorf("start session: %w", err)
@@ -121,12 +126,12 @@ func (a *Access) IsDue(s Session) bool {
 func (a *Access) Extend(ctx context.Context, s Session) (Session, error) {
 	now := database.At(a.now())
 	s.ExpiresAt, s.UpdatedAt = Timestamp{now.Add(SessionLifetime)}, Timestamp{now.Time}
-	result, err := a.db.Write.ExecContext(ctx, "UPDATE session SET expires_at = $2, updated_at = $3 WHERE token = $1",
+	extended, err := a.exec(ctx, "UPDATE session SET expires_at = $2, updated_at = $3 WHERE token = $1",
 		s.Token, database.At(s.ExpiresAt.Time), now)
 	if err != nil {
 		return s, fmt.Errorf("extend session: %w", err)
 	}
-	if n, err := result.RowsAffected(); err == nil && n == 0 {
+	if extended == 0 {
 		return s, ErrNotFound
 	}
 	return s, nil
@@ -134,10 +139,28 @@ func (a *Access) Extend(ctx context.Context, s Session) (Session, error) {
 
 // EndSession removes a session; one that is gone already is no error.
 func (a *Access) EndSession(ctx context.Context, token string) error {
-	if _, err := a.db.Write.ExecContext(ctx, "DELETE FROM session WHERE token = $1", token); err != nil {
+	if _, err := a.exec(ctx, "DELETE FROM session WHERE token = $1", token); err != nil {
 		return fmt.Errorf("end session: %w", err)
 	}
 	return nil
+}
+
+// expiredAtOnce is how many sessions one statement removes, so that other writes
+// do not wait long.
+const expiredAtOnce = 1000
+
+// RemoveExpired removes the sessions that have expired and returns how many
+// there were.
+func (a *Access) RemoveExpired(ctx context.Context) (int64, error) {
+	var removed int64
+	for {
+		n, err := a.exec(ctx, `DELETE FROM session WHERE id IN (SELECT id FROM session WHERE expires_at < $1 LIMIT $2)`,
+			database.At(a.now()), expiredAtOnce)
+		removed += n
+		if err != nil || n < expiredAtOnce {
+			return removed, wrap("remove expired sessions", err)
+		}
+	}
 }
 
 // cachePayload is the signed part of a session_data cookie.
@@ -222,13 +245,22 @@ func (s scanTime) Scan(value any) error {
 	return err
 }
 
-// scanUser reads further columns, then userColumns.
-func scanUser(row interface{ Scan(...any) error }, u *User, before ...any) error {
-	var banExpires database.NullTime
-	err := row.Scan(append(before, &u.Name, &u.Email, &u.EmailVerified, &u.Image, scanTime{&u.CreatedAt}, scanTime{&u.UpdatedAt},
-		&u.Role, &u.Banned, &u.BanReason, &banExpires, &u.ID)...)
-	if banExpires.Valid {
-		u.BanExpires = &Timestamp{banExpires.Time}
+// columns are where to scan userColumns.
+func (u *User) columns() []any {
+	return []any{&u.Name, &u.Email, &u.EmailVerified, &u.Image, scanTime{&u.CreatedAt}, scanTime{&u.UpdatedAt},
+		&u.Role, &u.Banned, &u.BanReason, scanNullTime{&u.BanExpires}, &u.ID}
+}
+
+// scanNullTime reads a stored time or NULL.
+type scanNullTime struct{ into **Timestamp }
+
+// Scan implements sql.Scanner.
+func (s scanNullTime) Scan(value any) error {
+	var at database.NullTime
+	err := at.Scan(value)
+	*s.into = nil
+	if at.Valid {
+		*s.into = &Timestamp{at.Time}
 	}
 	return err
 }

@@ -21,7 +21,11 @@ func (a *Access) CheckPassword(ctx context.Context, email, password string) (Use
 	if err != nil && !errors.Is(err, ErrNotFound) {
 		return User{}, err
 	}
-	if !a.hasher.matches(password, stored) {
+	matches, err := a.hasher.matches(ctx, password, stored)
+	if err != nil {
+		return User{}, wrap("check password", err)
+	}
+	if !matches {
 		return User{}, ErrBadCredentials
 	}
 	if user.Banned && (user.BanExpires == nil || a.now().Before(user.BanExpires.Time)) {
@@ -41,9 +45,14 @@ type NewUser struct {
 	// ID is made where it is empty.
 	ID                    string
 	Email, Password, Name string
+	// Hash stands for Password where it is not empty.
+	Hash PasswordHash
 	// Image is the URL of a picture, or nil.
 	Image *string
 }
+
+// maxName is how much of a user's name is kept, in bytes.
+const maxName = 512
 
 // AddUser adds a user who can sign in, or returns ErrEmailTaken.
 func (a *Access) AddUser(ctx context.Context, n NewUser) (User, error) {
@@ -56,51 +65,80 @@ func (a *Access) AddUser(ctx context.Context, n NewUser) (User, error) {
 	if n.ID == "" {
 		n.ID = NewID(a.random)
 	}
+	n.Name = cut(n.Name, maxName)
+	if n.Image != nil && !storable(*n.Image) {
+		n.Image = nil
+	}
 	role, now := "user", database.At(a.now())
 	user := User{
 		ID: n.ID, Name: n.Name, Email: strings.ToLower(n.Email), Image: n.Image, Role: &role,
 		CreatedAt: Timestamp{now.Time}, UpdatedAt: Timestamp{now.Time},
 	}
-	var hash *string
-	if n.Password != "" {
-		text := a.hasher.hash(n.Password)
-		hash = &text
+	if n.Hash == "" && n.Password != "" {
+		hash, err := a.hasher.hash(ctx, n.Password)
+		if err != nil {
+			return User{}, wrap("add user", err)
+		}
+		n.Hash = PasswordHash(hash)
 	}
-	return user, a.inTransaction(ctx, "add user", func(tx *sql.Tx) error {
-		result, err := tx.ExecContext(ctx, `INSERT INTO "user" (id, name, email, email_verified, image, role, banned, created_at, updated_at)
+	err := a.InTransaction(ctx, func(in *Access) error {
+		added, err := in.exec(ctx, `INSERT INTO "user" (id, name, email, email_verified, image, role, banned, created_at, updated_at)
 			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $8) ON CONFLICT DO NOTHING`, user.ID, user.Name, user.Email, false, user.Image, role, false, now)
 		if err != nil {
 			return err
 		}
-		if n, err := result.RowsAffected(); err != nil || n == 0 {
-			return errors.Join(err, ErrEmailTaken)
+		if added == 0 {
+			return ErrEmailTaken
 		}
-		_, err = tx.ExecContext(ctx, `INSERT INTO account (id, user_id, provider_id, password, created_at, updated_at)
-			VALUES ($1, $2, $3, $4, $5, $5)`, NewID(a.random), user.ID, credential, hash, now)
+		_, err = in.exec(ctx, `INSERT INTO account (id, user_id, provider_id, password, created_at, updated_at)
+			VALUES ($1, $2, $3, $4, $5, $5)`, NewID(a.random), user.ID, credential, n.Hash.orNull(), now)
 		return err
 	})
+	return user, wrap("add user", err)
+}
+
+// PasswordHash is a hashed password. Hashing takes a tenth of a second, so it
+// is done before a transaction begins.
+type PasswordHash string
+
+func (h PasswordHash) orNull() *string {
+	if h == "" {
+		return nil
+	}
+	text := string(h)
+	return &text
+}
+
+// HashPassword hashes a password for the user of an address: to what is stored
+// already, where that is a hash of this password.
+func (a *Access) HashPassword(ctx context.Context, email, password string) (PasswordHash, error) {
+	_, stored, err := a.findByEmail(ctx, email)
+	if err != nil && !errors.Is(err, ErrNotFound) {
+		return "", err
+	}
+	if err == nil {
+		if same, err := a.hasher.matches(ctx, password, stored); err != nil || same {
+			return PasswordHash(stored), wrap("hash password", err)
+		}
+	}
+	hash, err := a.hasher.hash(ctx, password)
+	return PasswordHash(hash), wrap("hash password", err)
 }
 
 // UpdateUser gives a user another name and password, where they differ.
-func (a *Access) UpdateUser(ctx context.Context, user User, name, password string) error {
-	_, stored, err := a.findByEmail(ctx, user.Email)
-	if err != nil {
-		return err
-	}
+func (a *Access) UpdateUser(ctx context.Context, user User, name string, password PasswordHash) error {
 	now := database.At(a.now())
-	return a.inTransaction(ctx, "update user", func(tx *sql.Tx) error {
+	err := a.InTransaction(ctx, func(in *Access) error {
 		if name != user.Name {
-			if _, err := tx.ExecContext(ctx, `UPDATE "user" SET name = $2, updated_at = $3 WHERE id = $1`, user.ID, name, now); err != nil {
+			if _, err := in.exec(ctx, `UPDATE "user" SET name = $2, updated_at = $3 WHERE id = $1`, user.ID, name, now); err != nil {
 				return err
 			}
 		}
-		if a.hasher.matches(password, stored) {
-			return nil
-		}
-		_, err := tx.ExecContext(ctx, `UPDATE account SET password = $3, updated_at = $4 WHERE user_id = $1 AND provider_id = $2`,
-			user.ID, credential, a.hasher.hash(password), now)
+		_, err := in.exec(ctx, `UPDATE account SET password = $3, updated_at = $4
+			WHERE user_id = $1 AND provider_id = $2 AND (password IS NULL OR password <> $3)`, user.ID, credential, string(password), now)
 		return err
 	})
+	return wrap("update user", err)
 }
 
 // findByEmail returns a user and the stored hash of the password. Addresses are
@@ -111,9 +149,9 @@ func (a *Access) findByEmail(ctx context.Context, email string) (User, string, e
 	if !storable(email) {
 		return user, "", ErrNotFound
 	}
-	err := scanUser(a.db.Read.QueryRowContext(ctx, `SELECT c.password, `+userColumns+`
+	err := a.row(ctx, `SELECT c.password, `+userColumns+`
 		FROM "user" u LEFT JOIN account c ON c.user_id = u.id AND c.provider_id = $2 WHERE u.email = $1`,
-		strings.ToLower(email), credential), &user, &hash)
+		[]any{strings.ToLower(email), credential}, append([]any{&hash}, user.columns()...)...)
 	if errors.Is(err, sql.ErrNoRows) {
 		return user, "", ErrNotFound
 	}
@@ -121,19 +159,4 @@ func (a *Access) findByEmail(ctx context.Context, email string) (User, string, e
 		return user, "", fmt.Errorf("find user: %w", err)
 	}
 	return user, hash.String, nil
-}
-
-func (a *Access) inTransaction(ctx context.Context, what string, do func(*sql.Tx) error) error {
-	tx, err := a.db.Write.BeginTx(ctx, nil)
-	if err != nil {
-		return fmt.Errorf("%s: %w", what, err)
-	}
-	defer tx.Rollback() //nolint:errcheck // after a commit it does nothing
-	if err := do(tx); err != nil {
-		return fmt.Errorf("%s: %w", what, err)
-	}
-	if err := tx.Commit(); err != nil {
-		return fmt.Errorf("%s: %w", what, err)
-	}
-	return nil
 }

@@ -8,7 +8,6 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"regexp"
 	"slices"
 	"strings"
 	"unicode/utf16"
@@ -76,7 +75,7 @@ func signIn(x *exchange) answer {
 		return *refused
 	}
 	email, password := body.field("email").string(), body.field("password").string()
-	if !isEmail(email) {
+	if !access.IsEmail(email) {
 		return *errBadEmail
 	}
 	user, err := x.Access.CheckPassword(x.ctx(), email, password)
@@ -248,7 +247,7 @@ func checkTypes(body value, isSignUp bool, required []string) *answer {
 		switch {
 		case f.kind != stringKind:
 			issues = append(issues, "[body."+name+"] Invalid input: expected string, received "+string(f.kind))
-		case isSignUp && name == "email" && !isEmail(f.string()):
+		case isSignUp && name == "email" && !access.IsEmail(f.string()):
 			issues = append(issues, "[body.email] Invalid email address")
 		case isSignUp && name == "password" && len(f.text) == 0:
 			issues = append(issues, "[body.password] Too small: expected string to have >=1 characters")
@@ -346,14 +345,6 @@ func (x *exchange) clientAddress() string {
 		return ip.String()
 	}
 	return ""
-}
-
-// emailForm is the form of addresses that zod accepts, but for two rules that
-// a regular expression cannot say here.
-var emailForm = regexp.MustCompile(`^[A-Za-z0-9_'+\-.]*[A-Za-z0-9_+-]@([A-Za-z0-9][A-Za-z0-9\-]*\.)+[A-Za-z]{2,}$`)
-
-func isEmail(text string) bool {
-	return emailForm.MatchString(text) && !strings.HasPrefix(text, ".") && !strings.Contains(text, "..")
 }
 
 // toJSON encodes v without HTML escapes.
