@@ -10,6 +10,8 @@ import (
 	"net"
 	"net/url"
 	"os"
+	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/server"
@@ -26,6 +28,8 @@ func (e environment) serve(ctx context.Context, args []string) error {
 	bootstrap := flags.String("bootstrap", "", "JSON `FILE` of users, organizations and workspaces, applied at each start")
 	envFile := flags.String("env-file", "", "`FILE` to write once ready, for a shell to source: BYOK_ENDPOINT, BYOK_WORKSPACE_ID, BYOK_SESSION_TOKEN of the first workspace's owner")
 	hosted := flags.Bool("hosted", false, "let organizations hold keys that their workspaces inherit")
+	trustedProxies := flags.String("trusted-proxies", "", "comma-separated `ADDRESSES` or prefixes of the proxies in front, whose X-Forwarded-For is believed (default those on this machine)")
+	disableSignUp := flags.Bool("disable-sign-up", false, "refuse new users; those of --bootstrap are added all the same")
 	development := flags.Bool("development", false, "no rate limit on sign-in and sign-up")
 	disableAuth := flags.Bool("disable-auth", e.getenv("DISABLE_AUTH") == "true", "every request acts as the anonymous user, as DISABLE_AUTH=true does; never where others can reach the server")
 	format := flags.String("log-format", "text", "text or json")
@@ -43,6 +47,20 @@ func (e environment) serve(ctx context.Context, args []string) error {
 	if *envFile != "" && (doc == nil || len(doc.Workspaces) == 0) {
 		return e.misused(flags, "--env-file needs a workspace to write about: give --bootstrap FILE with at least one in workspaces")
 	}
+	cfg := server.Config{
+		Listen: *listen, Database: *database, AppURL: *appURL, Hosted: *hosted, Development: *development, DisableAuth: *disableAuth,
+		DisableSignUp: *disableSignUp, Bootstrap: doc, Logger: logger,
+	}
+	if *trustedProxies != "" {
+		cfg.TrustedProxies = strings.Split(*trustedProxies, ",")
+	}
+	// Before anything is bound or written.
+	if err := cfg.Check(); err != nil {
+		return err
+	}
+	if err := checkFolder(*envFile); err != nil {
+		return err
+	}
 	secrets, note, err := server.LoadSecrets(ctx, *database, e.getenv)
 	if err != nil {
 		return err
@@ -50,10 +68,8 @@ func (e environment) serve(ctx context.Context, args []string) error {
 	if note != "" {
 		logger.Info(note)
 	}
-	s, err := server.Start(ctx, server.Config{
-		Listen: *listen, Database: *database, AppURL: *appURL, Hosted: *hosted, Development: *development, DisableAuth: *disableAuth,
-		Secrets: secrets, Bootstrap: doc, Logger: logger,
-	})
+	cfg.Secrets = secrets
+	s, err := server.Start(ctx, cfg)
 	if err != nil {
 		return err
 	}
@@ -71,6 +87,18 @@ func (e environment) serve(ctx context.Context, args []string) error {
 	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTimeout)
 	defer cancel()
 	return errors.Join(err, s.Shutdown(drain))
+}
+
+// checkFolder reports that --env-file cannot be written where its folder is
+// none.
+func checkFolder(envFile string) error {
+	if envFile == "" {
+		return nil
+	}
+	if info, err := os.Stat(filepath.Dir(envFile)); err != nil || !info.IsDir() {
+		return fmt.Errorf("--env-file %s: the folder %s does not exist; create it first", envFile, filepath.Dir(envFile))
+	}
+	return nil
 }
 
 func newLogger(format string, to io.Writer) (*slog.Logger, error) {

@@ -14,7 +14,9 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"net/url"
+	"strings"
 	"time"
 
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/server/access"
@@ -35,6 +37,13 @@ type Config struct {
 	// AppURL is the public URL, by which cookies are named and origins are
 	// checked; default the URL that the server listens on.
 	AppURL string
+	// TrustedProxies are the addresses of the proxies in front, whose
+	// X-Forwarded-For is believed: IP addresses or CIDR prefixes. None means
+	// proxies on this machine.
+	TrustedProxies []string
+	// DisableSignUp refuses new users; those of the bootstrap document and of
+	// the command line are added all the same.
+	DisableSignUp bool
 	// Hosted entitles every organization to keys of its own.
 	Hosted bool
 	// Development switches the rate limit of sign-in and sign-up off.
@@ -75,6 +84,9 @@ type Server struct {
 	http     *http.Server
 	listener net.Listener
 	failed   chan error
+	// lifetime ends when Shutdown no longer waits, with stop.
+	lifetime context.Context //nolint:containedctx // the server's own
+	stop     context.CancelFunc
 }
 
 // Limits against clients that send slowly or too much.
@@ -85,10 +97,69 @@ const (
 	maxHeaderBytes = 64 << 10
 )
 
+// expiryInterval is how often expired sessions are removed.
+const expiryInterval = time.Hour
+
+// closeTime is the part of a shutdown's grace that is kept for the database.
+const closeTime = 2 * time.Second
+
+// Check reports what is wrong with a configuration, and neither binds nor
+// writes anything.
+func (cfg Config) Check() error {
+	if cfg.Listen != "" {
+		if _, err := net.ResolveTCPAddr("tcp", cfg.Listen); err != nil {
+			return fmt.Errorf("listen on %s: %w", cfg.Listen, err)
+		}
+	}
+	if cfg.AppURL != "" {
+		if _, err := parseAppURL(cfg.AppURL); err != nil {
+			return err
+		}
+	}
+	if _, err := parseProxies(cfg.TrustedProxies); err != nil {
+		return err
+	}
+	if cfg.Bootstrap != nil {
+		if err := cfg.Bootstrap.check(); err != nil {
+			return fmt.Errorf("bootstrap: %w", err)
+		}
+	}
+	return database.Check(cfg.Database)
+}
+
+func parseAppURL(text string) (*url.URL, error) {
+	u, err := url.Parse(text)
+	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Hostname() == "" ||
+		u.User != nil || strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.Fragment != "" {
+		return nil, fmt.Errorf("app URL %q must be http://HOST[:PORT] or https://HOST[:PORT]", text)
+	}
+	return u, nil
+}
+
+func parseProxies(texts []string) ([]netip.Prefix, error) {
+	var proxies []netip.Prefix
+	for _, text := range texts {
+		text = strings.TrimSpace(text)
+		prefix, err := netip.ParsePrefix(text)
+		if err != nil {
+			var address netip.Addr
+			if address, err = netip.ParseAddr(text); err == nil {
+				prefix, err = address.Unmap().Prefix(address.Unmap().BitLen())
+			}
+		}
+		if err != nil {
+			return nil, fmt.Errorf("trusted proxy %q must be an IP address or a CIDR prefix, such as 10.0.0.0/8", text)
+		}
+		proxies = append(proxies, prefix.Masked())
+	}
+	return proxies, nil
+}
+
 // Start returns a server that accepts requests, or an error that says what to
 // change. ctx bounds the start, not the server.
 func Start(ctx context.Context, cfg Config) (*Server, error) {
 	s := &Server{cfg: cfg.withDefaults(), failed: make(chan error, 1)}
+	s.lifetime, s.stop = context.WithCancel(context.WithoutCancel(ctx))
 	if err := s.start(ctx); err != nil {
 		s.release()
 		return nil, err
@@ -105,10 +176,20 @@ func (s *Server) start(ctx context.Context) (err error) {
 	if cfg.Secrets.AuthSecret == "" || cfg.Secrets.InternalSecret == "" {
 		return errors.New("BETTER_AUTH_SECRET and INTERNAL_API_SECRET must not be empty")
 	}
+	if err := cfg.Check(); err != nil {
+		return err
+	}
 	if s.listener, err = new(net.ListenConfig).Listen(ctx, "tcp", cfg.Listen); err != nil {
 		return fmt.Errorf("listen on %s: %w", cfg.Listen, err)
 	}
-	appURL, err := s.appURL()
+	if cfg.AppURL == "" {
+		cfg.AppURL = s.URL()
+	}
+	appURL, err := parseAppURL(cfg.AppURL)
+	if err != nil {
+		return err
+	}
+	proxies, err := parseProxies(cfg.TrustedProxies)
 	if err != nil {
 		return err
 	}
@@ -143,13 +224,36 @@ func (s *Server) start(ctx context.Context) (err error) {
 		}
 	}
 	s.handler = api.New(api.Config{
-		Access: s.access, Store: store, Sealer: sealer, Rotation: rotation.New(), Ping: s.db.Ping,
-		AppURL: appURL, InternalSecret: cfg.Secrets.InternalSecret, Hosted: cfg.Hosted,
+		Access: s.access, Store: store, Sealer: sealer, Rotation: rotation.New(), Ping: s.db.Ping, Lifetime: s.lifetime,
+		AppURL: appURL, TrustedProxies: proxies, DisableSignUp: cfg.DisableSignUp, InternalSecret: cfg.Secrets.InternalSecret, Hosted: cfg.Hosted,
 		RateLimit: !cfg.Development, DisableAuth: cfg.DisableAuth,
 		Logger: cfg.Logger, Now: cfg.Now, Random: cfg.Random,
 	})
 	s.serve()
+	go s.removeExpired()
 	return nil
+}
+
+// removeExpired removes expired sessions now and then, until the server ends.
+func (s *Server) removeExpired() {
+	tick := time.NewTicker(expiryInterval)
+	defer tick.Stop()
+	for {
+		removed, err := s.access.RemoveExpired(s.lifetime)
+		switch {
+		case s.lifetime.Err() != nil:
+			return
+		case err != nil:
+			s.cfg.Logger.Warn("expired sessions were not removed", "error", err)
+		case removed > 0:
+			s.cfg.Logger.Info("removed expired sessions", "sessions", removed)
+		}
+		select {
+		case <-tick.C:
+		case <-s.lifetime.Done():
+			return
+		}
+	}
 }
 
 func (cfg Config) withDefaults() Config {
@@ -175,6 +279,7 @@ func (s *Server) serve() {
 	}
 	s.http = &http.Server{
 		Handler:           handler,
+		BaseContext:       func(net.Listener) context.Context { return s.lifetime },
 		ReadHeaderTimeout: headerTimeout,
 		ReadTimeout:       requestTimeout,
 		WriteTimeout:      2 * requestTimeout,
@@ -189,18 +294,6 @@ func (s *Server) serve() {
 			s.failed <- err
 		}
 	}()
-}
-
-func (s *Server) appURL() (*url.URL, error) {
-	text := s.cfg.AppURL
-	if text == "" {
-		text = s.URL()
-	}
-	u, err := url.Parse(text)
-	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" {
-		return nil, fmt.Errorf("app URL %q must be http://HOST[:PORT] or https://HOST[:PORT]", text)
-	}
-	return u, nil
 }
 
 // URL is where the server listens, http://HOST:PORT.
@@ -232,18 +325,38 @@ func (s *Server) MintSession(ctx context.Context, email string) (string, error) 
 	return s.access.SignCookie(in.Session.Token), nil
 }
 
-// Shutdown stops accepting, lets the requests that are under way end until ctx
-// does, and closes the database.
+// Shutdown stops accepting, lets the requests that are under way end, and closes
+// the database. It returns when ctx ends, at the latest: shortly before, it ends
+// the statements that still run, and it does not wait for a database that does
+// not let go.
 func (s *Server) Shutdown(ctx context.Context) error {
-	err := s.http.Shutdown(ctx)
+	closing := closeTime
+	drain, cancel := context.WithCancel(ctx)
+	if end, ok := ctx.Deadline(); ok {
+		closing = min(closing, time.Until(end)/4)
+		drain, cancel = context.WithDeadline(ctx, end.Add(-closing))
+	}
+	defer cancel()
+	err := s.http.Shutdown(drain)
 	if err != nil {
 		err = errors.Join(fmt.Errorf("requests were still under way: %w", err), s.http.Close())
 	}
-	return errors.Join(err, s.db.Close())
+	s.stop()
+	closed := make(chan error, 1)
+	go func() { closed <- s.db.Close() }()
+	late := time.NewTimer(closing)
+	defer late.Stop()
+	select {
+	case failed := <-closed:
+		return errors.Join(err, failed)
+	case <-late.C:
+		return errors.Join(err, errors.New("the database did not close in time"))
+	}
 }
 
 // release undoes a start that failed.
 func (s *Server) release() {
+	s.stop()
 	if s.listener != nil {
 		_ = s.listener.Close()
 	}

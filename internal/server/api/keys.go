@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 	"unicode/utf16"
+	"unicode/utf8"
 
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/byok"
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/server/access"
@@ -37,7 +38,7 @@ func saveWorkspaceKey(x *exchange) answer {
 	if err := x.authorizeWorkspaceAdmin(); err != nil {
 		return x.fail(err, keystore.Workspace)
 	}
-	body, err := x.body()
+	body, err := x.body(saveFields...)
 	if err != nil {
 		return x.fail(err, keystore.Workspace)
 	}
@@ -64,7 +65,7 @@ func deleteWorkspaceKey(x *exchange) answer {
 	if err := x.authorizeWorkspaceAdmin(); err != nil {
 		return x.fail(err, keystore.Workspace)
 	}
-	body, err := x.body()
+	body, err := x.body(deleteFields...)
 	if err != nil {
 		return x.fail(err, keystore.Workspace)
 	}
@@ -151,7 +152,7 @@ func saveOrganizationKey(x *exchange) answer {
 	if err := x.authenticate(); err != nil {
 		return x.failWithID(err, keystore.Organization)
 	}
-	body, err := x.body()
+	body, err := x.body(saveFields...)
 	if err != nil {
 		return x.failWithID(err, keystore.Organization)
 	}
@@ -183,7 +184,7 @@ func deleteOrganizationKey(x *exchange) answer {
 	if err := x.authenticate(); err != nil {
 		return x.failWithID(err, keystore.Organization)
 	}
-	body, err := x.body()
+	body, err := x.body(deleteFields...)
 	if err != nil {
 		return x.failWithID(err, keystore.Organization)
 	}
@@ -236,14 +237,14 @@ type savedKey struct {
 	masked []uint16
 	// echo is the name of a replace as the request has it; an add answers the
 	// stored one.
-	echo *[]uint16
+	echo *text
 }
 
 // start writes the fields that all answers to a POST begin with.
 func (s savedKey) start() *object {
 	o := new(object).string("id", s.ID).string("providerId", s.ProviderID)
 	if s.echo != nil && len(*s.echo) > 0 {
-		return o.utf16("name", *s.echo)
+		return o.string("name", string(*s.echo))
 	}
 	return o.nullable("name", s.Name)
 }
@@ -251,12 +252,12 @@ func (s savedKey) start() *object {
 // save adds or replaces a key.
 func (x *exchange) save(owner keystore.Owner, r saveRequest) (savedKey, error) {
 	pool := keystore.Pool{Owner: owner, ProviderID: r.providerID}
-	saved := savedKey{masked: byok.MaskUTF16(r.apiKey)}
-	sealed := x.Sealer.Seal(string(utf16.Decode(r.apiKey)))
+	saved := savedKey{masked: r.apiKey.mask()}
+	sealed := x.Sealer.Seal(r.apiKey.string())
 	var name *string
 	if r.name != nil {
-		text := string(utf16.Decode(*r.name))
-		name = &text
+		stored := r.name.string()
+		name = &stored
 	}
 	var err error
 	if r.keyID != "" {
@@ -317,7 +318,10 @@ func (x *exchange) mask(sealed string) []uint16 {
 	if err != nil {
 		return utf16.Encode([]rune(byok.MaskUnknown))
 	}
-	return byok.MaskUTF16(utf16.Encode([]rune(apiKey)))
+	if !utf8.ValidString(apiKey) {
+		apiKey = string([]rune(apiKey))
+	}
+	return text(apiKey).mask()
 }
 
 // resolve chooses the key that serves a run. WIRE.md section 8.

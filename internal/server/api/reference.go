@@ -69,7 +69,7 @@ func resolve(x *exchange) answer {
 	if !isBearer || x.InternalSecret == "" || subtle.ConstantTimeCompare(want[:], got[:]) != 1 {
 		return errUnauthorized.answer("")
 	}
-	body, err := x.body()
+	body, err := x.body("workspaceId", "providerId")
 	if err != nil {
 		return x.fail(err, keystore.Workspace)
 	}
