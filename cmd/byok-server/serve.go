@@ -55,7 +55,7 @@ func (e environment) serve(ctx context.Context, args []string) error {
 		cfg.TrustedProxies = strings.Split(*trustedProxies, ",")
 	}
 	// Before anything is bound or written.
-	if err := cfg.Check(); err != nil {
+	if err := cfg.Check(ctx); err != nil {
 		return err
 	}
 	if err := checkFolder(*envFile); err != nil {

@@ -6,22 +6,21 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"net/http"
-	"net/netip"
-	"net/url"
 	"strings"
 	"time"
 
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/server/access"
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/server/api"
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/server/database"
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/server/encryption"
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/server/keystore/backend"
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/server/rotation"
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/server/seal"
@@ -32,6 +31,11 @@ import (
 type Config struct {
 	// Listen is the TCP address; default 127.0.0.1:0, any free port.
 	Listen string
+	// AdminListen, if set, is the address that serves /reference/ instead of
+	// Listen.
+	AdminListen string
+	// TLSCert and TLSKey are PEM files; with them the server speaks HTTPS only.
+	TLSCert, TLSKey string
 	// Database is sqlite:PATH, sqlite::memory: or postgres://...
 	Database string
 	// AppURL is the public URL, by which cookies are named and origins are
@@ -54,8 +58,9 @@ type Config struct {
 	Secrets   Secrets
 	Bootstrap *Bootstrap
 
-	// Logger gets one line per request and the audit log; default none.
-	Logger *slog.Logger
+	// Logger gets one line per request; default none. Audit gets the audit log;
+	// default Logger.
+	Logger, Audit *slog.Logger
 	// Now is the clock, Random the source of IDs and tokens, PasswordCost the
 	// N of scrypt; defaults: the real ones.
 	Now          func() time.Time
@@ -73,87 +78,44 @@ type Secrets struct {
 	AuthSecret string
 	// InternalSecret opens POST /reference/resolve, INTERNAL_API_SECRET.
 	InternalSecret string
+	// DecryptionKeys are further encryption keys, separated by commas, that open
+	// what they have sealed and seal nothing, DECRYPTION_KEYS.
+	DecryptionKeys string
+}
+
+// Sealer returns what seals and opens with the encryption keys.
+func (s Secrets) Sealer() (*seal.Sealer, error) {
+	var others []string
+	for other := range strings.SplitSeq(s.DecryptionKeys, ",") {
+		if other = strings.TrimSpace(other); other != "" {
+			others = append(others, other)
+		}
+	}
+	return seal.New(s.EncryptionKey, others...)
 }
 
 // Server is a running reference server.
 type Server struct {
-	cfg      Config
-	db       *database.DB
-	access   *access.Access
-	handler  http.Handler
-	http     *http.Server
-	listener net.Listener
-	failed   chan error
+	cfg     Config
+	db      *database.DB
+	vault   *encryption.Vault
+	access  *access.Access
+	handler http.Handler
+	public  listener
+	admin   listener // without a server where /reference/ is served by public
+	failed  chan error
+	// temporary are the tokens of sessions that end with the server.
+	temporary []string
 	// lifetime ends when Shutdown no longer waits, with stop.
 	lifetime context.Context //nolint:containedctx // the server's own
 	stop     context.CancelFunc
 }
-
-// Limits against clients that send slowly or too much.
-const (
-	headerTimeout  = 10 * time.Second
-	requestTimeout = time.Minute
-	idleTimeout    = 2 * time.Minute
-	maxHeaderBytes = 64 << 10
-)
 
 // expiryInterval is how often expired sessions are removed.
 const expiryInterval = time.Hour
 
 // closeTime is the part of a shutdown's grace that is kept for the database.
 const closeTime = 2 * time.Second
-
-// Check reports what is wrong with a configuration, and neither binds nor
-// writes anything.
-func (cfg Config) Check() error {
-	if cfg.Listen != "" {
-		if _, err := net.ResolveTCPAddr("tcp", cfg.Listen); err != nil {
-			return fmt.Errorf("listen on %s: %w", cfg.Listen, err)
-		}
-	}
-	if cfg.AppURL != "" {
-		if _, err := parseAppURL(cfg.AppURL); err != nil {
-			return err
-		}
-	}
-	if _, err := parseProxies(cfg.TrustedProxies); err != nil {
-		return err
-	}
-	if cfg.Bootstrap != nil {
-		if err := cfg.Bootstrap.check(); err != nil {
-			return fmt.Errorf("bootstrap: %w", err)
-		}
-	}
-	return database.Check(cfg.Database)
-}
-
-func parseAppURL(text string) (*url.URL, error) {
-	u, err := url.Parse(text)
-	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Hostname() == "" ||
-		u.User != nil || strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.Fragment != "" {
-		return nil, fmt.Errorf("app URL %q must be http://HOST[:PORT] or https://HOST[:PORT]", text)
-	}
-	return u, nil
-}
-
-func parseProxies(texts []string) ([]netip.Prefix, error) {
-	var proxies []netip.Prefix
-	for _, text := range texts {
-		text = strings.TrimSpace(text)
-		prefix, err := netip.ParsePrefix(text)
-		if err != nil {
-			var address netip.Addr
-			if address, err = netip.ParseAddr(text); err == nil {
-				prefix, err = address.Unmap().Prefix(address.Unmap().BitLen())
-			}
-		}
-		if err != nil {
-			return nil, fmt.Errorf("trusted proxy %q must be an IP address or a CIDR prefix, such as 10.0.0.0/8", text)
-		}
-		proxies = append(proxies, prefix.Masked())
-	}
-	return proxies, nil
-}
 
 // Start returns a server that accepts requests, or an error that says what to
 // change. ctx bounds the start, not the server.
@@ -169,27 +131,27 @@ func Start(ctx context.Context, cfg Config) (*Server, error) {
 
 func (s *Server) start(ctx context.Context) (err error) {
 	cfg := s.cfg
-	sealer, err := seal.New(cfg.Secrets.EncryptionKey)
+	if err := cfg.Check(ctx); err != nil {
+		return err
+	}
+	sealer, err := cfg.Secrets.Sealer()
 	if err != nil {
 		return err
 	}
 	if cfg.Secrets.AuthSecret == "" || cfg.Secrets.InternalSecret == "" {
 		return errors.New("BETTER_AUTH_SECRET and INTERNAL_API_SECRET must not be empty")
 	}
-	if err := cfg.Check(); err != nil {
+	if err := cfg.Check(ctx); err != nil {
 		return err
 	}
-	if s.listener, err = new(net.ListenConfig).Listen(ctx, "tcp", cfg.Listen); err != nil {
-		return fmt.Errorf("listen on %s: %w", cfg.Listen, err)
-	}
-	if cfg.AppURL == "" {
-		cfg.AppURL = s.URL()
-	}
-	appURL, err := parseAppURL(cfg.AppURL)
-	if err != nil {
+	if err := s.listen(ctx); err != nil {
 		return err
 	}
 	proxies, err := parseProxies(cfg.TrustedProxies)
+	if err != nil {
+		return err
+	}
+	appURL, err := parseAppURL(cmp.Or(cfg.AppURL, s.URL()))
 	if err != nil {
 		return err
 	}
@@ -202,6 +164,10 @@ func (s *Server) start(ctx context.Context) (err error) {
 	}
 	for _, step := range applied {
 		cfg.Logger.InfoContext(ctx, "migrated", "version", step.Version, "name", step.Name)
+	}
+	s.vault = encryption.New(s.db, sealer, cfg.Now)
+	if err := s.vault.Claim(ctx); err != nil {
+		return err
 	}
 	store, err := backend.New(ctx, s.db, cfg.Now)
 	if err != nil {
@@ -223,15 +189,25 @@ func (s *Server) start(ctx context.Context) (err error) {
 			return err
 		}
 	}
-	s.handler = api.New(api.Config{
-		Access: s.access, Store: store, Sealer: sealer, Rotation: rotation.New(), Ping: s.db.Ping, Lifetime: s.lifetime,
+	a := api.New(api.Config{
+		Access: s.access, Store: store, Sealer: sealer, Rotation: rotation.New(), Ping: s.ping, Lifetime: s.lifetime,
 		AppURL: appURL, TrustedProxies: proxies, DisableSignUp: cfg.DisableSignUp, InternalSecret: cfg.Secrets.InternalSecret, Hosted: cfg.Hosted,
 		RateLimit: !cfg.Development, DisableAuth: cfg.DisableAuth,
-		Logger: cfg.Logger, Now: cfg.Now, Random: cfg.Random,
+		Logger: cfg.Logger, Audit: cfg.Audit, Now: cfg.Now, Random: cfg.Random,
 	})
-	s.serve()
+	s.handler = a
+	s.serve(a)
 	go s.removeExpired()
 	return nil
+}
+
+// ping reports whether the server can do its work: the database answers, and is
+// still encrypted with the server's key.
+func (s *Server) ping(ctx context.Context) error {
+	if err := s.db.Ping(ctx); err != nil {
+		return err
+	}
+	return s.vault.Check(ctx)
 }
 
 // removeExpired removes expired sessions now and then, until the server ends.
@@ -263,6 +239,9 @@ func (cfg Config) withDefaults() Config {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
+	if cfg.Audit == nil {
+		cfg.Audit = cfg.Logger
+	}
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
@@ -271,33 +250,6 @@ func (cfg Config) withDefaults() Config {
 	}
 	return cfg
 }
-
-func (s *Server) serve() {
-	handler := s.handler
-	if s.cfg.Middleware != nil {
-		handler = s.cfg.Middleware(handler)
-	}
-	s.http = &http.Server{
-		Handler:           handler,
-		BaseContext:       func(net.Listener) context.Context { return s.lifetime },
-		ReadHeaderTimeout: headerTimeout,
-		ReadTimeout:       requestTimeout,
-		WriteTimeout:      2 * requestTimeout,
-		IdleTimeout:       idleTimeout,
-		MaxHeaderBytes:    maxHeaderBytes,
-		ErrorLog:          slog.NewLogLogger(s.cfg.Logger.Handler(), slog.LevelWarn),
-		// OPTIONS * is answered like every other path.
-		DisableGeneralOptionsHandler: true,
-	}
-	go func() {
-		if err := s.http.Serve(s.listener); !errors.Is(err, http.ErrServerClosed) {
-			s.failed <- err
-		}
-	}()
-}
-
-// URL is where the server listens, http://HOST:PORT.
-func (s *Server) URL() string { return "http://" + s.listener.Addr().String() }
 
 // Handler is the API without Config.Middleware.
 func (s *Server) Handler() http.Handler { return s.handler }
@@ -315,6 +267,9 @@ func (s *Server) DB() *database.DB { return s.db }
 // its session cookie, percent-encoded.
 func (s *Server) MintSession(ctx context.Context, email string) (string, error) {
 	user, err := s.access.FindUser(ctx, email)
+	if err == nil && user.Banned {
+		err = errors.New("is disabled")
+	}
 	if err != nil {
 		return "", fmt.Errorf("user %s: %w", email, err)
 	}
@@ -325,27 +280,45 @@ func (s *Server) MintSession(ctx context.Context, email string) (string, error) 
 	return s.access.SignCookie(in.Session.Token), nil
 }
 
-// Shutdown stops accepting, lets the requests that are under way end, and closes
-// the database. It returns when ctx ends, at the latest: shortly before, it ends
-// the statements that still run, and it does not wait for a database that does
-// not let go.
+// MintTemporarySession is MintSession, but for a session that Shutdown ends.
+func (s *Server) MintTemporarySession(ctx context.Context, email string) (string, error) {
+	cookie, err := s.MintSession(ctx, email)
+	if err != nil {
+		return "", err
+	}
+	if token, ok := s.access.OpenCookie(access.ParseCookies([]string{"c=" + cookie})["c"]); ok {
+		s.temporary = append(s.temporary, token)
+	}
+	return cookie, nil
+}
+
+// Shutdown stops accepting, lets the requests that are under way end, ends
+// temporary sessions and closes the database. It returns when ctx ends, at the
+// latest: shortly before, it ends the statements that still run, and it does not
+// wait for a database that does not let go.
 func (s *Server) Shutdown(ctx context.Context) error {
 	closing := closeTime
 	drain, cancel := context.WithCancel(ctx)
+	defer cancel()
 	if end, ok := ctx.Deadline(); ok {
 		closing = min(closing, time.Until(end)/4)
 		drain, cancel = context.WithDeadline(ctx, end.Add(-closing))
+		defer cancel()
 	}
-	defer cancel()
-	err := s.http.Shutdown(drain)
-	if err != nil {
-		err = errors.Join(fmt.Errorf("requests were still under way: %w", err), s.http.Close())
-	}
+	err := errors.Join(s.public.shutdown(drain), s.admin.shutdown(drain))
 	s.stop()
-	closed := make(chan error, 1)
-	go func() { closed <- s.db.Close() }()
 	late := time.NewTimer(closing)
 	defer late.Stop()
+	closed := make(chan error, 1)
+	go func() {
+		ending, cancel := context.WithTimeout(context.WithoutCancel(ctx), closing/2)
+		defer cancel()
+		var failed error
+		for _, token := range s.temporary {
+			failed = errors.Join(failed, s.access.EndSession(ending, token))
+		}
+		closed <- errors.Join(failed, s.db.Close())
+	}()
 	select {
 	case failed := <-closed:
 		return errors.Join(err, failed)
@@ -357,9 +330,8 @@ func (s *Server) Shutdown(ctx context.Context) error {
 // release undoes a start that failed.
 func (s *Server) release() {
 	s.stop()
-	if s.listener != nil {
-		_ = s.listener.Close()
-	}
+	s.public.close()
+	s.admin.close()
 	if s.db != nil {
 		_ = s.db.Close()
 	}

@@ -10,7 +10,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"regexp"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -53,28 +52,30 @@ type Config struct {
 // Access answers questions about users, sessions and permissions. It is safe
 // for concurrent use.
 type Access struct {
-	db      *database.DB
-	now     func() time.Time
-	random  io.Reader
-	signer  signer
-	hasher  *hasher
-	session *sql.Stmt
-	grant   *sql.Stmt
-	// tx is the transaction that everything runs in; nil outside of one.
-	tx *sql.Tx
+	db *database.DB
+	// read and write are the database, or within Change its transaction.
+	read, write querier
+	tx          *sql.Tx
+	now         func() time.Time
+	random      io.Reader
+	signer      signer
+	hasher      *hasher
+	session     *sql.Stmt
+	revoked     *sql.Stmt
+	grant       *sql.Stmt
 }
 
 // New prepares an Access on a migrated database.
 func New(ctx context.Context, cfg Config) (*Access, error) {
 	a := &Access{
-		db: cfg.DB, now: cfg.Now, random: cfg.Random,
+		db: cfg.DB, read: cfg.DB.Read, write: writer{cfg.DB.Write, cfg.DB}, now: cfg.Now, random: cfg.Random,
 		signer: signer{secret: []byte(cfg.Secret)},
 		hasher: newHasher(cfg.PasswordCost, cfg.Random),
 	}
 	for _, q := range []struct {
 		into  **sql.Stmt
 		query string
-	}{{&a.session, findSession}, {&a.grant, findGrant}} {
+	}{{&a.session, findSession}, {&a.revoked, findRevocation}, {&a.grant, findGrant}} {
 		stmt, err := cfg.DB.Read.PrepareContext(ctx, q.query)
 		if err != nil {
 			return nil, fmt.Errorf("access: %w", err)
@@ -84,72 +85,83 @@ func New(ctx context.Context, cfg Config) (*Access, error) {
 	return a, nil
 }
 
-// InTransaction calls do with an Access whose reads and writes are one
-// transaction, which holds if do returns nil.
-func (a *Access) InTransaction(ctx context.Context, do func(*Access) error) error {
+// querier is a database or a transaction.
+type querier interface {
+	ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error)
+	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
+	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
+}
+
+// writer is a database for writes: it refuses them where the database's file is
+// no longer there.
+type writer struct {
+	*sql.DB
+	database *database.DB
+}
+
+// ExecContext implements querier.
+func (w writer) ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error) {
+	if err := w.database.Present(); err != nil {
+		return nil, err
+	}
+	return w.DB.ExecContext(ctx, query, args...)
+}
+
+// readRow reads one row with a prepared statement, as every request does a few
+// times.
+func (a *Access) readRow(ctx context.Context, stmt *sql.Stmt, scan func(*sql.Row) error, args ...any) error {
+	ctx, done, err := a.db.ForRead(ctx)
+	if err != nil {
+		return err
+	}
+	defer done()
+	return database.Explain(scan(stmt.QueryRowContext(ctx, args...)))
+}
+
+// changeLock is the PostgreSQL advisory lock that lets one Change run at a time.
+const changeLock = "byok-server:access"
+
+// Change runs do in one transaction: what the Access that it gets changes takes
+// effect as a whole, or not at all where do returns an error. Changes wait for
+// each other, those of other processes too.
+func (a *Access) Change(ctx context.Context, do func(*Access) error) error {
+	return a.inTransaction(ctx, "change", func(tx *sql.Tx) error {
+		if a.db.Dialect == database.Postgres {
+			if _, err := tx.ExecContext(ctx, "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))", changeLock); err != nil {
+				return err
+			}
+		}
+		in := *a
+		in.read, in.write, in.tx = tx, tx, tx
+		return do(&in)
+	})
+}
+
+// inTransaction runs do in the transaction that a is bound to, or in one of its
+// own.
+func (a *Access) inTransaction(ctx context.Context, what string, do func(*sql.Tx) error) error {
 	if a.tx != nil {
-		return do(a)
+		return wrap(what, do(a.tx))
 	}
 	if err := a.db.Present(); err != nil {
-		return err
+		return wrap(what, err)
 	}
-	// Each statement has the database's own limit; a bootstrap has many.
-	ctx, cancel := context.WithTimeout(ctx, 6*database.Deadline)
-	defer cancel()
 	tx, err := a.db.Write.BeginTx(ctx, nil)
 	if err != nil {
-		return database.Explain(err)
+		return wrap(what, err)
 	}
 	defer tx.Rollback() //nolint:errcheck // after a commit it does nothing
-	within := *a
-	within.tx = tx
-	if err := do(&within); err != nil {
-		return err
+	if err := do(tx); err != nil {
+		return wrap(what, err)
 	}
-	return database.Explain(tx.Commit())
+	return wrap(what, tx.Commit())
 }
 
-// row reads one row.
-func (a *Access) row(ctx context.Context, query string, args []any, into ...any) error {
-	if a.tx != nil {
-		return database.Explain(a.tx.QueryRowContext(ctx, query, args...).Scan(into...))
-	}
-	ctx, done, err := a.db.ForRead(ctx)
+func wrap(what string, err error) error {
 	if err != nil {
-		return database.Explain(err)
+		return fmt.Errorf("%s: %w", what, err)
 	}
-	defer done()
-	return database.Explain(a.db.Read.QueryRowContext(ctx, query, args...).Scan(into...))
-}
-
-// prepared reads one row with a prepared statement.
-func (a *Access) prepared(ctx context.Context, stmt *sql.Stmt, args []any, into ...any) error {
-	ctx, done, err := a.db.ForRead(ctx)
-	if err != nil {
-		return database.Explain(err)
-	}
-	defer done()
-	return database.Explain(stmt.QueryRowContext(ctx, args...).Scan(into...))
-}
-
-// exec runs one write and returns how many rows it changed.
-func (a *Access) exec(ctx context.Context, query string, args ...any) (int64, error) {
-	run := a.db.Write.ExecContext
-	if a.tx != nil {
-		run = a.tx.ExecContext
-	} else {
-		var cancel context.CancelFunc
-		var err error
-		if ctx, cancel, err = a.db.ForWrite(ctx); err != nil {
-			return 0, err
-		}
-		defer cancel()
-	}
-	result, err := run(ctx, query, args...)
-	if err != nil {
-		return 0, database.Explain(err)
-	}
-	return result.RowsAffected()
+	return nil
 }
 
 // storable reports whether a database can hold text at all: PostgreSQL refuses
@@ -169,13 +181,4 @@ func cut(text string, limit int) string {
 		limit--
 	}
 	return text[:limit]
-}
-
-// emailForm is the form of addresses that zod accepts, but for two rules that
-// a regular expression cannot say here.
-var emailForm = regexp.MustCompile(`^[A-Za-z0-9_'+\-.]*[A-Za-z0-9_+-]@([A-Za-z0-9][A-Za-z0-9\-]*\.)+[A-Za-z]{2,}$`)
-
-// IsEmail reports whether sign-in takes text for an e-mail address.
-func IsEmail(text string) bool {
-	return emailForm.MatchString(text) && !strings.HasPrefix(text, ".") && !strings.Contains(text, "..")
 }

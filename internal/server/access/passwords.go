@@ -11,8 +11,6 @@ import (
 
 	"golang.org/x/crypto/scrypt"
 	"golang.org/x/text/unicode/norm"
-
-	"github.com/terraform-provider-byok/terraform-provider-byok/internal/server/database"
 )
 
 // passwordCost is the N of the real server's scrypt.
@@ -51,10 +49,8 @@ func (h *hasher) matches(ctx context.Context, password, stored string) (bool, er
 	return err == nil && subtle.ConstantTimeCompare(got, want) == 1 && malformed == nil, err
 }
 
-// derive waits for its turn no longer than a request may take.
+// derive waits for its turn until ctx ends.
 func (h *hasher) derive(ctx context.Context, password, salt string) ([]byte, error) {
-	ctx, cancel := context.WithTimeout(ctx, database.Deadline)
-	defer cancel()
 	select {
 	case h.turns <- struct{}{}:
 	case <-ctx.Done():

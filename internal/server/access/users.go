@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"regexp"
 	"strings"
 
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/server/database"
@@ -13,9 +14,19 @@ import (
 // credential is the kind of account that has a password.
 const credential = "credential"
 
+// emailForm is the form of addresses that zod accepts, but for two rules that
+// a regular expression cannot say here.
+var emailForm = regexp.MustCompile(`^[A-Za-z0-9_'+\-.]*[A-Za-z0-9_+-]@([A-Za-z0-9][A-Za-z0-9\-]*\.)+[A-Za-z]{2,}$`)
+
+// IsEmail reports whether sign-in accepts an address.
+func IsEmail(text string) bool {
+	return emailForm.MatchString(text) && !strings.HasPrefix(text, ".") && !strings.Contains(text, "..")
+}
+
 // CheckPassword returns the user of an address and password. ErrBadCredentials
-// says neither which was wrong nor, by its time, whether the user exists.
-// ErrBanned comes only after a right password.
+// says neither which was wrong nor, by its time, whether the user exists; for
+// the audit log the user comes with it. ErrBanned comes only after a right
+// password.
 func (a *Access) CheckPassword(ctx context.Context, email, password string) (User, error) {
 	user, stored, err := a.findByEmail(ctx, email)
 	if err != nil && !errors.Is(err, ErrNotFound) {
@@ -26,12 +37,17 @@ func (a *Access) CheckPassword(ctx context.Context, email, password string) (Use
 		return User{}, wrap("check password", err)
 	}
 	if !matches {
-		return User{}, ErrBadCredentials
+		return user, ErrBadCredentials
 	}
-	if user.Banned && (user.BanExpires == nil || a.now().Before(user.BanExpires.Time)) {
-		return User{}, ErrBanned
+	if a.isBanned(user) {
+		return user, ErrBanned
 	}
+	user.checkedHash = stored
 	return user, nil
+}
+
+func (a *Access) isBanned(user User) bool {
+	return user.Banned && (user.BanExpires == nil || a.now().Before(user.BanExpires.Time))
 }
 
 // FindUser returns the user of an address, or ErrNotFound.
@@ -40,13 +56,59 @@ func (a *Access) FindUser(ctx context.Context, email string) (User, error) {
 	return user, err
 }
 
+// ListUsers returns all users by address.
+func (a *Access) ListUsers(ctx context.Context) ([]User, error) {
+	rows, err := a.read.QueryContext(ctx, "SELECT "+userColumns+` FROM "user" u ORDER BY u.email`)
+	if err != nil {
+		return nil, wrap("list users", err)
+	}
+	defer rows.Close()
+	var all []User
+	for rows.Next() {
+		var user User
+		if err := scanUser(rows, &user); err != nil {
+			return nil, wrap("list users", err)
+		}
+		all = append(all, user)
+	}
+	return all, wrap("list users", rows.Err())
+}
+
+// PasswordHash is a password as it is stored. Making one takes a while: make it
+// before a transaction begins.
+type PasswordHash string
+
+// HashPassword returns the hash to store for a password.
+func (a *Access) HashPassword(password string) PasswordHash {
+	hash, _ := a.hasher.hash(context.Background(), password) // fails when its context ends
+	return PasswordHash(hash)
+}
+
+// StoredHash returns what is stored of a user's password, empty where there is
+// no such user or no password.
+func (a *Access) StoredHash(ctx context.Context, email string) (PasswordHash, error) {
+	_, stored, err := a.findByEmail(ctx, email)
+	if errors.Is(err, ErrNotFound) {
+		err = nil
+	}
+	return PasswordHash(stored), err
+}
+
+// Matches reports whether a password is the one of a stored hash.
+func (a *Access) Matches(password string, stored PasswordHash) bool {
+	matches, _ := a.hasher.matches(context.Background(), password, string(stored)) // fails when its context ends
+	return matches
+}
+
 // NewUser is somebody to be added.
 type NewUser struct {
 	// ID is made where it is empty.
-	ID                    string
-	Email, Password, Name string
-	// Hash stands for Password where it is not empty.
-	Hash PasswordHash
+	ID          string
+	Email, Name string
+	// Password is hashed where Hash is empty. A user without either cannot sign
+	// in.
+	Password string
+	Hash     PasswordHash
 	// Image is the URL of a picture, or nil.
 	Image *string
 }
@@ -74,71 +136,78 @@ func (a *Access) AddUser(ctx context.Context, n NewUser) (User, error) {
 		ID: n.ID, Name: n.Name, Email: strings.ToLower(n.Email), Image: n.Image, Role: &role,
 		CreatedAt: Timestamp{now.Time}, UpdatedAt: Timestamp{now.Time},
 	}
-	if n.Hash == "" && n.Password != "" {
-		hash, err := a.hasher.hash(ctx, n.Password)
+	if n.Password != "" && n.Hash == "" {
+		text, err := a.hasher.hash(ctx, n.Password)
 		if err != nil {
 			return User{}, wrap("add user", err)
 		}
-		n.Hash = PasswordHash(hash)
+		n.Hash = PasswordHash(text)
 	}
-	err := a.InTransaction(ctx, func(in *Access) error {
-		added, err := in.exec(ctx, `INSERT INTO "user" (id, name, email, email_verified, image, role, banned, created_at, updated_at)
+	var hash *string
+	if n.Hash != "" {
+		text := string(n.Hash)
+		hash = &text
+	}
+	return user, a.inTransaction(ctx, "add user", func(tx *sql.Tx) error {
+		result, err := tx.ExecContext(ctx, `INSERT INTO "user" (id, name, email, email_verified, image, role, banned, created_at, updated_at)
 			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $8) ON CONFLICT DO NOTHING`, user.ID, user.Name, user.Email, false, user.Image, role, false, now)
 		if err != nil {
 			return err
 		}
-		if added == 0 {
-			return ErrEmailTaken
+		if n, err := result.RowsAffected(); err != nil || n == 0 {
+			return errors.Join(err, ErrEmailTaken)
 		}
-		_, err = in.exec(ctx, `INSERT INTO account (id, user_id, provider_id, password, created_at, updated_at)
-			VALUES ($1, $2, $3, $4, $5, $5)`, NewID(a.random), user.ID, credential, n.Hash.orNull(), now)
+		_, err = tx.ExecContext(ctx, `INSERT INTO account (id, user_id, provider_id, password, created_at, updated_at)
+			VALUES ($1, $2, $3, $4, $5, $5)`, NewID(a.random), user.ID, credential, hash, now)
 		return err
 	})
-	return user, wrap("add user", err)
 }
 
-// PasswordHash is a hashed password. Hashing takes a tenth of a second, so it
-// is done before a transaction begins.
-type PasswordHash string
-
-func (h PasswordHash) orNull() *string {
-	if h == "" {
-		return nil
-	}
-	text := string(h)
-	return &text
+// Rename gives a user another name.
+func (a *Access) Rename(ctx context.Context, userID, name string) error {
+	_, err := a.write.ExecContext(ctx, `UPDATE "user" SET name = $2, updated_at = $3 WHERE id = $1`, userID, name, database.At(a.now()))
+	return wrap("rename user", err)
 }
 
-// HashPassword hashes a password for the user of an address: to what is stored
-// already, where that is a hash of this password.
-func (a *Access) HashPassword(ctx context.Context, email, password string) (PasswordHash, error) {
-	_, stored, err := a.findByEmail(ctx, email)
-	if err != nil && !errors.Is(err, ErrNotFound) {
-		return "", err
-	}
-	if err == nil {
-		if same, err := a.hasher.matches(ctx, password, stored); err != nil || same {
-			return PasswordHash(stored), wrap("hash password", err)
-		}
-	}
-	hash, err := a.hasher.hash(ctx, password)
-	return PasswordHash(hash), wrap("hash password", err)
-}
-
-// UpdateUser gives a user another name and password, where they differ.
-func (a *Access) UpdateUser(ctx context.Context, user User, name string, password PasswordHash) error {
+// SetPassword gives a user another password, ends the user's sessions and
+// returns how many there were.
+func (a *Access) SetPassword(ctx context.Context, userID string, hash PasswordHash) (ended int, err error) {
 	now := database.At(a.now())
-	err := a.InTransaction(ctx, func(in *Access) error {
-		if name != user.Name {
-			if _, err := in.exec(ctx, `UPDATE "user" SET name = $2, updated_at = $3 WHERE id = $1`, user.ID, name, now); err != nil {
-				return err
-			}
+	err = a.inTransaction(ctx, "set password", func(tx *sql.Tx) error {
+		_, err := tx.ExecContext(ctx, `INSERT INTO account (id, user_id, provider_id, password, created_at, updated_at) VALUES ($1, $2, $3, $4, $5, $5)
+			ON CONFLICT (user_id, provider_id) DO UPDATE SET password = excluded.password, updated_at = excluded.updated_at`,
+			NewID(a.random), userID, credential, string(hash), now)
+		if err != nil {
+			return err
 		}
-		_, err := in.exec(ctx, `UPDATE account SET password = $3, updated_at = $4
-			WHERE user_id = $1 AND provider_id = $2 AND (password IS NULL OR password <> $3)`, user.ID, credential, string(password), now)
+		ended, err = a.endSessions(ctx, tx, userID)
 		return err
 	})
-	return wrap("update user", err)
+	return ended, err
+}
+
+// Disable refuses a user's sign-in from now on, ends the user's sessions and
+// returns how many there were.
+func (a *Access) Disable(ctx context.Context, userID string) (ended int, err error) {
+	err = a.inTransaction(ctx, "disable user", func(tx *sql.Tx) error {
+		if err := a.setBanned(ctx, tx, userID, true); err != nil {
+			return err
+		}
+		ended, err = a.endSessions(ctx, tx, userID)
+		return err
+	})
+	return ended, err
+}
+
+// Enable lets a user sign in again.
+func (a *Access) Enable(ctx context.Context, userID string) error {
+	return a.inTransaction(ctx, "enable user", func(tx *sql.Tx) error { return a.setBanned(ctx, tx, userID, false) })
+}
+
+func (a *Access) setBanned(ctx context.Context, tx *sql.Tx, userID string, banned bool) error {
+	_, err := tx.ExecContext(ctx, `UPDATE "user" SET banned = $2, ban_reason = NULL, ban_expires = NULL, updated_at = $3 WHERE id = $1`,
+		userID, banned, database.At(a.now()))
+	return err
 }
 
 // findByEmail returns a user and the stored hash of the password. Addresses are
@@ -149,9 +218,9 @@ func (a *Access) findByEmail(ctx context.Context, email string) (User, string, e
 	if !storable(email) {
 		return user, "", ErrNotFound
 	}
-	err := a.row(ctx, `SELECT c.password, `+userColumns+`
+	err := scanUser(a.read.QueryRowContext(ctx, `SELECT c.password, `+userColumns+`
 		FROM "user" u LEFT JOIN account c ON c.user_id = u.id AND c.provider_id = $2 WHERE u.email = $1`,
-		[]any{strings.ToLower(email), credential}, append([]any{&hash}, user.columns()...)...)
+		strings.ToLower(email), credential), &user, &hash)
 	if errors.Is(err, sql.ErrNoRows) {
 		return user, "", ErrNotFound
 	}

@@ -52,7 +52,9 @@ type Config struct {
 	DisableAuth bool
 
 	Logger *slog.Logger
-	Now    func() time.Time
+	// Audit gets the audit log.
+	Audit *slog.Logger
+	Now   func() time.Time
 	// Random must be safe for concurrent use.
 	Random io.Reader
 }
@@ -100,8 +102,10 @@ type route struct {
 }
 
 // ServeHTTP implements http.Handler.
-func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	x := &exchange{API: a, Request: r, started: time.Now()}
+func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) { a.serve(w, r, hidesNothing) }
+
+func (a *API) serve(w http.ResponseWriter, r *http.Request, isHidden func(path string) bool) {
+	x := &exchange{API: a, Request: r, isHidden: isHidden, started: time.Now()}
 	defer x.end()
 	found, out := a.handle(x)
 	if !x.drained && r.ContentLength != 0 {
@@ -114,6 +118,7 @@ func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if x.id != "" {
 		h.Set("X-Request-Id", x.id)
 	}
+	x.auditRefused(found.name, out)
 	// Before the answer goes out: whoever has it finds it counted.
 	a.metrics.observe(found.name, r.Method, out.status, time.Since(x.started))
 	if err := out.write(w, r); err != nil {
@@ -178,7 +183,7 @@ func (a *API) handle(x *exchange) (route, answer) {
 		return route{name: "unknown method"}, x.finish(answer{status: http.StatusBadRequest, contentType: noContentType})
 	}
 	found, exists := a.route(path)
-	if !exists {
+	if !exists || x.isHidden(path) {
 		return route{name: "not found"}, x.finish(notFoundPage)
 	}
 	method := r.Method

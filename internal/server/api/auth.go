@@ -79,8 +79,13 @@ func signIn(x *exchange) answer {
 		return *errBadEmail
 	}
 	user, err := x.Access.CheckPassword(x.ctx(), email, password)
+	x.refusedUser = user.ID
 	switch {
 	case errors.Is(err, access.ErrBadCredentials):
+		x.refusal = "wrong password"
+		if user.ID == "" {
+			x.refusal = "unknown user"
+		}
 		return *errCredentials
 	case errors.Is(err, access.ErrBanned):
 		return *errBannedUser
@@ -88,9 +93,16 @@ func signIn(x *exchange) answer {
 		return x.fail(err, "")
 	}
 	in, err := x.startSession(user, body)
-	if err != nil {
+	switch {
+	case errors.Is(err, access.ErrBadCredentials):
+		x.refusal = "password changed during the sign-in"
+		return *errCredentials
+	case errors.Is(err, access.ErrBanned):
+		return *errBannedUser
+	case err != nil:
 		return x.fail(err, "")
 	}
+	x.writeAudit("sign-in")
 	o := new(object).raw("redirect", "false").string("token", in.Session.Token)
 	return ok(o.raw("user", toJSON(in.User)).end())
 }
@@ -130,6 +142,7 @@ func signUp(x *exchange) answer {
 	if err != nil {
 		return x.fail(err, "")
 	}
+	x.writeAudit("sign-up")
 	return ok(new(object).string("token", in.Session.Token).raw("user", toJSON(in.User)).end())
 }
 
@@ -337,11 +350,11 @@ func (x *exchange) startSession(user access.User, body value) (access.SignedIn, 
 	if f := body.field("rememberMe"); f.kind == booleanKind && !f.yes {
 		remember, lifetime = false, access.BriefLifetime
 	}
-	x.actor = user
 	in, err := x.Access.StartSession(x.ctx(), user, lifetime, x.clientAddress(), x.Request.UserAgent())
 	if err != nil {
 		return in, err
 	}
+	x.actor = user
 	return in, x.setSession(in, remember)
 }
 

@@ -22,6 +22,8 @@ type exchange struct {
 	*API
 	Request *http.Request
 	started time.Time
+	// isHidden reports a path that is not served where the request came in.
+	isHidden func(path string) bool
 
 	// id is the x-request-id, empty before a route is found.
 	id     string
@@ -30,15 +32,28 @@ type exchange struct {
 	// actor is who acts, once authenticated.
 	actor      access.User
 	setCookies []string
+	// cancels end the contexts of ctx.
+	cancels []context.CancelFunc
 	// drained tells that the whole body has been read.
 	drained bool
 	// large tells that the request holds one of API.large.
 	large bool
+	// refusal is why the request is refused, where the answer does not say so;
+	// refusedUser is whose sign-in it was.
+	refusal, refusedUser string
 	// failed is an error that the answer does not tell.
 	failed error
 }
 
-func (x *exchange) ctx() context.Context { return x.Request.Context() }
+// requestTime is how long the answer to one question to the database may take.
+const requestTime = 15 * time.Second
+
+// ctx is the context of one question to the database.
+func (x *exchange) ctx() context.Context {
+	ctx, cancel := context.WithTimeout(x.Request.Context(), requestTime)
+	x.cancels = append(x.cancels, cancel)
+	return ctx
+}
 
 // writeCtx outlives a client that hangs up, as a write of the real server
 // does: what was begun is stored and stands in the audit log. The store bounds
@@ -140,7 +155,7 @@ func (x *exchange) takeLarge() error {
 	if x.large {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(x.ctx(), largeWaitLimit)
+	ctx, cancel := context.WithTimeout(x.Request.Context(), largeWaitLimit)
 	defer cancel()
 	select {
 	case x.API.large <- struct{}{}:
@@ -153,6 +168,9 @@ func (x *exchange) takeLarge() error {
 
 // end gives back what the request held.
 func (x *exchange) end() {
+	for _, cancel := range x.cancels {
+		cancel()
+	}
 	if x.large {
 		<-x.API.large
 	}
@@ -161,6 +179,9 @@ func (x *exchange) end() {
 // log writes the request's line, never a header or a body.
 func (x *exchange) log(status int) {
 	level := slog.LevelInfo
+	if x.isScrape() {
+		level = slog.LevelDebug
+	}
 	attrs := make([]slog.Attr, 0, 7)
 	attrs = append(attrs,
 		slog.String("method", x.Request.Method), slog.String("path", x.Request.URL.Path), slog.Int("status", status),
@@ -175,15 +196,13 @@ func (x *exchange) log(status int) {
 		level = slog.LevelError
 		attrs = append(attrs, slog.String("error", x.failed.Error()))
 	}
-	x.Logger.LogAttrs(x.ctx(), level, "request", attrs...)
+	x.Logger.LogAttrs(x.Request.Context(), level, "request", attrs...)
 }
 
-// audit writes who changed which keys, never a secret or a name.
-func (x *exchange) audit(action string, pool keystore.Pool, keyIDs ...string) {
-	x.Logger.LogAttrs(x.ctx(), slog.LevelInfo, "audit",
-		slog.String("action", action), slog.String("actor", x.actor.ID),
-		slog.String("scope", string(pool.Scope)), slog.String("owner", pool.ID), slog.String("provider_id", pool.ProviderID),
-		slog.Any("key_ids", keyIDs), slog.String("request_id", x.id))
+// isScrape reports a request of a monitoring system, which comes every few
+// seconds.
+func (x *exchange) isScrape() bool {
+	return x.Request.URL.Path == ReferencePrefix+"health" || x.Request.URL.Path == ReferencePrefix+"metrics"
 }
 
 func newRequestID(random io.Reader) string {

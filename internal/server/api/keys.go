@@ -351,7 +351,7 @@ func (a *API) resolve(ctx context.Context, workspaceID, providerID string) (*ser
 			a.metrics.undecryptable(pool)
 			return false
 		}
-		s = served{apiKey: apiKey, scope: pool.Scope, keyID: keys[i].ID}
+		s = served{apiKey: apiKey, pool: pool, keyID: keys[i].ID}
 		return true
 	})
 	if at < 0 {
@@ -364,7 +364,7 @@ func (a *API) resolve(ctx context.Context, workspaceID, providerID string) (*ser
 // served is a key that serves a run.
 type served struct {
 	apiKey string
-	scope  keystore.Scope
+	pool   keystore.Pool
 	keyID  string
 }
 

@@ -88,7 +88,8 @@ func resolve(x *exchange) answer {
 	if key == nil {
 		return ok([]byte("null"))
 	}
-	return ok(new(object).string("apiKey", key.apiKey).raw("isBYOK", "true").string("scope", string(key.scope)).string("keyId", key.keyID).end())
+	x.auditServed(workspaceID, key)
+	return ok(new(object).string("apiKey", key.apiKey).raw("isBYOK", "true").string("scope", string(key.pool.Scope)).string("keyId", key.keyID).end())
 }
 
 // text reads a string; absent and null are "". One with a NUL names nothing.

@@ -103,7 +103,7 @@ func (x *exchange) session() (access.SignedIn, error) {
 		return access.SignedIn{}, access.ErrNotFound
 	}
 	if data, ok := cookies[x.cookies.data]; ok {
-		if in, ok := x.Access.OpenCache(data, token); ok {
+		if in, ok := x.Access.OpenCache(x.ctx(), data, token); ok {
 			return in, nil
 		}
 	}

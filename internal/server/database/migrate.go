@@ -85,23 +85,25 @@ func (db *DB) MigrateTo(ctx context.Context, last int) (applied []Migration, err
 // MigrationStatus returns every migration this binary knows, applied or
 // pending, and changes nothing.
 func (db *DB) MigrationStatus(ctx context.Context) ([]Migration, error) {
-	exists := "SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name = $1"
-	if db.Dialect == Postgres {
-		exists = "SELECT count(*) FROM information_schema.tables WHERE table_schema = current_schema() AND table_name = $1"
-	}
-	ctx, done, err := db.ForRead(ctx)
+	exists, err := db.HasTable(ctx, "byok_server_migrations")
 	if err != nil {
 		return nil, fmt.Errorf("migration status: %w", err)
 	}
-	defer done()
-	var tables int
-	if err := db.Read.QueryRowContext(ctx, exists, "byok_server_migrations").Scan(&tables); err != nil {
-		return nil, fmt.Errorf("migration status: %w", err)
-	}
-	if tables == 0 {
+	if !exists {
 		return db.migrations()
 	}
 	return db.status(ctx, db.Read)
+}
+
+// HasTable reports whether the schema has a table.
+func (db *DB) HasTable(ctx context.Context, name string) (bool, error) {
+	query := "SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name = $1"
+	if db.Dialect == Postgres {
+		query = "SELECT count(*) FROM information_schema.tables WHERE table_schema = current_schema() AND table_name = $1"
+	}
+	var tables int
+	err := db.Read.QueryRowContext(ctx, query, name).Scan(&tables)
+	return tables > 0, Explain(err)
 }
 
 type querier interface {
