@@ -457,11 +457,14 @@ func appendEscape(out []byte, unit uint16) []byte {
 	return append(out, '\\', 'u', lowerHex[unit>>12], lowerHex[unit>>8&15], lowerHex[unit>>4&15], lowerHex[unit&15])
 }
 
-// object writes one JSON object, field by field.
-type object struct{ out []byte }
+// object writes one JSON object, field by field, after what stands before start.
+type object struct {
+	out   []byte
+	start int
+}
 
 func (o *object) key(name string) {
-	if len(o.out) == 0 {
+	if len(o.out) == o.start {
 		o.out = append(o.out, '{')
 	} else {
 		o.out = append(o.out, ',')
@@ -496,9 +499,9 @@ func (o *object) raw(name, json string) *object {
 	return o
 }
 
-// end closes the object and returns it.
+// end closes the object and returns it, with what stands before it.
 func (o *object) end() []byte {
-	if len(o.out) == 0 {
+	if len(o.out) == o.start {
 		o.out = append(o.out, '{')
 	}
 	return append(o.out, '}')

@@ -1,7 +1,7 @@
 package api
 
 import (
-	"context"
+	"errors"
 	"slices"
 	"unicode/utf16"
 	"unicode/utf8"
@@ -26,11 +26,11 @@ func listWorkspaceKeys(x *exchange) answer {
 	if err != nil {
 		return x.fail(err, keystore.Workspace)
 	}
-	records, err := x.Store.List(x.ctx(), workspace(x.pathID))
+	list, err := x.list(workspace(x.pathID))
 	if err != nil {
 		return x.fail(err, keystore.Workspace)
 	}
-	return ok(new(object).raw("keys", x.list(records)).end())
+	return ok(new(object).raw("keys", list).end())
 }
 
 // saveWorkspaceKey is POST /api/workspaces/{id}/byok-keys. WIRE.md section 5.
@@ -135,7 +135,7 @@ func listOrganizationKeys(x *exchange) answer {
 	if err := x.authorizeOrganization(); err != nil {
 		return x.failWithID(err, keystore.Organization)
 	}
-	records, err := x.Store.List(x.ctx(), organization(x.pathID))
+	list, err := x.list(organization(x.pathID))
 	if err != nil {
 		return x.failWithID(err, keystore.Organization)
 	}
@@ -143,7 +143,7 @@ func listOrganizationKeys(x *exchange) answer {
 	if x.Hosted {
 		entitled = "true"
 	}
-	return ok(new(object).raw("keys", x.list(records)).raw("entitled", entitled).end())
+	return ok(new(object).raw("keys", list).raw("entitled", entitled).end())
 }
 
 // saveOrganizationKey is POST /api/organizations/{id}/byok-keys. Unlike on a
@@ -297,19 +297,40 @@ func (x *exchange) remove(owner keystore.Owner, r deleteRequest) error {
 	return err
 }
 
-// list encodes records as GET shows them.
-func (x *exchange) list(records []keystore.Record) string {
-	out := make([]byte, 0, 2+220*len(records))
-	out = append(out, '[')
-	for i, r := range records {
-		if i > 0 {
-			out = append(out, ',')
-		}
-		out = append(out, new(object).string("id", r.ID).string("providerId", r.ProviderID).nullable("name", r.Name).
-			utf16("maskedKey", x.mask(r.Sealed)).nullable("createdBy", r.CreatedBy).
-			string("createdAt", byok.FormatTime(r.CreatedAt)).string("updatedAt", byok.FormatTime(r.UpdatedAt)).end()...)
+// list encodes an owner's keys as GET shows them.
+func (x *exchange) list(owner keystore.Owner) (string, error) {
+	records, err := x.Store.List(x.ctx(), owner)
+	if err != nil {
+		return "", err
 	}
-	return string(append(out, ']'))
+	out := make([]byte, 0, 2+260*len(records))
+	out = append(out, '[')
+	if !slices.ContainsFunc(records, func(r keystore.Record) bool { return r.Sealed == "" }) {
+		for _, r := range records {
+			out = x.appendKey(out, r)
+		}
+		return string(append(out, ']')), nil
+	}
+	// A mask takes the whole key, so long keys are read and opened one at a time.
+	if err := x.takeLarge(); err != nil {
+		return "", err
+	}
+	err = x.Store.Visit(x.ctx(), owner, func(r keystore.Record) error {
+		out = x.appendKey(out, r)
+		return nil
+	})
+	return string(append(out, ']')), err
+}
+
+// appendKey appends one key to a list.
+func (x *exchange) appendKey(out []byte, r keystore.Record) []byte {
+	if out[len(out)-1] != '[' {
+		out = append(out, ',')
+	}
+	o := object{out: out, start: len(out)}
+	return o.string("id", r.ID).string("providerId", r.ProviderID).nullable("name", r.Name).
+		utf16("maskedKey", x.mask(r.Sealed)).nullable("createdBy", r.CreatedBy).
+		string("createdAt", byok.FormatTime(r.CreatedAt)).string("updatedAt", byok.FormatTime(r.UpdatedAt)).end()
 }
 
 // mask opens a stored key; one that does not open shows nothing of itself.
@@ -325,40 +346,58 @@ func (x *exchange) mask(sealed string) []uint16 {
 }
 
 // resolve chooses the key that serves a run. WIRE.md section 8.
-func (a *API) resolve(ctx context.Context, workspaceID, providerID string) (*served, error) {
+func (x *exchange) resolve(workspaceID, providerID string) (*served, error) {
 	if workspaceID == "" {
 		return nil, nil //nolint:nilnil // no key is an answer
 	}
 	pool := keystore.Pool{Owner: workspace(workspaceID), ProviderID: providerID}
-	keys, err := a.Store.Pool(ctx, pool)
+	keys, err := x.Store.Pool(x.ctx(), pool)
 	if err != nil {
 		return nil, err
 	}
-	if len(keys) == 0 && a.Hosted {
-		organizationID, err := a.Access.WorkspaceOrganization(ctx, workspaceID)
+	if len(keys) == 0 && x.Hosted {
+		organizationID, err := x.Access.WorkspaceOrganization(x.ctx(), workspaceID)
 		if err != nil || organizationID == "" {
 			return nil, err
 		}
 		pool.Owner = organization(organizationID)
-		if keys, err = a.Store.Pool(ctx, pool); err != nil {
+		if keys, err = x.Store.Pool(x.ctx(), pool); err != nil {
 			return nil, err
 		}
 	}
 	var s served
-	at := a.Rotation.Next(pool, len(keys), func(i int) bool {
-		apiKey, err := a.Sealer.Open(keys[i].Sealed)
+	var failed error
+	at := x.Rotation.Next(pool, len(keys), func(i int) bool {
+		sealed := keys[i].Sealed
+		if sealed == "" {
+			if sealed, err = x.sealed(pool, keys[i].ID); errors.Is(err, keystore.ErrNotFound) {
+				return false // deleted a moment ago
+			}
+			if failed = err; err != nil {
+				return true
+			}
+		}
+		apiKey, err := x.Sealer.Open(sealed)
 		if err != nil {
-			a.metrics.undecryptable(pool)
+			x.metrics.undecryptable(pool)
 			return false
 		}
 		s = served{apiKey: apiKey, pool: pool, keyID: keys[i].ID}
 		return true
 	})
-	if at < 0 {
-		return nil, nil //nolint:nilnil // no key is an answer
+	if at < 0 || failed != nil {
+		return nil, failed //nolint:nilnil // no key is an answer
 	}
-	a.metrics.serve(pool)
+	x.metrics.serve(pool)
 	return &s, nil
+}
+
+// sealed reads a key that is too long for a list.
+func (x *exchange) sealed(pool keystore.Pool, id string) (string, error) {
+	if err := x.takeLarge(); err != nil {
+		return "", err
+	}
+	return x.Store.Sealed(x.ctx(), pool, id)
 }
 
 // served is a key that serves a run.

@@ -36,7 +36,8 @@ var _ keystore.Store = (*Store)(nil)
 // statements are the queries on one scope's table. pgx prepares each once per
 // connection.
 type statements struct {
-	list, pool, providerIDs          string
+	list, visit, pool, sealed        string
+	providerIDs                      string
 	add, replace, remove, removePool string
 	lockPrefix                       string
 }
@@ -54,12 +55,15 @@ func New(db *database.DB, now func() time.Time) *Store {
 }
 
 func queries(owner, lockPrefix string) *statements {
-	on := strings.NewReplacer("{owner}", owner,
-		"{record}", "id, provider_id, name, encrypted_api_key, created_by, created_at, updated_at").Replace
+	inline := "CASE WHEN octet_length(encrypted_api_key) <= " + strconv.Itoa(keystore.InlineLimit) + " THEN encrypted_api_key ELSE '' END"
+	on := strings.NewReplacer("{owner}", owner, "{inline}", inline,
+		"{of owner}", "FROM "+owner+"_byok_keys WHERE "+owner+"_id = $1 ORDER BY provider_id, created_at, id").Replace
 	return &statements{
 		lockPrefix:  lockPrefix,
-		list:        on("SELECT {record} FROM {owner}_byok_keys WHERE {owner}_id = $1 ORDER BY provider_id, created_at, id"),
-		pool:        on("SELECT id, encrypted_api_key FROM {owner}_byok_keys WHERE {owner}_id = $1 AND provider_id = $2 ORDER BY created_at, id"),
+		list:        on("SELECT id, provider_id, name, {inline}, created_by, created_at, updated_at {of owner}"),
+		visit:       on("SELECT id, provider_id, name, encrypted_api_key, created_by, created_at, updated_at {of owner}"),
+		sealed:      on("SELECT encrypted_api_key FROM {owner}_byok_keys WHERE id = $3 AND {owner}_id = $1 AND provider_id = $2"),
+		pool:        on("SELECT id, {inline} FROM {owner}_byok_keys WHERE {owner}_id = $1 AND provider_id = $2 ORDER BY created_at, id"),
 		providerIDs: on("SELECT DISTINCT provider_id FROM {owner}_byok_keys WHERE {owner}_id = $1 ORDER BY provider_id"),
 		// It inserts nothing into a full pool.
 		add: on(`INSERT INTO {owner}_byok_keys ({owner}_id, provider_id, id, name, encrypted_api_key, created_by, created_at, updated_at)
@@ -67,7 +71,7 @@ func queries(owner, lockPrefix string) *statements {
 			WHERE (SELECT count(*) FROM {owner}_byok_keys WHERE {owner}_id = $1 AND provider_id = $2) < $8::bigint`),
 		replace: on(`UPDATE {owner}_byok_keys SET encrypted_api_key = $4, updated_at = $5,
 			name = CASE WHEN $6::boolean THEN name ELSE $7::text END
-			WHERE id = $3 AND {owner}_id = $1 AND provider_id = $2 RETURNING {record}`),
+			WHERE id = $3 AND {owner}_id = $1 AND provider_id = $2 RETURNING id, provider_id, name, '', created_by, created_at, updated_at`),
 		remove:     on("DELETE FROM {owner}_byok_keys WHERE id = $3 AND {owner}_id = $1 AND provider_id = $2"),
 		removePool: on("DELETE FROM {owner}_byok_keys WHERE {owner}_id = $1 AND provider_id = $2 RETURNING id"),
 	}
@@ -83,6 +87,44 @@ func (s *Store) List(ctx context.Context, owner keystore.Owner) ([]keystore.Reco
 	rows, _ := s.pool.Query(ctx, s.on(owner.Scope).list, owner.ID) // CollectRows returns its error
 	records, err := pgx.CollectRows(rows, scanRecord)
 	return records, explain("list keys", err)
+}
+
+// Visit implements keystore.Store.
+func (s *Store) Visit(ctx context.Context, owner keystore.Owner, visit func(keystore.Record) error) error {
+	if !keystore.Storable(owner.ID) {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, database.Deadline)
+	defer cancel()
+	rows, err := s.pool.Query(ctx, s.on(owner.Scope).visit, owner.ID)
+	if err != nil {
+		return explain("list keys", err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		record, err := scanRecord(rows)
+		if err == nil {
+			err = visit(record)
+		}
+		if err != nil {
+			return explain("list keys", err)
+		}
+	}
+	return explain("list keys", rows.Err())
+}
+
+// Sealed implements keystore.Store.
+func (s *Store) Sealed(ctx context.Context, pool keystore.Pool, id string) (sealed string, err error) {
+	if !pool.Storable(id) {
+		return "", keystore.ErrNotFound
+	}
+	ctx, cancel := context.WithTimeout(ctx, database.Deadline)
+	defer cancel()
+	err = s.pool.QueryRow(ctx, s.on(pool.Scope).sealed, pool.ID, pool.ProviderID, id).Scan(&sealed)
+	if errors.Is(err, pgx.ErrNoRows) {
+		err = keystore.ErrNotFound
+	}
+	return sealed, explain("read key", err)
 }
 
 // Pool implements keystore.Store.
@@ -226,6 +268,7 @@ func (s *Store) Replace(ctx context.Context, pool keystore.Pool, id string, with
 		rows, _ := conn.Query(ctx, s.on(pool.Scope).replace, pool.ID, pool.ProviderID, id, with.Sealed,
 			database.At(s.now()).Time, with.Name == nil, keystore.Optional(name)) // CollectExactlyOneRow returns its error
 		record, err = pgx.CollectExactlyOneRow(rows, scanRecord)
+		record.Sealed = with.Sealed
 		return err
 	})
 	if errors.Is(err, pgx.ErrNoRows) {

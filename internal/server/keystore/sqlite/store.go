@@ -8,6 +8,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 
@@ -28,23 +29,27 @@ var _ keystore.Store = (*Store)(nil)
 
 // statements are the prepared queries on one scope's table.
 type statements struct {
-	list, pool, providerIDs          *sql.Stmt
+	list, visit, pool, sealed        *sql.Stmt
+	providerIDs                      *sql.Stmt
 	add, replace, remove, removePool *sql.Stmt
 }
 
 // The queries, {owner} being workspace or organization. Each write is one
 // statement: package queue relies on it.
 const (
-	recordColumns    = "id, provider_id, name, encrypted_api_key, created_by, created_at, updated_at"
-	listQuery        = "SELECT " + recordColumns + " FROM {owner}_byok_keys WHERE {owner}_id = $1 ORDER BY provider_id, created_at, id"
-	poolQuery        = "SELECT id, encrypted_api_key FROM {owner}_byok_keys WHERE {owner}_id = $1 AND provider_id = $2 ORDER BY created_at, id"
+	inlineKey        = "CASE WHEN octet_length(encrypted_api_key) <= {limit} THEN encrypted_api_key ELSE '' END"
+	ofOwner          = " FROM {owner}_byok_keys WHERE {owner}_id = $1 ORDER BY provider_id, created_at, id"
+	listQuery        = "SELECT id, provider_id, name, " + inlineKey + ", created_by, created_at, updated_at" + ofOwner
+	visitQuery       = "SELECT id, provider_id, name, encrypted_api_key, created_by, created_at, updated_at" + ofOwner
+	sealedQuery      = "SELECT encrypted_api_key FROM {owner}_byok_keys WHERE id = $3 AND {owner}_id = $1 AND provider_id = $2"
+	poolQuery        = "SELECT id, " + inlineKey + " FROM {owner}_byok_keys WHERE {owner}_id = $1 AND provider_id = $2 ORDER BY created_at, id"
 	providerIDsQuery = "SELECT DISTINCT provider_id FROM {owner}_byok_keys WHERE {owner}_id = $1 ORDER BY provider_id"
 	// It inserts nothing into a full pool.
 	addQuery = `INSERT INTO {owner}_byok_keys ({owner}_id, provider_id, id, name, encrypted_api_key, created_by, created_at, updated_at)
 		SELECT $1, $2, $3, $4, $5, $6, $7, $7
 		WHERE (SELECT count(*) FROM {owner}_byok_keys WHERE {owner}_id = $1 AND provider_id = $2) < $8`
 	replaceQuery = `UPDATE {owner}_byok_keys SET encrypted_api_key = $4, updated_at = $5, name = CASE WHEN $6 THEN name ELSE $7 END
-		WHERE id = $3 AND {owner}_id = $1 AND provider_id = $2 RETURNING ` + recordColumns
+		WHERE id = $3 AND {owner}_id = $1 AND provider_id = $2 RETURNING id, provider_id, name, '', created_by, created_at, updated_at`
 	removeQuery     = "DELETE FROM {owner}_byok_keys WHERE id = $3 AND {owner}_id = $1 AND provider_id = $2"
 	removePoolQuery = "DELETE FROM {owner}_byok_keys WHERE {owner}_id = $1 AND provider_id = $2 RETURNING id"
 )
@@ -71,20 +76,26 @@ func prepare(ctx context.Context, db *database.DB, owner string) (*statements, e
 		query string
 	}{
 		{&st.list, db.Read, listQuery},
+		{&st.visit, db.Read, visitQuery},
 		{&st.pool, db.Read, poolQuery},
+		{&st.sealed, db.Read, sealedQuery},
 		{&st.providerIDs, db.Read, providerIDsQuery},
 		{&st.add, db.Write, addQuery},
 		{&st.replace, db.Write, replaceQuery},
 		{&st.remove, db.Write, removeQuery},
 		{&st.removePool, db.Write, removePoolQuery},
 	} {
-		stmt, err := q.on.PrepareContext(ctx, strings.ReplaceAll(q.query, "{owner}", owner))
+		stmt, err := q.on.PrepareContext(ctx, complete(q.query, owner))
 		if err != nil {
 			return nil, err
 		}
 		*q.into = stmt
 	}
 	return st, nil
+}
+
+func complete(query, owner string) string {
+	return strings.NewReplacer("{owner}", owner, "{limit}", strconv.Itoa(keystore.InlineLimit)).Replace(query)
 }
 
 // List implements keystore.Store.
@@ -94,6 +105,40 @@ func (s *Store) List(ctx context.Context, owner keystore.Owner) ([]keystore.Reco
 	}
 	records, err := read(ctx, s.db, s.on(owner.Scope).list, scanRecord, owner.ID)
 	return records, explain("list keys", err)
+}
+
+// Visit implements keystore.Store.
+func (s *Store) Visit(ctx context.Context, owner keystore.Owner, visit func(keystore.Record) error) error {
+	if !keystore.Storable(owner.ID) {
+		return nil
+	}
+	ctx, done, err := s.db.ForRead(ctx)
+	if err != nil {
+		return explain("list keys", err)
+	}
+	defer done()
+	return explain("list keys", each(ctx, s.on(owner.Scope).visit, func(row scanner) error {
+		record, err := scanRecord(row)
+		if err != nil {
+			return err
+		}
+		return visit(record)
+	}, owner.ID))
+}
+
+// Sealed implements keystore.Store.
+func (s *Store) Sealed(ctx context.Context, pool keystore.Pool, id string) (string, error) {
+	if !pool.Storable(id) {
+		return "", keystore.ErrNotFound
+	}
+	found, err := read(ctx, s.db, s.on(pool.Scope).sealed, scanText, pool.ID, pool.ProviderID, id)
+	if err == nil && len(found) == 0 {
+		err = keystore.ErrNotFound
+	}
+	if err != nil {
+		return "", explain("read key", err)
+	}
+	return found[0], nil
 }
 
 // Pool implements keystore.Store.
@@ -142,6 +187,7 @@ func (s *Store) Replace(ctx context.Context, pool keystore.Pool, id string, with
 		if errors.Is(err, sql.ErrNoRows) {
 			err = keystore.ErrNotFound
 		}
+		record.Sealed = with.Sealed
 		return record, err
 	})
 	return record, explain("replace key", err)
@@ -202,19 +248,29 @@ func read[T any](ctx context.Context, db *database.DB, stmt *sql.Stmt, scan func
 }
 
 func collect[T any](ctx context.Context, stmt *sql.Stmt, scan func(scanner) (T, error), args ...any) (all []T, err error) {
-	rows, err := stmt.QueryContext(ctx, args...)
+	err = each(ctx, stmt, func(row scanner) error {
+		one, err := scan(row)
+		all = append(all, one)
+		return err
+	}, args...)
 	if err != nil {
 		return nil, err
 	}
+	return all, nil
+}
+
+func each(ctx context.Context, stmt *sql.Stmt, visit func(scanner) error, args ...any) error {
+	rows, err := stmt.QueryContext(ctx, args...)
+	if err != nil {
+		return err
+	}
 	defer rows.Close()
 	for rows.Next() {
-		row, err := scan(rows)
-		if err != nil {
-			return nil, err
+		if err := visit(rows); err != nil {
+			return err
 		}
-		all = append(all, row)
 	}
-	return all, rows.Err()
+	return rows.Err()
 }
 
 func exec(tx *sql.Tx, stmt *sql.Stmt, args ...any) (affected int64, err error) {
