@@ -65,7 +65,7 @@ type API struct {
 	cookies cookieNames
 	limiter *limiter
 	metrics *metrics
-	// large has a slot for each request that may hold something large.
+	// large holds the token of the request that has something large.
 	large chan struct{}
 }
 
@@ -76,7 +76,7 @@ func New(cfg Config) *API {
 		cookies: namesFor(cfg.AppURL),
 		limiter: newLimiter(cfg.Now),
 		metrics: newMetrics(),
-		large:   make(chan struct{}, largeAtOnce),
+		large:   make(chan struct{}, 1),
 	}
 }
 
@@ -108,6 +108,9 @@ func (a *API) serve(w http.ResponseWriter, r *http.Request, isHidden func(path s
 	x := &exchange{API: a, Request: r, isHidden: isHidden, started: time.Now()}
 	defer x.end()
 	found, out := a.handle(x)
+	if len(out.body) <= largeBody {
+		x.giveLarge()
+	}
 	if !x.drained && r.ContentLength != 0 {
 		drain(w, r)
 	}

@@ -141,11 +141,11 @@ func (x *exchange) read(limit int64) (string, error) {
 	return b.String(), err
 }
 
-// largeBody is the size of a body, or of a stored key, from which on few
-// requests at a time go on: each takes several times its size in memory.
+// A request with a body or a response of more than largeBody, or with a key that
+// is too long for a list, takes several times that in memory. One at a time goes
+// on.
 const (
 	largeBody      = 1 << 20
-	largeAtOnce    = 2
 	largeWaitLimit = 30 * time.Second
 )
 
@@ -171,8 +171,13 @@ func (x *exchange) end() {
 	for _, cancel := range x.cancels {
 		cancel()
 	}
+	x.giveLarge()
+}
+
+func (x *exchange) giveLarge() {
 	if x.large {
 		<-x.API.large
+		x.large = false
 	}
 }
 

@@ -2,6 +2,7 @@ package api
 
 import (
 	"errors"
+	"runtime"
 	"slices"
 	"unicode/utf16"
 	"unicode/utf8"
@@ -317,6 +318,9 @@ func (x *exchange) list(owner keystore.Owner) (string, error) {
 	}
 	err = x.Store.Visit(x.ctx(), owner, func(r keystore.Record) error {
 		out = x.appendKey(out, r)
+		if len(r.Sealed) > largeBody {
+			runtime.GC() // or the garbage of ten such keys piles up
+		}
 		return nil
 	})
 	return string(append(out, ']')), err

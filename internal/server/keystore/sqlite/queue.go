@@ -141,6 +141,9 @@ func (q *queue) transact(batch []*write) bool {
 	}
 	defer cancel()
 	tx, err := q.db.Write.BeginTx(ctx, nil)
+	if errors.Is(err, context.DeadlineExceeded) {
+		err = errors.Join(keystore.ErrLockTimeout, err) // nothing has begun
+	}
 	if err != nil {
 		return report(err)
 	}

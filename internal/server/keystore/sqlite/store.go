@@ -299,6 +299,8 @@ func explain(verb string, err error) error {
 	switch err = database.Explain(err); {
 	case err == nil, isOutcome(err):
 		return err
+	case errors.Is(err, keystore.ErrLockTimeout):
+		return fmt.Errorf("%s: %w", verb, err)
 	case errors.Is(err, database.ErrBusy):
 		return fmt.Errorf("%s: %w", verb, errors.Join(keystore.ErrLockTimeout, err))
 	case errors.Is(err, database.ErrTimeout):
