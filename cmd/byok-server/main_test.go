@@ -85,6 +85,8 @@ func TestNothingIsMadeForWrongFlags(t *testing.T) {
 		want  string
 	}{
 		{[]string{"--app-url", "sim.example.com"}, "app URL"},
+		{[]string{"--app-url", "https://sim.example.com/path"}, "app URL"},
+		{[]string{"--trusted-proxies", "10.0.0.0/8,proxy"}, `trusted proxy "proxy"`},
 		{[]string{"--listen", "127.0.0.1:99999"}, "invalid port"},
 		{[]string{"--admin-listen", "nowhere"}, "missing port"},
 		{[]string{"--listen", "127.0.0.1:4711", "--admin-listen", "127.0.0.1:4711"}, "give it another port"},

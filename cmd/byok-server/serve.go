@@ -62,6 +62,8 @@ func (e environment) serveCommand() *cobra.Command {
 	flags.StringVar(&o.envFile, "env-file", "", "`FILE` to write once ready, for a shell to source: BYOK_ENDPOINT, BYOK_WORKSPACE_ID, BYOK_SESSION_TOKEN of the first workspace's owner")
 	flags.BoolVar(&o.keepSession, "env-file-keep-session", false, "let the session of --env-file outlive the server")
 	flags.BoolVar(&o.cfg.Hosted, "hosted", false, "let organizations hold keys that their workspaces inherit")
+	flags.StringSliceVar(&o.cfg.TrustedProxies, "trusted-proxies", nil, "comma-separated `ADDRESSES` or prefixes of the proxies in front, whose X-Forwarded-For is believed (default those on this machine)")
+	flags.BoolVar(&o.cfg.DisableSignUp, "disable-sign-up", false, "refuse new users; those of --bootstrap and of user add are added all the same")
 	flags.BoolVar(&o.cfg.Development, "development", false, "no rate limit on sign-in and sign-up")
 	flags.BoolVar(&o.cfg.DisableAuth, "disable-auth", e.getenv("DISABLE_AUTH") == "true", "every request acts as the anonymous user, as DISABLE_AUTH=true does; never where others can reach the server")
 	flags.StringVar(&o.logFormat, "log-format", "text", "`FORMAT`: text or json")

@@ -8,9 +8,11 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"os"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -53,6 +55,9 @@ func (cfg Config) Check(ctx context.Context) error {
 			return err
 		}
 	}
+	if _, err := parseProxies(cfg.TrustedProxies); err != nil {
+		return err
+	}
 	if cfg.Bootstrap != nil {
 		if err := cfg.Bootstrap.check(); err != nil {
 			return fmt.Errorf("bootstrap: %w", err)
@@ -83,10 +88,31 @@ func hasFreePort(address string) bool {
 
 func parseAppURL(text string) (*url.URL, error) {
 	u, err := url.Parse(text)
-	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" {
+	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Hostname() == "" ||
+		u.User != nil || strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.Fragment != "" {
 		return nil, fmt.Errorf("app URL %q must be http://HOST[:PORT] or https://HOST[:PORT]", text)
 	}
 	return u, nil
+}
+
+func parseProxies(texts []string) ([]netip.Prefix, error) {
+	var proxies []netip.Prefix
+	for _, text := range texts {
+		text = strings.TrimSpace(text)
+		prefix, err := netip.ParsePrefix(text)
+		if err != nil {
+			var address netip.Addr
+			if address, err = netip.ParseAddr(text); err == nil {
+				address = address.Unmap()
+				prefix, err = address.Prefix(address.BitLen())
+			}
+		}
+		if err != nil {
+			return nil, fmt.Errorf("trusted proxy %q must be an IP address or a CIDR prefix, such as 10.0.0.0/8", text)
+		}
+		proxies = append(proxies, prefix.Masked())
+	}
+	return proxies, nil
 }
 
 // listener is an address and the HTTP server on it.
@@ -154,6 +180,7 @@ func (s *Server) serveOn(l *listener, handler http.Handler) {
 	}
 	l.http = &http.Server{
 		Handler:           handler,
+		BaseContext:       func(net.Listener) context.Context { return s.lifetime },
 		ReadHeaderTimeout: headerTimeout,
 		ReadTimeout:       requestTimeout,
 		WriteTimeout:      2 * requestTimeout,

@@ -41,6 +41,13 @@ type Config struct {
 	// AppURL is the public URL, by which cookies are named and origins are
 	// checked; default the URL that the server listens on.
 	AppURL string
+	// TrustedProxies are the addresses of the proxies in front, whose
+	// X-Forwarded-For is believed: IP addresses or CIDR prefixes. None means
+	// proxies on this machine.
+	TrustedProxies []string
+	// DisableSignUp refuses new users; those of the bootstrap document and of
+	// the command line are added all the same.
+	DisableSignUp bool
 	// Hosted entitles every organization to keys of its own.
 	Hosted bool
 	// Development switches the rate limit of sign-in and sign-up off.
@@ -99,12 +106,22 @@ type Server struct {
 	failed  chan error
 	// temporary are the tokens of sessions that end with the server.
 	temporary []string
+	// lifetime ends when Shutdown no longer waits, with stop.
+	lifetime context.Context //nolint:containedctx // the server's own
+	stop     context.CancelFunc
 }
+
+// expiryInterval is how often expired sessions are removed.
+const expiryInterval = time.Hour
+
+// closeTime is the part of a shutdown's grace that is kept for the database.
+const closeTime = 2 * time.Second
 
 // Start returns a server that accepts requests, or an error that says what to
 // change. ctx bounds the start, not the server.
 func Start(ctx context.Context, cfg Config) (*Server, error) {
 	s := &Server{cfg: cfg.withDefaults(), failed: make(chan error, 1)}
+	s.lifetime, s.stop = context.WithCancel(context.WithoutCancel(ctx))
 	if err := s.start(ctx); err != nil {
 		s.release()
 		return nil, err
@@ -124,7 +141,14 @@ func (s *Server) start(ctx context.Context) (err error) {
 	if cfg.Secrets.AuthSecret == "" || cfg.Secrets.InternalSecret == "" {
 		return errors.New("BETTER_AUTH_SECRET and INTERNAL_API_SECRET must not be empty")
 	}
+	if err := cfg.Check(ctx); err != nil {
+		return err
+	}
 	if err := s.listen(ctx); err != nil {
+		return err
+	}
+	proxies, err := parseProxies(cfg.TrustedProxies)
+	if err != nil {
 		return err
 	}
 	appURL, err := parseAppURL(cmp.Or(cfg.AppURL, s.URL()))
@@ -166,13 +190,14 @@ func (s *Server) start(ctx context.Context) (err error) {
 		}
 	}
 	a := api.New(api.Config{
-		Access: s.access, Store: store, Sealer: sealer, MaySeal: s.vault.MaySeal, Rotation: rotation.New(), Ping: s.ping,
-		AppURL: appURL, InternalSecret: cfg.Secrets.InternalSecret, Hosted: cfg.Hosted,
+		Access: s.access, Store: store, Sealer: sealer, MaySeal: s.vault.MaySeal, Rotation: rotation.New(), Ping: s.ping, Lifetime: s.lifetime,
+		AppURL: appURL, TrustedProxies: proxies, DisableSignUp: cfg.DisableSignUp, InternalSecret: cfg.Secrets.InternalSecret, Hosted: cfg.Hosted,
 		RateLimit: !cfg.Development, DisableAuth: cfg.DisableAuth,
 		Logger: cfg.Logger, Audit: cfg.Audit, Now: cfg.Now, Random: cfg.Random,
 	})
 	s.handler = a
 	s.serve(a)
+	go s.removeExpired()
 	return nil
 }
 
@@ -183,6 +208,28 @@ func (s *Server) ping(ctx context.Context) error {
 		return err
 	}
 	return s.vault.Check(ctx)
+}
+
+// removeExpired removes expired sessions now and then, until the server ends.
+func (s *Server) removeExpired() {
+	tick := time.NewTicker(expiryInterval)
+	defer tick.Stop()
+	for {
+		removed, err := s.access.RemoveExpired(s.lifetime)
+		switch {
+		case s.lifetime.Err() != nil:
+			return
+		case err != nil:
+			s.cfg.Logger.Warn("expired sessions were not removed", "error", err)
+		case removed > 0:
+			s.cfg.Logger.Info("removed expired sessions", "sessions", removed)
+		}
+		select {
+		case <-tick.C:
+		case <-s.lifetime.Done():
+			return
+		}
+	}
 }
 
 func (cfg Config) withDefaults() Config {
@@ -245,25 +292,44 @@ func (s *Server) MintTemporarySession(ctx context.Context, email string) (string
 	return cookie, nil
 }
 
-// sessionEndTimeout is how long the database has to end temporary sessions.
-const sessionEndTimeout = 2 * time.Second
-
-// Shutdown stops accepting, lets the requests that are under way end until ctx
-// does, ends temporary sessions and closes the database.
+// Shutdown stops accepting, lets the requests that are under way end, ends
+// temporary sessions and closes the database. It returns when ctx ends, at the
+// latest: shortly before, it ends the statements that still run, and it does not
+// wait for a database that does not let go.
 func (s *Server) Shutdown(ctx context.Context) error {
-	err := errors.Join(s.public.shutdown(ctx), s.admin.shutdown(ctx))
-	if len(s.temporary) > 0 {
-		ending, cancel := context.WithTimeout(context.WithoutCancel(ctx), sessionEndTimeout)
+	closing := closeTime
+	drain, cancel := context.WithCancel(ctx)
+	defer cancel()
+	if end, ok := ctx.Deadline(); ok {
+		closing = min(closing, time.Until(end)/4)
+		drain, cancel = context.WithDeadline(ctx, end.Add(-closing))
 		defer cancel()
-		for _, token := range s.temporary {
-			err = errors.Join(err, s.access.EndSession(ending, token))
-		}
 	}
-	return errors.Join(err, s.db.Close())
+	err := errors.Join(s.public.shutdown(drain), s.admin.shutdown(drain))
+	s.stop()
+	late := time.NewTimer(closing)
+	defer late.Stop()
+	closed := make(chan error, 1)
+	go func() {
+		ending, cancel := context.WithTimeout(context.WithoutCancel(ctx), closing/2)
+		defer cancel()
+		var failed error
+		for _, token := range s.temporary {
+			failed = errors.Join(failed, s.access.EndSession(ending, token))
+		}
+		closed <- errors.Join(failed, s.db.Close())
+	}()
+	select {
+	case failed := <-closed:
+		return errors.Join(err, failed)
+	case <-late.C:
+		return errors.Join(err, errors.New("the database did not close in time"))
+	}
 }
 
 // release undoes a start that failed.
 func (s *Server) release() {
+	s.stop()
 	s.public.close()
 	s.admin.close()
 	if s.db != nil {

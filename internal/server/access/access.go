@@ -68,7 +68,7 @@ type Access struct {
 // New prepares an Access on a migrated database.
 func New(ctx context.Context, cfg Config) (*Access, error) {
 	a := &Access{
-		db: cfg.DB, read: cfg.DB.Read, write: cfg.DB.Write, now: cfg.Now, random: cfg.Random,
+		db: cfg.DB, read: cfg.DB.Read, write: writer{cfg.DB.Write, cfg.DB}, now: cfg.Now, random: cfg.Random,
 		signer: signer{secret: []byte(cfg.Secret)},
 		hasher: newHasher(cfg.PasswordCost, cfg.Random),
 	}
@@ -90,6 +90,32 @@ type querier interface {
 	ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error)
 	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
 	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
+}
+
+// writer is a database for writes: it refuses them where the database's file is
+// no longer there.
+type writer struct {
+	*sql.DB
+	database *database.DB
+}
+
+// ExecContext implements querier.
+func (w writer) ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error) {
+	if err := w.database.Present(); err != nil {
+		return nil, err
+	}
+	return w.DB.ExecContext(ctx, query, args...)
+}
+
+// readRow reads one row with a prepared statement, as every request does a few
+// times.
+func (a *Access) readRow(ctx context.Context, stmt *sql.Stmt, scan func(*sql.Row) error, args ...any) error {
+	ctx, done, err := a.db.ForRead(ctx)
+	if err != nil {
+		return err
+	}
+	defer done()
+	return database.Explain(scan(stmt.QueryRowContext(ctx, args...)))
 }
 
 // changeLock is the PostgreSQL advisory lock that lets one Change run at a time.
@@ -117,6 +143,9 @@ func (a *Access) inTransaction(ctx context.Context, what string, do func(*sql.Tx
 	if a.tx != nil {
 		return wrap(what, do(a.tx))
 	}
+	if err := a.db.Present(); err != nil {
+		return wrap(what, err)
+	}
 	tx, err := a.db.Write.BeginTx(ctx, nil)
 	if err != nil {
 		return wrap(what, err)
@@ -139,4 +168,17 @@ func wrap(what string, err error) error {
 // NUL and invalid UTF-8, so such an ID names nothing on either dialect.
 func storable(text string) bool {
 	return utf8.ValidString(text) && !strings.ContainsRune(text, 0)
+}
+
+// cut returns the first bytes of text, as whole characters that every database
+// can store.
+func cut(text string, limit int) string {
+	text = strings.ReplaceAll(strings.ToValidUTF8(text, "\ufffd"), "\x00", "\ufffd")
+	if len(text) <= limit {
+		return text
+	}
+	for !utf8.RuneStart(text[limit]) {
+		limit--
+	}
+	return text[:limit]
 }

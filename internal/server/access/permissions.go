@@ -48,7 +48,7 @@ func (a *Access) WorkspacePermission(ctx context.Context, userID, workspaceID st
 	}
 	var owner string
 	var permission, role sql.NullString
-	err := a.grant.QueryRowContext(ctx, workspaceID, userID).Scan(&owner, &permission, &role)
+	err := a.readRow(ctx, a.grant, func(row *sql.Row) error { return row.Scan(&owner, &permission, &role) }, workspaceID, userID)
 	switch {
 	case errors.Is(err, sql.ErrNoRows):
 		return None, ErrNotFound

@@ -85,7 +85,7 @@ func (a *Access) FindSession(ctx context.Context, token string) (SignedIn, error
 		return in, ErrNotFound
 	}
 	s := &in.Session
-	err := scanSession(a.session.QueryRowContext(ctx, token), &in)
+	err := a.readRow(ctx, a.session, func(row *sql.Row) error { return scanSession(row, &in) }, token)
 	switch {
 	case errors.Is(err, sql.ErrNoRows):
 		return in, ErrNotFound
@@ -100,12 +100,16 @@ func (a *Access) FindSession(ctx context.Context, token string) (SignedIn, error
 	return in, nil
 }
 
-// StartSession signs a user in without a password. ipAddress and userAgent are
-// kept with the session. For a user that CheckPassword returned it is
+// maxUserAgent is how much of a user agent is kept, in bytes.
+const maxUserAgent = 512
+
+// StartSession signs a user in without a password. ipAddress and the beginning
+// of userAgent are kept with the session. For a user that CheckPassword returned it is
 // ErrBadCredentials or ErrBanned where the password was changed, or the user
 // disabled, since: nobody gets in on an old password while it is being changed.
 func (a *Access) StartSession(ctx context.Context, user User, lifetime time.Duration, ipAddress, userAgent string) (SignedIn, error) {
 	now := database.At(a.now())
+	userAgent = cut(userAgent, maxUserAgent)
 	s := Session{
 		ID: NewID(a.random), Token: NewID(a.random), UserID: user.ID,
 		ExpiresAt: Timestamp{now.Add(lifetime)}, CreatedAt: Timestamp{now.Time}, UpdatedAt: Timestamp{now.Time},
@@ -255,11 +259,38 @@ func (a *Access) revokeCaches(ctx context.Context, tx *sql.Tx, userID string) er
 // longer stands for a lookup.
 func (a *Access) isRevoked(ctx context.Context, userID string, made time.Time) bool {
 	var at database.Time
-	err := a.revoked.QueryRowContext(ctx, userID).Scan(&at)
+	err := a.readRow(ctx, a.revoked, func(row *sql.Row) error { return row.Scan(&at) }, userID)
 	if errors.Is(err, sql.ErrNoRows) {
 		return false
 	}
 	return err != nil || made.Before(at.Add(clockSkew))
+}
+
+// expiredAtOnce is how many sessions one statement removes, so that other writes
+// do not wait long.
+const expiredAtOnce = 1000
+
+// RemoveExpired removes the sessions that have expired and returns how many
+// there were.
+func (a *Access) RemoveExpired(ctx context.Context) (removed int64, err error) {
+	for {
+		n, err := a.removeExpired(ctx)
+		removed += n
+		if err != nil || n < expiredAtOnce {
+			return removed, wrap("remove expired sessions", err)
+		}
+	}
+}
+
+func (a *Access) removeExpired(ctx context.Context) (int64, error) {
+	ctx, cancel := context.WithTimeout(ctx, database.Deadline)
+	defer cancel()
+	result, err := a.write.ExecContext(ctx, "DELETE FROM session WHERE id IN (SELECT id FROM session WHERE expires_at < $1 LIMIT $2)",
+		database.At(a.now()), expiredAtOnce)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected()
 }
 
 // cachePayload is the signed part of a session_data cookie.

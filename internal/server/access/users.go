@@ -32,7 +32,11 @@ func (a *Access) CheckPassword(ctx context.Context, email, password string) (Use
 	if err != nil && !errors.Is(err, ErrNotFound) {
 		return User{}, err
 	}
-	if !a.hasher.matches(password, stored) {
+	matches, err := a.hasher.matches(ctx, password, stored)
+	if err != nil {
+		return User{}, wrap("check password", err)
+	}
+	if !matches {
 		return user, ErrBadCredentials
 	}
 	if a.isBanned(user) {
@@ -76,7 +80,8 @@ type PasswordHash string
 
 // HashPassword returns the hash to store for a password.
 func (a *Access) HashPassword(password string) PasswordHash {
-	return PasswordHash(a.hasher.hash(password))
+	hash, _ := a.hasher.hash(context.Background(), password) // fails when its context ends
+	return PasswordHash(hash)
 }
 
 // StoredHash returns what is stored of a user's password, empty where there is
@@ -91,7 +96,8 @@ func (a *Access) StoredHash(ctx context.Context, email string) (PasswordHash, er
 
 // Matches reports whether a password is the one of a stored hash.
 func (a *Access) Matches(password string, stored PasswordHash) bool {
-	return a.hasher.matches(password, string(stored))
+	matches, _ := a.hasher.matches(context.Background(), password, string(stored)) // fails when its context ends
+	return matches
 }
 
 // NewUser is somebody to be added.
@@ -107,6 +113,9 @@ type NewUser struct {
 	Image *string
 }
 
+// maxName is how much of a user's name is kept, in bytes.
+const maxName = 512
+
 // AddUser adds a user who can sign in, or returns ErrEmailTaken.
 func (a *Access) AddUser(ctx context.Context, n NewUser) (User, error) {
 	if _, err := a.FindUser(ctx, n.Email); !errors.Is(err, ErrNotFound) {
@@ -118,13 +127,21 @@ func (a *Access) AddUser(ctx context.Context, n NewUser) (User, error) {
 	if n.ID == "" {
 		n.ID = NewID(a.random)
 	}
+	n.Name = cut(n.Name, maxName)
+	if n.Image != nil && !storable(*n.Image) {
+		n.Image = nil
+	}
 	role, now := "user", database.At(a.now())
 	user := User{
 		ID: n.ID, Name: n.Name, Email: strings.ToLower(n.Email), Image: n.Image, Role: &role,
 		CreatedAt: Timestamp{now.Time}, UpdatedAt: Timestamp{now.Time},
 	}
 	if n.Password != "" && n.Hash == "" {
-		n.Hash = a.HashPassword(n.Password)
+		text, err := a.hasher.hash(ctx, n.Password)
+		if err != nil {
+			return User{}, wrap("add user", err)
+		}
+		n.Hash = PasswordHash(text)
 	}
 	var hash *string
 	if n.Hash != "" {

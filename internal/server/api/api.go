@@ -13,6 +13,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"strings"
 	"time"
@@ -31,6 +32,8 @@ type Config struct {
 	Rotation *rotation.Rotation
 	// MaySeal reports why Sealer must not seal, if so.
 	MaySeal func(context.Context) error
+	// Lifetime ends when the server may no longer wait for writes.
+	Lifetime context.Context //nolint:containedctx // the server's, not a request's
 	// Ping reports whether the database answers.
 	Ping func(context.Context) error
 
@@ -40,6 +43,11 @@ type Config struct {
 	InternalSecret string
 	// Hosted entitles every organization to keys.
 	Hosted bool
+	// DisableSignUp refuses new users.
+	DisableSignUp bool
+	// TrustedProxies are the peers whose X-Forwarded-For is believed; nil means
+	// those on this machine.
+	TrustedProxies []netip.Prefix
 	// RateLimit limits sign-in and sign-up.
 	RateLimit bool
 	// DisableAuth makes every request act as the anonymous user.
@@ -59,6 +67,8 @@ type API struct {
 	cookies cookieNames
 	limiter *limiter
 	metrics *metrics
+	// large holds the token of the request that has something large.
+	large chan struct{}
 }
 
 // New returns an API.
@@ -68,15 +78,21 @@ func New(cfg Config) *API {
 		cookies: namesFor(cfg.AppURL),
 		limiter: newLimiter(cfg.Now),
 		metrics: newMetrics(),
+		large:   make(chan struct{}, 1),
 	}
 }
 
 // maxBody is the largest request body, in bytes. WIRE.md section 5.
 const maxBody = 10 << 20
 
-// maxDrain is how much of an unread body is read before an answer, so that a
-// client which is still sending reads the answer rather than a reset.
-const maxDrain = maxBody + 4<<20
+// What is read of a body that the route has not read, before the response goes
+// out: a client that is still sending then reads the response rather than a
+// reset. One that pauses gets the response at once.
+const (
+	maxDrain   = maxBody + 4<<20
+	drainPause = 200 * time.Millisecond
+	drainTime  = 10 * time.Second
+)
 
 // route is one path of the API.
 type route struct {
@@ -92,9 +108,13 @@ func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) { a.serve(w, r, 
 
 func (a *API) serve(w http.ResponseWriter, r *http.Request, isHidden func(path string) bool) {
 	x := &exchange{API: a, Request: r, isHidden: isHidden, started: time.Now()}
+	defer x.end()
 	found, out := a.handle(x)
-	if r.Header.Get("Expect") == "" {
-		_, _ = io.CopyN(io.Discard, r.Body, maxDrain)
+	if len(out.body) <= largeBody {
+		x.giveLarge()
+	}
+	if !x.drained && r.ContentLength != 0 {
+		drain(w, r)
 	}
 	h := w.Header()
 	for _, cookie := range x.setCookies {
@@ -110,6 +130,33 @@ func (a *API) serve(w http.ResponseWriter, r *http.Request, isHidden func(path s
 		x.failed = errors.Join(x.failed, err)
 	}
 	x.log(out.status)
+}
+
+// drain reads the rest of a body while it comes without a pause. Where there is
+// more, the connection ends with the response.
+func drain(w http.ResponseWriter, r *http.Request) {
+	control := http.NewResponseController(w)
+	if r.Header.Get("Expect") == "" {
+		var buffer [32 << 10]byte
+		end := time.Now().Add(drainTime)
+		for read := 0; read < maxDrain && time.Now().Before(end); {
+			if control.SetReadDeadline(time.Now().Add(drainPause)) != nil {
+				break // no connection of net/http
+			}
+			n, err := r.Body.Read(buffer[:])
+			read += n
+			if errors.Is(err, io.EOF) {
+				_ = control.SetReadDeadline(time.Time{}) // net/http sets that of the next request
+				return
+			}
+			if err != nil {
+				break
+			}
+		}
+	}
+	// Otherwise net/http would wait for the body before it responds.
+	_ = control.EnableFullDuplex()
+	w.Header().Set("Connection", "close")
 }
 
 // handle routes a request. The order is that of Next: a path that is not

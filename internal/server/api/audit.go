@@ -52,7 +52,7 @@ func (x *exchange) writeAudit(action string, attrs ...slog.Attr) {
 		all = append(all, slog.String("actor", x.actor.ID))
 	}
 	all = append(all, attrs...)
-	x.Audit.LogAttrs(x.ctx(), slog.LevelInfo, "audit", append(all, slog.String("request_id", x.id))...)
+	x.Audit.LogAttrs(x.Request.Context(), slog.LevelInfo, "audit", append(all, slog.String("request_id", x.id))...)
 }
 
 func poolAttrs(pool keystore.Pool) []slog.Attr {

@@ -69,7 +69,7 @@ func resolve(x *exchange) answer {
 	if !isBearer || x.InternalSecret == "" || subtle.ConstantTimeCompare(want[:], got[:]) != 1 {
 		return errUnauthorized.answer("")
 	}
-	body, err := x.body()
+	body, err := x.body("workspaceId", "providerId")
 	if err != nil {
 		return x.fail(err, keystore.Workspace)
 	}
@@ -81,7 +81,7 @@ func resolve(x *exchange) answer {
 	if f := v.failure(); f != nil {
 		return f.answer("")
 	}
-	key, err := x.API.resolve(x.ctx(), workspaceID, providerID)
+	key, err := x.resolve(workspaceID, providerID)
 	if err != nil {
 		return x.fail(err, keystore.Workspace)
 	}

@@ -46,6 +46,10 @@ func (db *DB) MigrateTo(ctx context.Context, last int) (applied []Migration, err
 	defer tx.Rollback() //nolint:errcheck // after a commit it does nothing
 
 	if db.Dialect == Postgres {
+		limit := strconv.FormatInt(migrationTimeout.Milliseconds(), 10)
+		if _, err := tx.ExecContext(ctx, "SELECT set_config('statement_timeout', $1, true), set_config('lock_timeout', $1, true)", limit); err != nil {
+			return nil, fmt.Errorf("migrate: %w", err)
+		}
 		if _, err := tx.ExecContext(ctx, "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))", migrateLock); err != nil {
 			return nil, fmt.Errorf("migrate: wait for other instances: %w", err)
 		}
@@ -121,6 +125,9 @@ func (db *DB) status(ctx context.Context, q querier) ([]Migration, error) {
 		var at Time
 		if err := rows.Scan(&version, &at); err != nil {
 			return nil, fmt.Errorf("migration status: %w", err)
+		}
+		if version < 1 {
+			return nil, fmt.Errorf("the table byok_server_migrations has a row with version %d, which no byok-server wrote: restore the database from a backup, or delete the row if you know where it comes from", version)
 		}
 		if version > len(steps) {
 			return nil, fmt.Errorf("the database has schema version %d, this byok-server knows %d: run the newer byok-server that migrated it", version, len(steps))

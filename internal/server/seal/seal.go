@@ -70,11 +70,21 @@ func newAEAD(name, hexKey string) (cipher.AEAD, error) {
 // Seal returns plaintext as iv:ciphertext:tag in lower-case hex, under a fresh
 // random iv.
 func (s *Sealer) Seal(plaintext string) string {
-	buf := make([]byte, ivSize, ivSize+len(plaintext)+tagSize)
-	_, _ = rand.Read(buf) // never fails: the runtime aborts instead
-	buf = s.current.Seal(buf, buf, []byte(plaintext), nil)
+	// A key may have megabytes: it is encrypted in place, and encoded once.
+	buf := append(make([]byte, ivSize, ivSize+len(plaintext)+tagSize), plaintext...)
+	_, _ = rand.Read(buf[:ivSize]) // never fails: the runtime aborts instead
+	buf = s.current.Seal(buf[:ivSize], buf[:ivSize], buf[ivSize:], nil)
 	tagAt := len(buf) - tagSize
-	return hex.EncodeToString(buf[:ivSize]) + ":" + hex.EncodeToString(buf[ivSize:tagAt]) + ":" + hex.EncodeToString(buf[tagAt:])
+	var out strings.Builder
+	out.Grow(2*len(buf) + 2)
+	encoder := hex.NewEncoder(&out)
+	for i, part := range [][]byte{buf[:ivSize], buf[ivSize:tagAt], buf[tagAt:]} {
+		if i > 0 {
+			out.WriteByte(':')
+		}
+		_, _ = encoder.Write(part) // a Builder takes everything
+	}
+	return out.String()
 }
 
 // Open returns the plaintext of a stored value, ErrMalformed or ErrForeign.
@@ -93,9 +103,14 @@ func (s *Sealer) OpenWith(sealed string) (plaintext string, isCurrent bool, err 
 	if !ok || !ok2 || len(iv) != 2*ivSize || len(tag) != 2*tagSize || ciphertext == "" {
 		return "", false, ErrMalformed
 	}
-	raw, err := hex.DecodeString(iv + ciphertext + tag)
-	if err != nil {
-		return "", false, ErrMalformed
+	raw := make([]byte, ivSize+(len(ciphertext)+1)/2+tagSize)
+	for _, part := range []struct {
+		at  int
+		hex string
+	}{{0, iv}, {ivSize, ciphertext}, {len(raw) - tagSize, tag}} {
+		if _, err := hex.Decode(raw[part.at:], []byte(part.hex)); err != nil { // the compiler makes no copy
+			return "", false, ErrMalformed
+		}
 	}
 	if len(s.others) == 0 {
 		// In place: a failure leaves nothing that another key could open.
