@@ -141,9 +141,6 @@ func (s *Server) start(ctx context.Context) (err error) {
 	if cfg.Secrets.AuthSecret == "" || cfg.Secrets.InternalSecret == "" {
 		return errors.New("BETTER_AUTH_SECRET and INTERNAL_API_SECRET must not be empty")
 	}
-	if err := cfg.Check(ctx); err != nil {
-		return err
-	}
 	if err := s.listen(ctx); err != nil {
 		return err
 	}
