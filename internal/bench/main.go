@@ -43,7 +43,11 @@ func run(ctx context.Context) error {
 	duration := flag.Duration("duration", 300*time.Millisecond, "server: how long each operation is repeated")
 	clients := flag.Int("clients", 16, "server: clients at once")
 	crowd := flag.Int("crowd", 1000, "server: workspaces in the large store, of ten keys each")
+	bare := flag.String("bare", "", "for the program itself: serve what is in this folder, to compare with")
 	flag.Parse()
+	if *bare != "" {
+		return serveBare(*bare)
+	}
 
 	dir, err := os.MkdirTemp("", "byok-bench")
 	if err != nil {

@@ -27,16 +27,6 @@ import (
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/testkit/pgtest"
 )
 
-// The real server as measured, with one client: WIRE.md section 11. Its resolve
-// is a call within the process, without HTTP.
-const (
-	realList    = 11700 * time.Microsecond
-	realAdd     = 16200 * time.Microsecond
-	realReplace = 15700 * time.Microsecond
-	realDelete  = 14400 * time.Microsecond
-	realResolve = time.Second / 1550
-)
-
 // serverBench times a byok-server on each database, first while it is all but
 // empty, then with many keys in it.
 type serverBench struct {
@@ -52,8 +42,8 @@ type serverBench struct {
 }
 
 func (b *serverBench) run(ctx context.Context) (*table, error) {
-	t := &table{header: []string{"database", "operation", "Sim, p50", "1 client, p50", "p99", "Sim / 1 client",
-		fmt.Sprintf("%d clients, p50", b.clients), "p99", "a second", fmt.Sprintf("with %d keys", b.crowd*keysPerPool)}}
+	t := &table{header: []string{"database", "operation", "bare, p50", "1 client, p50", "p99", "/ bare",
+		fmt.Sprintf("%d clients, p50", b.clients), "p99", "a second", "bare, a second", "of bare", fmt.Sprintf("with %d keys", b.crowd*keysPerPool)}}
 	if err := b.database(ctx, t, "SQLite", "sqlite:"+filepath.Join(b.dir, "speed.db")); err != nil {
 		return nil, fmt.Errorf("SQLite: %w", err)
 	}
@@ -91,26 +81,36 @@ func (b *serverBench) database(ctx context.Context, t *table, name, target strin
 	}
 	defer func() { err = errors.Join(err, stop()) }()
 
-	operations := []struct {
-		name string
-		real time.Duration
-		do   operation
-	}{
-		{name: "list of 30 keys", real: realList, do: load.list},
-		{name: "add", real: realAdd, do: load.add},
-		{name: "replace", real: realReplace, do: load.replace},
-		{name: "delete", real: realDelete, do: load.remove},
-		{name: "resolve, over HTTP", real: realResolve, do: load.resolve},
-		{name: "resolve, in process", real: realResolve, do: direct},
+	bare, err := load.bare(ctx, dir)
+	if err != nil {
+		return err
 	}
-	type row struct{ one, many []time.Duration }
+	defer func() { err = errors.Join(err, bare.stop()) }()
+	operations := []struct {
+		name     string
+		do, bare operation
+	}{
+		{"list of 30 keys", load.list, bare.list},
+		{"add", load.add, bare.write},
+		{"replace", load.replace, bare.write},
+		{"delete", load.remove, bare.write},
+		{"resolve, over HTTP", load.resolve, bare.resolve},
+		{"resolve, in process", direct, nil},
+	}
+	type row struct{ one, many, bareOne, bareMany []time.Duration }
 	rows := make([]row, len(operations))
 	for i, op := range operations {
-		if rows[i].one, err = b.measure(ctx, op.do, 1); err != nil {
-			return fmt.Errorf("%s: %w", op.name, err)
-		}
-		if rows[i].many, err = b.measure(ctx, op.do, b.clients); err != nil {
-			return fmt.Errorf("%s, %d clients: %w", op.name, b.clients, err)
+		for _, m := range []struct {
+			do      operation
+			clients int
+			into    *[]time.Duration
+		}{{op.bare, 1, &rows[i].bareOne}, {op.do, 1, &rows[i].one}, {op.bare, b.clients, &rows[i].bareMany}, {op.do, b.clients, &rows[i].many}} {
+			if m.do == nil {
+				continue
+			}
+			if *m.into, err = b.measure(ctx, m.do, m.clients); err != nil {
+				return fmt.Errorf("%s, %d clients: %w", op.name, m.clients, err)
+			}
 		}
 	}
 	started := time.Now()
@@ -124,12 +124,23 @@ func (b *serverBench) database(ctx context.Context, t *table, name, target strin
 			return fmt.Errorf("%s, crowded: %w", op.name, err)
 		}
 		one, many := rows[i].one, rows[i].many
-		t.add(name, op.name, inMilliseconds(op.real),
-			inMilliseconds(percentile(one, 50)), inMilliseconds(percentile(one, 99)), ratio(op.real, percentile(one, 50)),
+		cells := []string{name, op.name, "-",
+			inMilliseconds(percentile(one, 50)), inMilliseconds(percentile(one, 99)), "-",
 			inMilliseconds(percentile(many, 50)), inMilliseconds(percentile(many, 99)),
-			fmt.Sprintf("%.0f", float64(b.clients)/mean(many).Seconds()), ratio(percentile(crowded, 50), percentile(one, 50)))
+			fmt.Sprintf("%.0f", b.aSecond(many)), "-", "-", ratio(percentile(crowded, 50), percentile(one, 50))}
+		if op.bare != nil {
+			cells[2], cells[5] = inMilliseconds(percentile(rows[i].bareOne, 50)), ratio(percentile(one, 50), percentile(rows[i].bareOne, 50))
+			bareRate := b.aSecond(rows[i].bareMany)
+			cells[9], cells[10] = fmt.Sprintf("%.0f", bareRate), fmt.Sprintf("%.0f %%", 100*b.aSecond(many)/bareRate)
+		}
+		t.add(cells...)
 	}
 	return nil
+}
+
+// aSecond is how often all clients together did what took each so long.
+func (b *serverBench) aSecond(all []time.Duration) float64 {
+	return float64(b.clients) / mean(all).Seconds()
 }
 
 // operation is one step of one client; it returns what of it counts.
@@ -240,10 +251,14 @@ func (l *load) prepare(ctx context.Context) error {
 func apiKey() string { return "sk-bench-" + randomHex(20) }
 
 func (l *load) list(ctx context.Context, client int) (time.Duration, error) {
+	return l.listOf(ctx, l.server.URL+byokserver.KeysPath(l.server.workspaces[client]))
+}
+
+func (l *load) listOf(ctx context.Context, url string) (time.Duration, error) {
 	var answer struct {
 		Keys []byok.Key `json:"keys"`
 	}
-	took, err := l.call(ctx, http.MethodGet, byokserver.KeysPath(l.server.workspaces[client]), nil, &answer)
+	took, err := l.callURL(ctx, http.MethodGet, url, nil, &answer)
 	if err == nil && len(answer.Keys) != listedPools*keysPerPool {
 		err = fmt.Errorf("the list has %d keys", len(answer.Keys))
 	}
@@ -272,15 +287,23 @@ func (l *load) remove(ctx context.Context, client int) (time.Duration, error) {
 }
 
 func (l *load) replace(ctx context.Context, client int) (time.Duration, error) {
-	return l.call(ctx, http.MethodPost, byokserver.KeysPath(l.server.workspaces[client]),
+	return l.replaceAt(ctx, client, l.server.URL+byokserver.KeysPath(l.server.workspaces[client]))
+}
+
+func (l *load) replaceAt(ctx context.Context, client int, url string) (time.Duration, error) {
+	return l.callURL(ctx, http.MethodPost, url,
 		byok.SaveRequest{ProviderID: replacedPool, APIKey: apiKey(), KeyID: l.replaced[client]}, nil)
 }
 
 func (l *load) resolve(ctx context.Context, client int) (time.Duration, error) {
+	return l.resolveAt(ctx, client, l.server.URL+"/reference/resolve")
+}
+
+func (l *load) resolveAt(ctx context.Context, client int, url string) (time.Duration, error) {
 	var answer struct {
 		APIKey string `json:"apiKey"`
 	}
-	took, err := l.call(ctx, http.MethodPost, "/reference/resolve", json.RawMessage(resolveBody(l.server.workspaces[client])), &answer)
+	took, err := l.callURL(ctx, http.MethodPost, url, json.RawMessage(resolveBody(l.server.workspaces[client])), &answer)
 	if err == nil && answer.APIKey == "" {
 		err = errors.New("nothing was served")
 	}
@@ -305,6 +328,10 @@ func (l *load) save(ctx context.Context, client int, in byok.SaveRequest) (strin
 
 // call times a request from its start to the end of its answer.
 func (l *load) call(ctx context.Context, method, path string, body, into any) (time.Duration, error) {
+	return l.callURL(ctx, method, l.server.URL+path, body, into)
+}
+
+func (l *load) callURL(ctx context.Context, method, url string, body, into any) (time.Duration, error) {
 	var payload io.Reader
 	if body != nil {
 		text, err := json.Marshal(body)
@@ -313,7 +340,7 @@ func (l *load) call(ctx context.Context, method, path string, body, into any) (t
 		}
 		payload = bytes.NewReader(text)
 	}
-	req, err := http.NewRequestWithContext(ctx, method, l.server.URL+path, payload)
+	req, err := http.NewRequestWithContext(ctx, method, url, payload)
 	if err != nil {
 		return 0, err
 	}
@@ -331,7 +358,7 @@ func (l *load) call(ctx context.Context, method, path string, body, into any) (t
 		return 0, err
 	}
 	if resp.StatusCode != http.StatusOK {
-		return 0, fmt.Errorf("%s %s: %s: %s", method, path, resp.Status, text)
+		return 0, fmt.Errorf("%s %s: %s: %s", method, url, resp.Status, text)
 	}
 	if into != nil {
 		err = json.Unmarshal(text, into)

@@ -264,6 +264,23 @@ var attacks = []attack{
 		want: "true, served null",
 	},
 	{
+		name: "a key is changed behind the server's back, at the same time stamp",
+		run: func(t *testing.T, f *fixture) string {
+			session := cookie("session_token", f.signIn(t, signInBody).cookies["session_token"])
+			f.call(t, http.MethodPost, testKeys, `{"providerId":"openai","apiKey":"sk-0123456789-end"}`, "Cookie", session)
+			change := func(from, to string) string {
+				if _, err := f.DB().Write.ExecContext(t.Context(), "UPDATE workspace_byok_keys SET encrypted_api_key = replace(encrypted_api_key, $1, $2)", from, to); err != nil {
+					t.Fatal(err)
+				}
+				_, rest, _ := strings.Cut(f.call(t, http.MethodGet, testKeys, "", "Cookie", session, "Accept-Encoding", "identity").body, `"maskedKey":"`)
+				mask, _, _ := strings.Cut(rest, `"`)
+				return mask
+			}
+			return change("x", "x") + " " + change(":", ";") + " " + change(";", ":")
+		},
+		want: "sk-012...-end •••••••• sk-012...-end",
+	},
+	{
 		name: "the database file vanishes",
 		only: "sqlite",
 		run: func(t *testing.T, f *fixture) string {

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strconv"
 	"time"
 
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/byok"
@@ -328,15 +329,17 @@ func (a *Access) CacheSession(in SignedIn, lifetime time.Duration) (string, erro
 		return "", err
 	}
 	now := a.now()
-	cookie := cacheCookie{
-		Session:   cachePayload{Session: session, User: user, UpdatedAt: now.UnixMilli(), Version: "1"},
-		ExpiresAt: now.Add(lifetime).UnixMilli(),
-	}
-	cookie.Signature = base64.RawURLEncoding.EncodeToString(a.signer.mac(cookie.Session.signedText(cookie.ExpiresAt)))
-	text, err := json.Marshal(cookie)
-	if err != nil {
-		return "", err
-	}
+	expiresAt := strconv.FormatInt(now.Add(lifetime).UnixMilli(), 10)
+	// What json.Marshal would write of a cacheCookie and of its signedText, without
+	// reading the two texts again. OpenCache checks that the two agree.
+	payload := make([]byte, 0, len(session)+len(user)+256)
+	payload = append(append(payload, `{"session":`...), session...)
+	payload = append(append(payload, `,"user":`...), user...)
+	payload = strconv.AppendInt(append(payload, `,"updatedAt":`...), now.UnixMilli(), 10)
+	payload = append(payload, `,"version":"1"`...)
+	signature := base64.RawURLEncoding.EncodeToString(a.signer.mac(string(payload) + `,"expiresAt":` + expiresAt + "}"))
+	text := append([]byte(`{"session":`), payload...)
+	text = append(text, `},"expiresAt":`+expiresAt+`,"signature":"`+signature+`"}`...)
 	return base64.RawURLEncoding.EncodeToString(text), nil
 }
 

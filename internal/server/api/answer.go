@@ -16,6 +16,8 @@ import (
 type answer struct {
 	status int
 	body   []byte
+	// rendered, if set, is the body with its compressed form.
+	rendered *rendered
 	// contentType is application/json where it is empty; none says "none".
 	contentType string
 	header      http.Header
@@ -127,6 +129,10 @@ func (a answer) write(w http.ResponseWriter, r *http.Request) error {
 		if acceptsGzip(r.Header) {
 			h.Set("Content-Encoding", "gzip")
 			w.WriteHeader(a.status)
+			if a.rendered != nil {
+				_, err := w.Write(a.rendered.gzip())
+				return err
+			}
 			zip := gzipWriters.Get().(*gzip.Writer)
 			defer gzipWriters.Put(zip)
 			zip.Reset(w)

@@ -67,6 +67,7 @@ type API struct {
 	cookies cookieNames
 	limiter *limiter
 	metrics *metrics
+	lists   *renderedLists
 	// large holds the token of the request that has something large.
 	large chan struct{}
 }
@@ -78,6 +79,7 @@ func New(cfg Config) *API {
 		cookies: namesFor(cfg.AppURL),
 		limiter: newLimiter(cfg.Now),
 		metrics: newMetrics(),
+		lists:   newRenderedLists(),
 		large:   make(chan struct{}, 1),
 	}
 }

@@ -142,17 +142,6 @@ func (db *DB) ForRead(ctx context.Context) (context.Context, func(), error) {
 	return context.WithoutCancel(ctx), func() { <-db.readers }, nil
 }
 
-// ForWrite returns the context of one write, which ends with Deadline at the
-// latest, and what is to be called after it. It fails where the SQLite file is
-// no longer at its path: what is written to it then is lost.
-func (db *DB) ForWrite(ctx context.Context) (context.Context, context.CancelFunc, error) {
-	if err := db.Present(); err != nil {
-		return nil, nil, err
-	}
-	ctx, cancel := context.WithTimeout(ctx, Deadline)
-	return ctx, cancel, nil
-}
-
 // Present returns ErrVanished where the SQLite file was removed or replaced
 // since it was opened.
 func (db *DB) Present() error {

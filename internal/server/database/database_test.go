@@ -279,3 +279,22 @@ func TestTime(t *testing.T) {
 		}
 	})
 }
+
+// What SQLite holds as text is read as time.Parse reads it, errors included.
+func TestTimeText(t *testing.T) {
+	t.Parallel()
+	const layout = "2006-01-02 15:04:05.000000"
+	for _, text := range []string{
+		"2026-01-02 03:04:05.678901", "2024-02-29 23:59:59.999999", "0001-01-01 00:00:00.000000", "9999-12-31 00:00:00.000001",
+		"2026-02-29 00:00:00.000000", "2026-00-01 00:00:00.000000", "2026-13-01 00:00:00.000000", "2026-01-00 00:00:00.000000",
+		"2026-04-31 00:00:00.000000", "2026-01-01 24:00:00.000000", "2026-01-01 00:60:00.000000", "2026-01-01 00:00:60.000000",
+		"2026-01-01T00:00:00.000000", "2026-01-01 00:00:00.00000", "2026-01-01 00:00:00.0000000", "2026-01-01 00:00:00.00000x", "", "now",
+	} {
+		var got database.Time
+		err := got.Scan(text)
+		want, wantErr := time.Parse(layout, text)
+		if (err == nil) != (wantErr == nil) || got.Time != want {
+			t.Errorf("%q is %v, %v; want %v, %v", text, got.Time, err, want, wantErr)
+		}
+	}
+}

@@ -17,6 +17,8 @@ import (
 // not the callers.
 type queue struct {
 	db *database.DB
+	// deadline is how long a caller waits for its turn, and then for the end.
+	deadline time.Duration
 
 	mu         sync.Mutex
 	waiting    []*write
@@ -31,11 +33,11 @@ type write struct {
 	done chan struct{}
 }
 
-func newQueue(db *database.DB) *queue { return &queue{db: db} }
+func newQueue(db *database.DB) *queue { return &queue{db: db, deadline: database.Deadline} }
 
 // do returns what run returned once it is committed, or an error when nothing
 // of it is. A context that ends takes back a write that has not begun. After
-// database.Deadline it is taken back too, with keystore.ErrLockTimeout; where
+// the deadline it is taken back too, with keystore.ErrLockTimeout; where
 // it has begun, its outcome is unknown and the error is database.ErrTimeout.
 func do[T any](ctx context.Context, q *queue, run func(*sql.Tx) (T, error)) (T, error) {
 	var result, none T
@@ -48,7 +50,7 @@ func do[T any](ctx context.Context, q *queue, run func(*sql.Tx) (T, error)) (T, 
 		return err
 	}
 	q.add(w)
-	ctx, cancel := context.WithTimeoutCause(ctx, database.Deadline, keystore.ErrLockTimeout)
+	ctx, cancel := context.WithTimeoutCause(ctx, q.deadline, keystore.ErrLockTimeout)
 	defer cancel()
 	select {
 	case <-w.done:
@@ -58,7 +60,7 @@ func do[T any](ctx context.Context, q *queue, run func(*sql.Tx) (T, error)) (T, 
 		}
 		// A write that has begun ends within the busy timeout, unless the disk
 		// hangs.
-		late := time.NewTimer(database.Deadline)
+		late := time.NewTimer(q.deadline)
 		defer late.Stop()
 		select {
 		case <-w.done:
@@ -133,17 +135,17 @@ func (q *queue) transact(batch []*write) bool {
 		}
 		return true
 	}
-	// Not the context of one of the callers. It bounds the wait for the
-	// connection; the wait for another process ends by the busy timeout.
-	ctx, cancel, err := q.db.ForWrite(context.Background())
+	if err := q.db.Present(); err != nil {
+		return report(err)
+	}
+	conn, err := q.connect()
 	if err != nil {
 		return report(err)
 	}
-	defer cancel()
-	tx, err := q.db.Write.BeginTx(ctx, nil)
-	if errors.Is(err, context.DeadlineExceeded) {
-		err = errors.Join(keystore.ErrLockTimeout, err) // nothing has begun
-	}
+	defer conn.Close() //nolint:errcheck // gives it back
+	// The wait for another process ends by the busy timeout, not by the context
+	// of one of the callers.
+	tx, err := conn.BeginTx(context.Background(), nil)
 	if err != nil {
 		return report(err)
 	}
@@ -159,6 +161,17 @@ func (q *queue) transact(batch []*write) bool {
 		return report(w.err)
 	}
 	return report(tx.Commit())
+}
+
+// connect waits for the connection for writes, which users and sessions use too.
+func (q *queue) connect() (*sql.Conn, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), keystore.LockWait)
+	defer cancel()
+	conn, err := q.db.Write.Conn(ctx)
+	if errors.Is(err, context.DeadlineExceeded) {
+		err = errors.Join(keystore.ErrLockTimeout, err)
+	}
+	return conn, err
 }
 
 // isOutcome reports an error that a write decides on, not one of the database:

@@ -1,0 +1,53 @@
+package sqlite
+
+import (
+	"database/sql"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/server/database"
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/server/keystore"
+)
+
+// While one write hangs, as on a disk that does not respond, its caller is told
+// that the outcome is unknown, and the callers behind it that nothing was done.
+func TestHangingWrite(t *testing.T) {
+	t.Parallel()
+	db, err := database.Open(t.Context(), "sqlite::memory:")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	q := newQueue(db)
+	q.deadline = 100 * time.Millisecond
+	began, end := make(chan struct{}), make(chan struct{})
+	hanging := make(chan error)
+	go func() {
+		_, err := do(t.Context(), q, func(*sql.Tx) (int, error) {
+			close(began)
+			<-end
+			return 1, nil
+		})
+		hanging <- err
+	}()
+	<-began
+	behind := false
+	_, err = do(t.Context(), q, func(*sql.Tx) (int, error) {
+		behind = true
+		return 2, nil
+	})
+	if !errors.Is(err, keystore.ErrLockTimeout) {
+		t.Errorf("the write behind: %v, want ErrLockTimeout", err)
+	}
+	if err := <-hanging; !errors.Is(err, database.ErrTimeout) {
+		t.Errorf("the hanging write: %v, want ErrTimeout", err)
+	}
+	close(end)
+	if got, err := do(t.Context(), q, func(*sql.Tx) (int, error) { return 3, nil }); got != 3 || err != nil {
+		t.Errorf("a write after it: %d, %v", got, err)
+	}
+	if behind {
+		t.Error("a write that was taken back was done")
+	}
+}
