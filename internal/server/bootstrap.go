@@ -29,6 +29,8 @@ type BootstrapUser struct {
 	Email    string `json:"email"`
 	Password string `json:"password"`
 	Name     string `json:"name"`
+	// Superuser admits the user to the mothership's keys.
+	Superuser bool `json:"superuser"`
 }
 
 // BootstrapOrganization has members by email, as owner, admin or member.
@@ -244,7 +246,10 @@ func (s *Server) Apply(ctx context.Context, doc *Bootstrap) error {
 func (s *Server) applyUser(ctx context.Context, u BootstrapUser) error {
 	user, err := s.access.FindUser(ctx, u.Email)
 	if errors.Is(err, access.ErrNotFound) {
-		_, err = s.access.AddUser(ctx, access.NewUser{Email: u.Email, Password: u.Password, Name: u.Name})
+		user, err = s.access.AddUser(ctx, access.NewUser{Email: u.Email, Password: u.Password, Name: u.Name})
+		if err == nil {
+			return s.access.SetSuperuser(ctx, user.ID, u.Superuser)
+		}
 		if !errors.Is(err, access.ErrEmailTaken) {
 			return err
 		}
@@ -252,6 +257,9 @@ func (s *Server) applyUser(ctx context.Context, u BootstrapUser) error {
 		user, err = s.access.FindUser(ctx, u.Email)
 	}
 	if err != nil {
+		return err
+	}
+	if err := s.access.SetSuperuser(ctx, user.ID, u.Superuser); err != nil {
 		return err
 	}
 	return s.access.UpdateUser(ctx, user, u.Name, u.Password)

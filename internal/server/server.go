@@ -23,6 +23,8 @@ import (
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/server/keystore/backend"
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/server/rotation"
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/server/seal"
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/server/settings"
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/server/singlekeys"
 )
 
 // Config is what a Server is made of. Only Database and the three secrets are
@@ -71,6 +73,7 @@ type Server struct {
 	cfg      Config
 	db       *database.DB
 	access   *access.Access
+	settings *settings.Pages
 	handler  http.Handler
 	http     *http.Server
 	listener net.Listener
@@ -142,12 +145,18 @@ func (s *Server) start(ctx context.Context) (err error) {
 			return err
 		}
 	}
-	s.handler = api.New(api.Config{
-		Access: s.access, Store: store, Sealer: sealer, Rotation: rotation.New(), Ping: s.db.Ping,
+	activity := rotation.NewActivity(cfg.Now())
+	routes := api.New(api.Config{
+		Access: s.access, Store: settings.Watched(store, activity), Single: singlekeys.New(s.db, cfg.Now), Sealer: sealer,
+		Rotation: rotation.New(), Activity: activity, Ping: s.db.Ping,
 		AppURL: appURL, InternalSecret: cfg.Secrets.InternalSecret, Hosted: cfg.Hosted,
 		RateLimit: !cfg.Development, DisableAuth: cfg.DisableAuth,
 		Logger: cfg.Logger, Now: cfg.Now, Random: cfg.Random,
 	})
+	if s.settings, err = settings.New(routes); err != nil {
+		return err
+	}
+	s.handler = s.settings
 	s.serve()
 	return nil
 }
@@ -184,6 +193,7 @@ func (s *Server) serve() {
 		// OPTIONS * is answered like every other path.
 		DisableGeneralOptionsHandler: true,
 	}
+	s.http.RegisterOnShutdown(s.settings.EndStreams)
 	go func() {
 		if err := s.http.Serve(s.listener); !errors.Is(err, http.ErrServerClosed) {
 			s.failed <- err

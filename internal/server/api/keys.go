@@ -354,6 +354,7 @@ func (a *API) resolve(ctx context.Context, workspaceID, providerID string) (*ser
 		return nil, nil //nolint:nilnil // no key is an answer
 	}
 	a.metrics.serve(pool)
+	a.Activity.Served(pool, s.keyID, a.Now())
 	return &s, nil
 }
 
