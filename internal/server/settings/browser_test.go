@@ -279,3 +279,6 @@ func (b *tab) shot() []byte {
 	b.t.Helper()
 	return run(b, chromedp.CaptureScreenshot())
 }
+
+// escape is the key.
+const escape = kb.Escape

@@ -6,8 +6,6 @@ import (
 	"path/filepath"
 	"testing"
 	"time"
-
-	"github.com/terraform-provider-byok/terraform-provider-byok/internal/acctest"
 )
 
 func TestLook(t *testing.T) {
@@ -15,28 +13,11 @@ func TestLook(t *testing.T) {
 	if dir == "" {
 		t.Skip()
 	}
-	s := acctest.Start(t)
-	for i, n := range []struct {
-		id   string
-		keys int
-	}{{"openai", 7}, {"anthropic", 3}, {"google", 1}, {"exa", 10}, {"hunter", 2}} {
-		for k := range n.keys {
-			name := []string{"Production EU", "primary", "", "batch jobs", "spare", "research", "Team Kappa with a rather long name for a key"}[k%7]
-			s.Add(t, s.WorkspaceID, n.id, fmt.Sprintf("sk-proj-%d%d-abcdefghijkl%04d", i, k, 1000+k*37), name)
-		}
-	}
-	s.Corrupt(t, s.List(t, s.WorkspaceID)[2].ID)
-	for range 23 {
-		s.Resolve(t, s.WorkspaceID, "openai")
-		s.Resolve(t, s.WorkspaceID, "anthropic")
-	}
-	for range 5 {
-		s.Resolve(t, s.WorkspaceID, "exa")
-	}
-	base := "/workspace/" + s.WorkspaceID + "/settings/byok"
+	w := startWorld(t)
+	w.fill(t)
 	for _, dark := range []bool{false, true} {
 		for _, width := range []int64{1300, 380} {
-			b := newTab(t, s.URL)
+			b := newTab(t, w.URL)
 			b.size(width, 900)
 			b.dark(dark)
 			save := func(name string) {
@@ -48,25 +29,34 @@ func TestLook(t *testing.T) {
 			}
 			b.open("/login")
 			save("login")
-			b.session(s.SessionToken)
-			b.open(base)
+			b.session(w.SessionToken)
+			b.open(w.page(""))
 			save("list")
-			b.click("[data-provider=openai] [data-do=manage]")
+			b.click(manage("openai"))
 			save("manage")
-			b.click("#manage-keys .key:nth-child(2) [data-do=update]")
+			b.click(keyButton(2, "update"))
 			save("update")
 			b.click("#edit [data-close]")
-			b.click("#manage-keys .key:nth-child(2) [data-do=delete]")
+			b.click(keyButton(2, "delete"))
 			save("delete")
 			b.click("#delete [data-close]")
 			b.click("#manage [data-close]")
 			b.click("#as-terraform")
 			b.shows("#terraform-text", "import")
 			save("terraform")
-			b.open(base + "?tab=rotation")
+			b.open(w.page("tab=rotation"))
 			save("rotation")
-			b.open(base + "?search=nothing")
+			b.open(w.page("search=nothing"))
 			save("nohits")
+			b.session(w.reader.SessionToken)
+			b.open(w.page(""))
+			b.click(manage("openai"))
+			save("reader")
+			b.session(w.superuser.SessionToken)
+			b.open(w.page("tab=mothership&workspace=" + w.WorkspaceID))
+			save("mothership")
+			b.open(w.page("scope=organization"))
+			save("organization")
 		}
 	}
 }

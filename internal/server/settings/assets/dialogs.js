@@ -47,7 +47,9 @@ export function openEdit(what) {
   current = what;
   forget();
   put($("#edit-title"), what.title);
-  put($("#edit-lead"), what.lead ?? "");
+  const mask = document.createElement("code");
+  mask.textContent = what.mask ?? "";
+  $("#edit-lead").replaceChildren(what.lead ?? "", mask);
   put($(".mark", edit), what.mark);
   put($("#edit-key-hint"), what.hint);
   apiKey.placeholder = what.placeholder || "Paste the API key";

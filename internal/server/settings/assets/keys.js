@@ -82,11 +82,12 @@ function open(row) {
 function list() {
   const { keys, next } = pool(shown.dataset.provider);
   const isFull = keys.length >= page.cap;
-  put($("#manage-lead"), keys.length === 1 ? "All requests use this key. With more keys they are spread evenly." : "Requests are spread evenly over these keys, in this order.");
+  put($("#manage-lead"), (keys.length === 1 ? "Requests are spread evenly over all keys; there is one." : "Requests are spread evenly over these keys, in this order.")
+    + ` Uses are counted since this process started, ${clock.format(state.since)}.`);
   put($(".count", manage), `${keys.length} of ${page.cap}`);
   pips($(".pips", manage), keys.length, page.cap);
-  let hint = `Uses are counted since this process started, ${clock.format(state.since)}.`;
-  if (!page.canDelete) hint = "You can look at these keys. Only workspace admins can change them.";
+  let hint = "";
+  if (!page.canDelete) hint = "Only workspace admins can change these keys.";
   if (isFull && page.canSave) hint = `Full: at most ${page.cap} keys per provider. Delete one to add another.`;
   put($("#manage-hint"), hint);
   if ($("#manage-add")) $("#manage-add").disabled = isFull;
@@ -130,7 +131,7 @@ function add(row) {
   const id = row.dataset.provider;
   openEdit({
     title: `Add ${article(nameOf(row))} key`, mark: $(".mark", row).textContent, placeholder: row.dataset.placeholder, name: "",
-    lead: pool(id).keys.length ? "It joins the rotation at its end." : "",
+    lead: pool(id).keys.length ? "It is added at the end of the rotation." : "",
     hint: "Stored encrypted. It cannot be shown again.",
     save: async ({ apiKey, name }) => {
       await call("POST", page.api, { providerId: id, apiKey, ...(name && { name }) });
@@ -149,8 +150,8 @@ function change(row, key) {
   const id = row.dataset.provider;
   openEdit({
     title: `Update ${article(nameOf(row))} key`, mark: $(".mark", row).textContent, placeholder: row.dataset.placeholder, name: key.name ?? "",
-    lead: `${key.name || "Unnamed key"}, ${key.mask}`,
-    hint: "Every change needs the key itself, a new name too. Its place in the rotation stays.",
+    lead: `${key.name || "Unnamed key"} `, mask: key.mask,
+    hint: "Enter the key again, even if only the name changes. Its place in the rotation stays the same.",
     save: async ({ apiKey, name }) => {
       await orCurrent(call("POST", page.api, { providerId: id, keyId: key.id, apiKey, name }));
       await current();
@@ -191,7 +192,7 @@ function follows(row, key) {
   if (rest.length && rest.every((other) => other.broken)) {
     return `No other ${name} key can be decrypted: until one is updated, ${name} requests of this ${page.noun} have no key.`;
   }
-  if (rest.length) return rest.length === 1 ? `The other ${name} key serves on.` : `The other ${rest.length} ${name} keys serve on.`;
+  if (rest.length) return rest.length === 1 ? `The other ${name} key stays in use.` : `The other ${rest.length} ${name} keys stay in use.`;
   const last = `This is the last ${name} key.`;
   if (page.noun === "organization") return `${last} Workspaces without one of their own fall back to hosted keys.`;
   if (!state.covered) return `${last} This workspace falls back to its organization’s keys, if there are any, else to hosted keys.`;
