@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/chromedp/cdproto/browser"
 	"github.com/chromedp/cdproto/cdp"
 	"github.com/chromedp/cdproto/emulation"
 	"github.com/chromedp/cdproto/input"
@@ -22,7 +23,7 @@ import (
 )
 
 // patience is how long a browser on a busy machine may take for one step.
-const patience = 60 * time.Second
+const patience = 30 * time.Second
 
 // chromium is the one browser of this test binary; each test has a profile of
 // its own in it.
@@ -131,6 +132,8 @@ func prepare(t *testing.T, base string, ctx context.Context, cancel func()) *tab
 		t.Fatalf("browser: %v", err)
 	}
 	call(b, log.Enable, cdp.Empty{})
+	// Each page behaves as the one that is looked at.
+	call(b, emulation.SetFocusEmulationEnabled, emulation.SetFocusEmulationEnabledParams{Enabled: true})
 	call(b, emulation.SetLocaleOverride, emulation.SetLocaleOverrideParams{Locale: "en-US"})
 	call(b, emulation.SetTimezoneOverride, emulation.SetTimezoneOverrideParams{TimezoneID: "Etc/UTC"})
 	b.size(1300, 900)
@@ -195,6 +198,25 @@ func (b *tab) session(token string) {
 	})
 }
 
+// clearCache removes the cookie that stands for a lookup of the session.
+func (b *tab) clearCache() {
+	b.t.Helper()
+	call(b, network.DeleteCookies, network.DeleteCookiesParams{Name: "better-auth.session_data", URL: b.base})
+}
+
+// allowClipboard lets the page write and the test read the clipboard.
+func (b *tab) allowClipboard() {
+	b.t.Helper()
+	for _, name := range []string{"clipboard-read", "clipboard-write"} {
+		if _, err := chromedp.CallBrowser(b.ctx, browser.SetPermission, browser.SetPermissionParams{
+			Permission: &browser.PermissionDescriptor{Name: name}, Setting: browser.PermissionSettingGranted,
+			Origin: b.base, BrowserContextID: chromedp.FromContext(b.ctx).BrowserContextID,
+		}); err != nil {
+			b.t.Fatalf("browser: %s: %v", name, err)
+		}
+	}
+}
+
 // eval runs an expression in the page.
 func eval[T any](b *tab, expression string) T {
 	b.t.Helper()
@@ -207,7 +229,7 @@ func (b *tab) until(expression string) {
 	deadline := time.Now().Add(patience)
 	for !eval[bool](b, "Boolean("+expression+")") {
 		if time.Now().After(deadline) {
-			b.t.Fatalf("never true: %s\nThe page shows:\n%s", expression, eval[string](b, "document.body.innerText"))
+			b.t.Fatalf("never true: %s\nThe page shows:\n%.1500s", expression, eval[string](b, "(document.querySelector('dialog[open]:last-of-type') ?? document.body).innerText"))
 		}
 		time.Sleep(20 * time.Millisecond)
 	}

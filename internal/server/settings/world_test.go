@@ -1,9 +1,20 @@
 package settings_test
 
 import (
+	"context"
 	"fmt"
+	"io"
 	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/hashicorp/hcl/v2"
+	"github.com/hashicorp/hcl/v2/hclsyntax"
+	"github.com/hashicorp/hcl/v2/hclwrite"
 
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/acctest"
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/byok"
@@ -91,4 +102,87 @@ func manage(providerID string) string { return "[data-provider=" + providerID + 
 // keyButton is a button of a key in the open dialog; n counts from 1.
 func keyButton(n int, do string) string {
 	return fmt.Sprintf("#manage-keys .key:nth-child(%d) [data-do=%s]", n, do)
+}
+
+// get reads a path as a user.
+func (w *world) get(t *testing.T, as acctest.User, path string) string {
+	t.Helper()
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, w.URL+path, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header.Set("Cookie", "better-auth.session_token="+as.SessionToken)
+	status, body, _ := strings.Cut(response(t, r), " ")
+	if status != "200" {
+		t.Fatalf("GET %s: %s %s", path, status, body)
+	}
+	return body
+}
+
+// response is the status and the body of a request.
+func response(t *testing.T, r *http.Request) string {
+	t.Helper()
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	answer, err := client.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer answer.Body.Close()
+	body, err := io.ReadAll(answer.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strconv.Itoa(answer.StatusCode) + " " + string(body)
+}
+
+// checkFormatted fails for HCL that is not as terraform fmt writes it.
+func checkFormatted(t *testing.T, text string) {
+	t.Helper()
+	formatted := hclwrite.Format([]byte(text))
+	if diff := cmp.Diff(string(formatted), text); diff != "" {
+		t.Errorf("terraform fmt would change:\n%s", diff)
+	}
+	if _, problems := hclsyntax.ParseConfig([]byte(text), "export.tf", hcl.InitialPos); problems.HasErrors() {
+		t.Errorf("%v in\n%s", problems, text)
+	}
+}
+
+// faults lets a test fail requests of the page and cut its streams.
+type faults struct {
+	fail atomic.Pointer[func(http.ResponseWriter, *http.Request) bool]
+
+	mu      sync.Mutex
+	streams []context.CancelFunc
+}
+
+// set has fail answer requests; what it returns false for goes on.
+func (f *faults) set(fail func(http.ResponseWriter, *http.Request) bool) { f.fail.Store(&fail) }
+
+// cut ends every open stream.
+func (f *faults) cut() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, end := range f.streams {
+		end()
+	}
+	f.streams = nil
+}
+
+func (f *faults) option() acctest.Option {
+	return acctest.WithMiddleware(func(next http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if fail := f.fail.Load(); fail != nil && (*fail)(w, r) {
+				return
+			}
+			if strings.HasSuffix(r.URL.Path, "/events") {
+				ctx, end := context.WithCancel(r.Context())
+				defer end()
+				f.mu.Lock()
+				f.streams = append(f.streams, end)
+				f.mu.Unlock()
+				r = r.WithContext(ctx)
+			}
+			next.ServeHTTP(w, r)
+		})
+	})
 }
