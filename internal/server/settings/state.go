@@ -145,6 +145,7 @@ const sameMoment = 10 * time.Millisecond
 
 // state reads the keys of a visit.
 func (p *Pages) state(ctx context.Context, v visit) (*state, error) {
+	now := p.api.Now()
 	views, err := p.api.Keys(ctx, v.owner)
 	if err != nil {
 		return nil, err
@@ -159,7 +160,7 @@ func (p *Pages) state(ctx context.Context, v visit) (*state, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &state{Now: p.api.Now().UnixMilli(), Since: p.api.Activity.Since.UnixMilli(), Pools: map[string]*pool{}, Whole: true}
+	s := &state{Now: now.UnixMilli(), Since: p.api.Activity.Since.UnixMilli(), Pools: map[string]*pool{}, Whole: true}
 	for len(views) > 0 {
 		id := views[0].ProviderID
 		end := slices.IndexFunc(views, func(view api.KeyView) bool { return view.ProviderID != id })

@@ -31,6 +31,7 @@ function adopt(next) {
   if (next.whole) for (const id of Object.keys(state.pools)) if (!next.pools[id]) delete state.pools[id];
   state.covered = next.covered;
   state.since = next.since;
+  state.now = next.now;
   for (const f of listeners) f(served);
 }
 
@@ -88,7 +89,10 @@ function connect() {
   source.addEventListener("state", (event) => {
     delay = 0;
     say();
-    adopt(JSON.parse(event.data));
+    const next = JSON.parse(event.data);
+    // An event that was on its way during a refresh may be older than that.
+    if (next.now < state.now) refresh().catch(() => {});
+    else adopt(next);
   });
   source.onerror = () => {
     source.close();
