@@ -37,11 +37,12 @@ const (
 func main() {
 	bin := flag.String("bin", "bin", "folder with terraform-provider-byok and byok-server")
 	config := flag.String("config", filepath.Join("examples", "demo"), "folder with the Terraform configuration")
+	keep := flag.Bool("keep", false, "leave the server up at the end, with keys and a little traffic, until interrupted")
 	flag.Parse()
 
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := run(ctx, os.Stdout, *bin, *config); err != nil {
+	if err := run(ctx, os.Stdout, *bin, *config, *keep); err != nil {
 		fmt.Fprintf(os.Stderr, "\ndemo: %v\n", err)
 		os.Exit(1)
 	}
@@ -49,26 +50,28 @@ func main() {
 
 // demo is one run: its folder, its server and what it told the server to keep.
 type demo struct {
-	out     io.Writer
-	step    int
-	dir     string
-	bin     string
-	env     []string
-	server  *exec.Cmd
-	exited  chan error
-	access  map[string]string // what the server wrote to its env file
-	secret  string            // INTERNAL_API_SECRET, for /reference/resolve
-	apiKeys map[string]map[string]string
+	out    io.Writer
+	step   int
+	dir    string
+	bin    string
+	env    []string
+	server *exec.Cmd
+	exited chan error
+	access map[string]string // what the server wrote to its env file
+	secret string            // INTERNAL_API_SECRET, for /reference/resolve
+	// password signs demo@example.com in.
+	password string
+	apiKeys  map[string]map[string]string
 }
 
-func run(ctx context.Context, out io.Writer, bin, config string) (err error) {
+func run(ctx context.Context, out io.Writer, bin, config string, keep bool) (err error) {
 	dir, err := os.MkdirTemp("", "byok-demo-")
 	if err != nil {
 		return err
 	}
 	defer os.RemoveAll(dir)
 	d := &demo{
-		out: out, dir: dir, bin: bin, secret: rand.Text(),
+		out: out, dir: dir, bin: bin, secret: rand.Text(), password: rand.Text(),
 		apiKeys: map[string]map[string]string{
 			"openai":    secretsFor("openai", "blue", "green", "red"),
 			"anthropic": secretsFor("anthropic", "primary", "spare"),
@@ -76,7 +79,7 @@ func run(ctx context.Context, out io.Writer, bin, config string) (err error) {
 	}
 	defer func() { err = errors.Join(err, d.stopServer()) }()
 
-	for _, step := range []func(context.Context) error{
+	steps := []func(context.Context) error{
 		d.startServer,
 		func(ctx context.Context) error { return d.initTerraform(ctx, config) },
 		d.applyKeys,
@@ -84,12 +87,14 @@ func run(ctx context.Context, out io.Writer, bin, config string) (err error) {
 		d.planAgain,
 		d.overfillPool,
 		d.replaceSecret,
-		d.destroyKeys,
-		func(context.Context) error {
+	}
+	if !keep {
+		steps = append(steps, d.destroyKeys, func(context.Context) error {
 			d.narrate("Stop byok-server and remove its folder")
 			return d.stopServer()
-		},
-	} {
+		})
+	}
+	for _, step := range steps {
 		stepCtx, cancel := context.WithTimeout(ctx, stepTimeout)
 		err := step(stepCtx)
 		cancel()
@@ -98,14 +103,18 @@ func run(ctx context.Context, out io.Writer, bin, config string) (err error) {
 		}
 	}
 	fmt.Fprintln(out, "\nAll steps came out as they should.")
+	if keep {
+		return d.keepServing(ctx)
+	}
+	fmt.Fprintln(out, "To see keys and their rotation in a browser: make demo KEEP=1, then open the address that it prints.")
 	return nil
 }
 
 func (d *demo) startServer(ctx context.Context) error {
 	bootstrap := fmt.Sprintf(`{
-	  "users": [{"email": "demo@example.com", "password": %q, "name": "Demo"}],
+	  "users": [{"email": "demo@example.com", "password": %q, "name": "Demo", "superuser": true}],
 	  "workspaces": [{"id": %q, "name": "Demo", "owner": "demo@example.com"}]
-	}`, rand.Text(), workspaceID)
+	}`, d.password, workspaceID)
 	bootstrapFile, envFile := filepath.Join(d.dir, "bootstrap.json"), filepath.Join(d.dir, "server.env")
 	if err := os.WriteFile(bootstrapFile, []byte(bootstrap), 0o600); err != nil {
 		return err
@@ -333,7 +342,9 @@ func (d *demo) stopServer() error {
 	}
 	server := d.server
 	d.server = nil
-	if err := server.Process.Signal(syscall.SIGTERM); err != nil {
+	// An interrupt from the keyboard reaches the server too, which then ends by
+	// itself.
+	if err := server.Process.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		return err
 	}
 	select {
