@@ -13,7 +13,7 @@ import (
 // Bounds of the streams.
 const (
 	// maxStreams is how many pages can watch one process at a time.
-	maxStreams = 512
+	maxStreams = 256
 	// minPause bounds how often a busy rotation is sent.
 	minPause = 200 * time.Millisecond
 	// recheck is how often access is checked again and changes by other

@@ -2,6 +2,7 @@ package settings_test
 
 import (
 	"fmt"
+	"log/slog"
 	"net/http"
 	"slices"
 	"strings"
@@ -256,6 +257,7 @@ func TestRotation(t *testing.T) {
 	// The same in the dialog, which an admin has open.
 	b.session(w.SessionToken)
 	b.open(w.page(""))
+	b.shows("[data-provider=openai] .trouble", "1 unreadable")
 	b.click(manage("openai"))
 	b.shows("#manage-lead", "Uses are counted since this process started")
 	shown := func() []string {
@@ -385,7 +387,8 @@ func TestServerGone(t *testing.T) {
 // TestCopilotRoutes is the API of the mothership's keys.
 func TestCopilotRoutes(t *testing.T) {
 	t.Parallel()
-	w := startWorld(t)
+	var log syncBuffer
+	w := startWorld(t, func(c *server.Config) { c.Logger = slog.New(slog.NewTextHandler(&log, nil)) })
 	send := func(session, method, query, body string, header ...string) string {
 		t.Helper()
 		r, err := http.NewRequestWithContext(t.Context(), method, w.URL+"/api/copilot/byok"+query, strings.NewReader(body))
@@ -445,6 +448,23 @@ func TestCopilotRoutes(t *testing.T) {
 	}
 	if got := send(w.superuser.SessionToken, "GET", "?workspaceId=w", ""); strings.Contains(got, "openai") {
 		t.Errorf("after a delete: %s", got)
+	}
+	logged := log.String()
+	for _, want := range []string{
+		"msg=audit action=add actor=" + me + " scope=copilot owner=w provider_id=anthropic", "msg=audit action=add actor=" + me + " scope=copilot owner=w provider_id=openai",
+		"msg=audit action=replace actor=" + me + " scope=copilot owner=w provider_id=openai", "msg=audit action=delete actor=" + me + " scope=copilot owner=w provider_id=openai",
+	} {
+		if !strings.Contains(logged, want) {
+			t.Errorf("the log lacks %q:\n%s", want, logged)
+		}
+	}
+	if strings.Contains(logged, secret) {
+		t.Error("the log has a secret")
+	}
+	// A stored value that does not open shows nothing of itself.
+	w.Exec(t, "UPDATE copilot_byok_keys SET encrypted_api_key = 'garbage'")
+	if got := send(w.superuser.SessionToken, "GET", "?workspaceId=w", ""); !strings.Contains(got, `"keyLastFour":"••••"`) || strings.Contains(got, "garbage") {
+		t.Errorf("an undecryptable key: %s", got)
 	}
 }
 

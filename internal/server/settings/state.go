@@ -380,7 +380,9 @@ type shownSection struct {
 
 type row struct {
 	provider
-	Count     int
+	Count int
+	// Broken counts the keys that cannot be decrypted.
+	Broken    int
 	Pips      []bool
 	Inherited bool
 	Hidden    bool
@@ -438,6 +440,11 @@ func sections(s *state, search string) []shownSection {
 			r := row{provider: provider, Hidden: !provider.matches(search), Pips: make([]bool, byok.Cap)}
 			if held := s.Pools[provider.ID]; held != nil {
 				r.Count = len(held.Keys)
+				for _, k := range held.Keys {
+					if k.Broken {
+						r.Broken++
+					}
+				}
 			}
 			for i := range min(r.Count, byok.Cap) {
 				r.Pips[i] = true

@@ -53,12 +53,16 @@ function search() {
 }
 
 function render(row) {
-  const n = pool(row.dataset.provider).keys.length;
+  const { keys } = pool(row.dataset.provider);
+  const n = keys.length;
+  const broken = keys.filter((key) => key.broken).length;
   row.classList.toggle("held", n > 0);
   $("[data-do=add]", row).hidden = n > 0 || !page.canSave;
   $("[data-do=manage]", row).hidden = n === 0;
   $(".held-state", row).hidden = n === 0;
   $(".inherited", row).hidden = n > 0 || !state.covered?.includes(row.dataset.provider);
+  $(".trouble", row).hidden = broken === 0;
+  put($(".trouble", row), `${broken} unreadable`);
   put($(".count", row), plural(n, "key"));
   pips($(".pips", row), n, page.cap);
 }
