@@ -20,6 +20,8 @@ import (
 	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/chromedp"
 	"github.com/chromedp/chromedp/kb"
+
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/tfrun"
 )
 
 // patience is how long a browser on a busy machine may take for one step.
@@ -35,7 +37,7 @@ var chromium struct {
 }
 
 func TestMain(m *testing.M) {
-	code := m.Run()
+	code := tfrun.Run(m)
 	if chromium.stop != nil {
 		chromium.stop()
 	}
