@@ -46,7 +46,7 @@ func TestMain(m *testing.M) {
 
 func startChromium() {
 	path := ""
-	for _, name := range []string{"chromium", "chromium-browser", "google-chrome"} {
+	for _, name := range []string{"chromium", "google-chrome"} {
 		if found, err := exec.LookPath(name); err == nil {
 			path = found
 			break

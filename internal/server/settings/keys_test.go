@@ -179,6 +179,7 @@ func TestManage(t *testing.T) {
 		b.press(kb.Enter)
 		b.shows("#manage .count", fmt.Sprintf("%d of 10", i))
 		b.until("!document.querySelector('#edit').open")
+		b.shows("#manage #toast", "OpenAI key added") // where a screen reader hears it
 	}
 	if !isDisabled("#manage-add") {
 		t.Error("an eleventh key can be added")
@@ -237,6 +238,7 @@ func TestManage(t *testing.T) {
 	b.click("#delete-do")
 	b.until("!document.querySelector('#manage').open")
 	b.until("document.querySelector('" + add("openai") + "').checkVisibility()")
+	b.shows("body > #toast", "OpenAI key deleted")
 	if got := b.focused(); got != "Add Key, OpenAI" {
 		t.Errorf("after the last key the focus is at %s", got)
 	}
@@ -302,6 +304,9 @@ func TestRefusals(t *testing.T) {
 	b.fill("#edit-name", strings.Repeat("n", 121))
 	b.click("#edit-save")
 	b.shows("#edit-problem", "Name must be 120 characters or fewer")
+	if got := b.focused(); got != "edit-name" {
+		t.Errorf("a refused name moves the focus to %s", got)
+	}
 	typed := func(want string) {
 		t.Helper()
 		if got := eval[string](b, "document.querySelector('#edit-key').value"); got != want || !eval[bool](b, "document.querySelector('#edit').open") {

@@ -80,7 +80,7 @@ $("#edit-form").addEventListener("submit", async (event) => {
   } catch (refusal) {
     setBusy(false);
     problem("#edit-problem", refusal.message);
-    apiKey.focus();
+    (refusal.field === "name" ? name : apiKey).focus();
   }
 });
 

@@ -43,8 +43,12 @@ export function pips(element, n, cap) {
 }
 
 let hide;
+// toast says for a moment what was done. A modal dialog hides what is outside
+// of it from screen readers, so the message goes into the one that is open.
 export function toast(text) {
   const element = $("#toast");
+  const home = all("dialog[open]").at(-1) ?? document.body;
+  if (element.parentElement !== home) home.append(element);
   element.textContent = text;
   element.classList.add("shown");
   clearTimeout(hide);

@@ -141,9 +141,9 @@ function add(row) {
       await call("POST", page.api, { providerId: id, apiKey, ...(name && { name }) });
       await current();
       return () => {
-        toast(`${nameOf(row)} key added`);
         if (manage.open) $("#manage-keys").lastElementChild?.focus();
         else $("[data-do=manage]", row).focus();
+        toast(`${nameOf(row)} key added`);
       };
     },
   });
@@ -174,13 +174,13 @@ function remove(row, key) {
       await orCurrent(call("DELETE", page.api, { providerId: id, keyId: key.id }));
       await current();
       return () => {
-        toast(`${nameOf(row)} key deleted`);
         const items = $("#manage-keys").children;
         if (items.length) items[Math.min(at, items.length - 1)].focus();
         else {
           manage.close();
-          $(page.canSave ? "[data-do=add]" : "h3", row).focus();
+          (page.canSave ? $("[data-do=add]", row) : $("#main")).focus();
         }
+        toast(`${nameOf(row)} key deleted`);
       };
     },
   });

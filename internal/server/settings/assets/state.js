@@ -37,9 +37,10 @@ function adopt(next) {
 
 // Refusal is an answer that is no success, or none at all.
 export class Refusal extends Error {
-  constructor(status, text) {
+  constructor(status, text, field) {
     super(text);
     this.status = status;
+    this.field = field; // that was refused, where it is one
   }
 }
 
@@ -60,7 +61,7 @@ export async function call(method, path, body, signal) {
   }
   const said = await answer.json().catch(() => ({}));
   if (answer.ok) return said;
-  throw new Refusal(answer.status, explain(answer, said));
+  throw new Refusal(answer.status, explain(answer, said), said.details?.[0]?.path?.[0]);
 }
 
 function explain(answer, said) {
