@@ -153,7 +153,7 @@ func (s *Server) start(ctx context.Context) (err error) {
 		RateLimit: !cfg.Development, DisableAuth: cfg.DisableAuth,
 		Logger: cfg.Logger, Now: cfg.Now, Random: cfg.Random,
 	})
-	if s.settings, err = settings.New(routes); err != nil {
+	if s.settings, err = settings.New(routes, routes); err != nil {
 		return err
 	}
 	s.handler = s.settings

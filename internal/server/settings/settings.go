@@ -22,10 +22,11 @@ import (
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/server/api"
 )
 
-// Pages serves the page, and the API on every other path. It is safe for
-// concurrent use.
+// Pages serves the page, and what it is built around on every other path. It is
+// safe for concurrent use.
 type Pages struct {
 	api       *api.API
+	next      http.Handler
 	mux       *http.ServeMux
 	assets    assets
 	templates *template.Template
@@ -37,9 +38,10 @@ type Pages struct {
 	open       int
 }
 
-// New returns the page around an API.
-func New(routes *api.API) (*Pages, error) {
-	p := &Pages{api: routes, mux: http.NewServeMux()}
+// New returns the page of an API. next serves every other path: the API, or
+// the part of it that this address shows.
+func New(routes *api.API, next http.Handler) (*Pages, error) {
+	p := &Pages{api: routes, next: next, mux: http.NewServeMux()}
 	p.streams, p.endStreams = context.WithCancel(context.Background())
 	var err error
 	if p.assets, err = loadAssets(); err != nil {
@@ -73,7 +75,7 @@ func (p *Pages) EndStreams() { p.endStreams() }
 // ServeHTTP implements http.Handler.
 func (p *Pages) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if !isPage(r.URL.EscapedPath()) {
-		p.api.ServeHTTP(w, r)
+		p.next.ServeHTTP(w, r)
 		return
 	}
 	started := time.Now()
