@@ -14,10 +14,15 @@ import (
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/byok"
 )
 
+var (
+	w1, w2 = byok.WorkspaceScope("w1"), byok.WorkspaceScope("w2")
+	openai = byok.Pool{Scope: w1, ProviderID: "openai"}
+)
+
 const openaiPool = "w1/openai"
 
 func input() AddInput {
-	return AddInput{ProviderID: "openai", APIKey: canary, Name: ptr("  ci  ")}
+	return AddInput{APIKey: canary, Name: ptr("  ci  ")}
 }
 
 // onAdd scripts the n-th add alone.
@@ -38,7 +43,7 @@ func onAdd(m *model, n int, a act) {
 func TestAddAnswersTheFullRecord(t *testing.T) {
 	t.Parallel()
 	play(t, nil, func(s *scene) {
-		key, err := s.client.Add(s.ctx, "w1", input())
+		key, err := s.client.Add(s.ctx, openai, input())
 		if err != nil {
 			s.Fatal(err)
 		}
@@ -91,7 +96,7 @@ func TestAddWhoseAnswerIsLost(t *testing.T) {
 				s.model.seed(openaiPool, canary, "ci", time.Now().Add(-time.Hour)) // an older twin is not it
 				s.look()
 				start := time.Now()
-				key, err := s.client.Add(s.ctx, "w1", input())
+				key, err := s.client.Add(s.ctx, openai, input())
 				if err != nil {
 					s.Fatalf("%v; requests: %s", err, s.model.requests())
 				}
@@ -136,7 +141,7 @@ func TestAddIsNotSentAgain(t *testing.T) {
 			play(t, nil, func(s *scene) {
 				s.look()
 				onAdd(s.model, 0, tc.act)
-				_, err := s.client.Add(s.ctx, "w1", input())
+				_, err := s.client.Add(s.ctx, openai, input())
 				_ = s.wantKind(err, tc.kind)
 				s.wantRequests("ADD openai")
 			})
@@ -162,7 +167,7 @@ func TestAddInDoubt(t *testing.T) {
 		"one has appeared that is older than the add": {input(), nil, func(s *scene) act {
 			return act{cut: true, skip: true, after: func() { s.model.seed(openaiPool, canary, "ci", time.Now().Add(-time.Hour)) }}
 		}, 1},
-		"no name, and a mask that shows nothing": {AddInput{ProviderID: "openai", APIKey: "short"}, nil,
+		"no name, and a mask that shows nothing": {AddInput{APIKey: "short"}, nil,
 			func(*scene) act { return act{cut: true} }, 1},
 		"the list cannot be read": {input(), func(s *scene) {
 			s.look()
@@ -183,7 +188,7 @@ func TestAddInDoubt(t *testing.T) {
 				if tc.lost != nil {
 					onAdd(s.model, 0, tc.lost(s))
 				}
-				_, err := s.client.Add(s.ctx, "w1", tc.in)
+				_, err := s.client.Add(s.ctx, openai, tc.in)
 				e := s.wantKind(err, KindAmbiguous)
 				if len(e.Candidates) != tc.want {
 					s.Errorf("candidates %v, want %d; %v", e.Candidates, tc.want, err)
@@ -208,7 +213,7 @@ func TestAddTellsOthersKeysApart(t *testing.T) {
 	for _, listed := range []bool{true, false} {
 		play(t, nil, func(s *scene) {
 			if listed {
-				if _, err := s.client.List(s.ctx, "w1"); err != nil {
+				if _, err := s.client.List(s.ctx, w1); err != nil {
 					s.Fatal(err)
 				}
 			}
@@ -218,7 +223,7 @@ func TestAddTellsOthersKeysApart(t *testing.T) {
 				s.model.seed("w1/exa", canary, "ci", time.Now())
 				s.model.seed("w2/openai", canary, "ci", time.Now())
 			}})
-			key, err := s.client.Add(s.ctx, "w1", input())
+			key, err := s.client.Add(s.ctx, openai, input())
 			if err != nil || key.ID != s.model.keys(openaiPool)[0].ID || s.model.count("ADD") != 1 {
 				s.Errorf("%+v, %v; requests: %s", key, err, s.model.requests())
 			}
@@ -234,7 +239,7 @@ func TestAddKnowsWhatWasThere(t *testing.T) {
 	play(t, nil, func(s *scene) {
 		theirs := s.model.seed(openaiPool, "sk-canary, but of others-0001", "ci", time.Now())
 		onAdd(s.model, 0, act{skip: true, cut: true})
-		key, err := s.client.Add(s.ctx, "w1", input())
+		key, err := s.client.Add(s.ctx, openai, input())
 		if err != nil {
 			s.Fatal(err)
 		}
@@ -244,7 +249,7 @@ func TestAddKnowsWhatWasThere(t *testing.T) {
 	})
 	play(t, nil, func(s *scene) {
 		s.model.script = func(int, *http.Request, []byte) act { return answered(404, `{"error":"Workspace not found"}`) }
-		_, err := s.client.Add(s.ctx, "w1", input())
+		_, err := s.client.Add(s.ctx, openai, input())
 		if e := s.wantKind(err, KindWorkspaceNotFound); e.Op != OpList {
 			s.Errorf("%+v", e)
 		}
@@ -269,7 +274,7 @@ func TestAddInDoubtAsksAgain(t *testing.T) {
 			}
 			return act{}
 		}
-		key, err := s.client.Add(s.ctx, "w1", input())
+		key, err := s.client.Add(s.ctx, openai, input())
 		if err != nil || key.ID != s.model.keys(openaiPool)[0].ID || s.model.count("ADD") != 1 {
 			s.Errorf("%+v, %v; requests: %s", key, err, s.model.requests())
 		}
@@ -295,7 +300,7 @@ func TestAddNeverTakesASiblings(t *testing.T) {
 					cut++
 					return act{cut: cut%2 == 1, skip: cut%2 == 1 && !stored}
 				}
-				ids := addAll(s, slices.Repeat([]AddInput{input()}, 8))
+				ids := addAll(s, input(), slices.Repeat([]byok.Pool{openai}, 8)...)
 				if keys := s.model.keys(openaiPool); len(keys) != 8 || len(ids) != 8 {
 					s.Errorf("%d keys stored, %d IDs returned, want 8 each", len(keys), len(ids))
 				}
@@ -304,15 +309,15 @@ func TestAddNeverTakesASiblings(t *testing.T) {
 	}
 }
 
-// addAll adds side by side and returns the distinct IDs.
-func addAll(s *scene, inputs []AddInput) map[string]bool {
+// addAll adds a key to each of pools, in parallel, and returns the distinct IDs.
+func addAll(s *scene, in AddInput, pools ...byok.Pool) map[string]bool {
 	s.Helper()
 	var wg sync.WaitGroup
 	var mu sync.Mutex
 	ids := map[string]bool{}
-	for _, in := range inputs {
+	for _, pool := range pools {
 		wg.Go(func() {
-			key, err := s.client.Add(s.ctx, "w1", in)
+			key, err := s.client.Add(s.ctx, pool, in)
 			mu.Lock()
 			defer mu.Unlock()
 			if err != nil {
@@ -343,11 +348,11 @@ func TestAddsShareTheirLists(t *testing.T) {
 					}
 					return act{}
 				}
-				var inputs []AddInput
+				var pools []byok.Pool
 				for _, id := range providerIDs {
-					inputs = append(inputs, AddInput{ProviderID: id, APIKey: canary})
+					pools = append(pools, byok.Pool{Scope: w1, ProviderID: id})
 				}
-				if ids := addAll(s, inputs); len(ids) != 10 {
+				if ids := addAll(s, AddInput{APIKey: canary}, pools...); len(ids) != 10 {
 					s.Errorf("%d IDs", len(ids))
 				}
 				// One list before, one after.
@@ -377,7 +382,7 @@ func TestAddsOfOnePoolTakeTurns(t *testing.T) {
 			}
 			return act{}
 		}
-		addAll(s, slices.Repeat([]AddInput{input()}, 6))
+		addAll(s, input(), slices.Repeat([]byok.Pool{openai}, 6)...)
 	})
 }
 
@@ -389,19 +394,19 @@ func fill(s *scene) []string {
 	return ids
 }
 
-func TestAddWaitsForRoom(t *testing.T) {
+func TestAddWaitsForCapacity(t *testing.T) {
 	t.Parallel()
 	in := input()
-	in.WaitForRoom = true
+	in.WaitForCapacity = true
 	t.Run("own delete wakes it", func(t *testing.T) {
 		t.Parallel()
 		play(t, nil, func(s *scene) {
 			ids := fill(s)
 			done := make(chan error, 1)
-			go func() { _, err := s.client.Add(s.ctx, "w1", in); done <- err }()
+			go func() { _, err := s.client.Add(s.ctx, openai, in); done <- err }()
 			time.Sleep(100 * time.Millisecond)
 			start := time.Now()
-			if err := s.client.Delete(s.ctx, "w1", "openai", ids[0]); err != nil {
+			if err := s.client.Delete(s.ctx, openai, ids[0]); err != nil {
 				s.Fatal(err)
 			}
 			if err := <-done; err != nil {
@@ -421,7 +426,7 @@ func TestAddWaitsForRoom(t *testing.T) {
 				s.model.pools[openaiPool] = s.model.pools[openaiPool][1:]
 				s.model.mu.Unlock()
 			})
-			if _, err := s.client.Add(s.ctx, "w1", in); err != nil {
+			if _, err := s.client.Add(s.ctx, openai, in); err != nil {
 				s.Fatal(err)
 			}
 			if n := s.model.count("ADD"); n > 10 {
@@ -429,17 +434,17 @@ func TestAddWaitsForRoom(t *testing.T) {
 			}
 		})
 	})
-	t.Run("ends with its context, and does not hold up others", func(t *testing.T) {
+	t.Run("ends before its context, and does not hold up others", func(t *testing.T) {
 		t.Parallel()
 		play(t, nil, func(s *scene) {
 			fill(s)
-			ctx, cancel := context.WithTimeout(s.ctx, time.Minute)
+			ctx, cancel := context.WithTimeout(s.ctx, 20*time.Second)
 			defer cancel()
 			var wg sync.WaitGroup
 			for range 3 {
 				wg.Go(func() {
-					_, err := s.client.Add(ctx, "w1", in)
-					// Those behind the one that asks wait for room, too.
+					_, err := s.client.Add(ctx, openai, in)
+					// Those behind the one that asks wait for capacity, too.
 					if !IsKind(err, KindCapReached) || !errors.Is(err, context.DeadlineExceeded) {
 						s.Errorf("got %v, want the cap and the deadline", err)
 					}
@@ -447,16 +452,14 @@ func TestAddWaitsForRoom(t *testing.T) {
 			}
 			time.Sleep(time.Second)
 			start := time.Now()
-			other := input()
-			other.ProviderID = "anthropic"
-			if _, err := s.client.Add(s.ctx, "w1", other); err != nil {
+			if _, err := s.client.Add(s.ctx, byok.Pool{Scope: w1, ProviderID: "anthropic"}, input()); err != nil {
 				s.Error(err)
 			}
 			if waited := time.Since(start); waited != 0 {
 				s.Errorf("an add to another pool waited %s for its list", waited)
 			}
 			wg.Wait()
-			if waited := time.Since(start); waited != 59*time.Second {
+			if waited := time.Since(start); waited != 17*time.Second {
 				s.Errorf("they gave up after %s", waited)
 			}
 		})
@@ -469,11 +472,11 @@ func TestAddCanceled(t *testing.T) {
 		t.Parallel()
 		play(t, nil, func(s *scene) {
 			s.model.script = func(int, *http.Request, []byte) act { time.Sleep(2 * time.Second); return act{} }
-			go func() { _, _ = s.client.Add(s.ctx, "w1", input()) }()
+			go func() { _, _ = s.client.Add(s.ctx, openai, input()) }()
 			time.Sleep(time.Second)
 			ctx, cancel := context.WithTimeout(s.ctx, time.Millisecond)
 			defer cancel()
-			_, err := s.client.Add(ctx, "w1", input())
+			_, err := s.client.Add(ctx, openai, input())
 			_ = s.wantKind(err, KindCanceled)
 			time.Sleep(time.Minute)
 			if n := s.model.count("ADD"); n != 1 {
@@ -488,7 +491,7 @@ func TestAddCanceled(t *testing.T) {
 			s.model.script = func(_ int, r *http.Request, _ []byte) act { time.Sleep(2 * time.Second); return act{} }
 			ctx, cancel := context.WithCancel(s.ctx)
 			time.AfterFunc(time.Second, cancel)
-			key, err := s.client.Add(ctx, "w1", input())
+			key, err := s.client.Add(ctx, openai, input())
 			if err != nil || key.ID != s.model.keys(openaiPool)[0].ID || key.UpdatedAt == "" {
 				s.Errorf("got %+v, %v", key, err)
 			}
@@ -504,7 +507,7 @@ func TestAddCanceled(t *testing.T) {
 			ctx, cancel := context.WithCancel(s.ctx)
 			time.AfterFunc(time.Second, cancel)
 			start := time.Now()
-			_, err := s.client.Add(ctx, "w1", input())
+			_, err := s.client.Add(ctx, openai, input())
 			_ = s.wantKind(err, KindAmbiguous)
 			if !errors.Is(err, context.Canceled) {
 				s.Errorf("%v is not context.Canceled", err)
@@ -521,7 +524,7 @@ func TestAddCanceled(t *testing.T) {
 			ctx, cancel := context.WithTimeout(s.ctx, time.Second)
 			defer cancel()
 			start := time.Now()
-			_, err := s.client.Add(ctx, "w1", input())
+			_, err := s.client.Add(ctx, openai, input())
 			_ = s.wantKind(err, KindAmbiguous)
 			if took := time.Since(start); took != time.Second {
 				s.Errorf("it took %s", took)
@@ -536,7 +539,7 @@ func TestAddCanceled(t *testing.T) {
 			ctx, cancel := context.WithCancel(s.ctx)
 			time.AfterFunc(time.Second, cancel)
 			start := time.Now()
-			_, err := s.client.Add(ctx, "w1", input())
+			_, err := s.client.Add(ctx, openai, input())
 			e := s.wantKind(err, KindCanceled)
 			if took := time.Since(start); took != time.Second || e.Status != 429 {
 				s.Errorf("it took %s, status %d", took, e.Status)
@@ -555,7 +558,7 @@ func TestAddStoredButNotReadBack(t *testing.T) {
 			}
 			return act{}
 		}
-		key, err := s.client.Add(s.ctx, "w1", input())
+		key, err := s.client.Add(s.ctx, openai, input())
 		e := s.wantKind(err, KindServer)
 		if key.ID == "" || e.KeyID != key.ID || e.Attempts != 5 {
 			s.Errorf("got %+v, %+v", key, e)
@@ -567,7 +570,7 @@ func TestAddWithoutRetries(t *testing.T) {
 	t.Parallel()
 	play(t, func(c *Config) { c.MaxRetries = 0 }, func(s *scene) {
 		onAdd(s.model, 0, act{cut: true, skip: true})
-		_, err := s.client.Add(s.ctx, "w1", input())
+		_, err := s.client.Add(s.ctx, openai, input())
 		_ = s.wantKind(err, KindNetwork)
 		if n := s.model.count("ADD"); n != 1 {
 			s.Errorf("%d adds", n)

@@ -16,41 +16,42 @@ import (
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/byok"
 )
 
-// Client speaks to one Sim as one user. It is made for one Terraform walk:
-// its snapshots live as long as it does. Safe for concurrent use.
+// Client calls the API of one Sim as one user. It is made for one Terraform
+// operation: it keeps its snapshots until the end. Safe for concurrent use.
 type Client struct {
 	cfg     Config
 	base    string
 	headers map[string]string
 	http    *http.Client
 	session *session
+	calls   *calls
 	jitter  func() float64 // 0 up to 1
 
-	// unreachable: every attempt of the last request to end found nobody.
+	// unreachable: no attempt of an earlier request got a response, and none
+	// of a later one has.
 	unreachable atomic.Bool
 
-	mu         sync.Mutex
-	workspaces map[string]*workspace
+	mu     sync.Mutex
+	scopes map[byok.Scope]*scope
 }
 
-// grace is how long a write that is on the wire may outlive its context.
+// grace is how long a write that is being sent may outlive its context.
 const grace = 5 * time.Second
 
 // AddInput is a new key.
 type AddInput struct {
-	ProviderID string
-	APIKey     string
+	APIKey string
 	// Name is the label; nil or blank for none.
 	Name *string
-	// WaitForRoom makes an add that finds its pool full wait, until ctx ends,
-	// for keys of the pool to be deleted.
-	WaitForRoom bool
+	// WaitForCapacity makes an add that finds its pool full wait for keys of
+	// the pool to be deleted: until shortly before ctx ends, or until adds
+	// that wait are all that this Client does. See capacity.go.
+	WaitForCapacity bool
 }
 
 // ReplaceInput is what a stored key becomes.
 type ReplaceInput struct {
-	ProviderID string
-	KeyID      string
+	KeyID string
 	// APIKey is needed even for a rename. WIRE.md section 5.
 	APIKey string
 	// Name nil leaves the stored name alone, blank clears it.
@@ -88,91 +89,104 @@ func newClient(cfg Config, dial dial, jitter func() float64) (*Client, error) {
 	}
 	c := &Client{
 		cfg: cfg, base: strings.TrimSuffix(endpoint.String(), "/"), headers: cfg.Headers,
-		http: newHTTPClient(cfg, roots, dial), jitter: jitter, workspaces: map[string]*workspace{},
+		http: newHTTPClient(cfg, roots, dial), jitter: jitter, calls: newCalls(), scopes: map[byok.Scope]*scope{},
 	}
 	c.session = newSession(c, cfg)
 	return c, nil
 }
 
-// List returns every key of the workspace by provider ID, then in rotation
+// List returns every key of the scope by provider ID, then in rotation
 // order, from the snapshot that all reads of this Client share: one request
-// per workspace, and another one after the Client's own writes. What the
+// per scope, and another one after the Client's own writes. What the
 // pointers in the keys point to is shared and must not be changed.
-func (c *Client) List(ctx context.Context, workspaceID string) ([]byok.Key, error) {
-	s, err := c.snapshot(ctx, workspaceID)
+func (c *Client) List(ctx context.Context, in byok.Scope) ([]byok.Key, error) {
+	s, err := c.snapshot(ctx, in)
 	if err != nil {
 		return nil, err
 	}
 	return slices.Clone(s.keys), nil
 }
 
+// Entitled reports whether keys can be added to a scope, from the snapshot: an
+// organization needs an active plan for that. WIRE.md section 7.
+func (c *Client) Entitled(ctx context.Context, in byok.Scope) (bool, error) {
+	s, err := c.snapshot(ctx, in)
+	if err != nil {
+		return false, err
+	}
+	return s.entitled, nil
+}
+
 // Key returns one key from the snapshot, or KindKeyNotFound.
-func (c *Client) Key(ctx context.Context, workspaceID, keyID string) (byok.Key, error) {
-	s, err := c.snapshot(ctx, workspaceID)
+func (c *Client) Key(ctx context.Context, in byok.Scope, keyID string) (byok.Key, error) {
+	s, err := c.snapshot(ctx, in)
 	if err != nil {
 		return byok.Key{}, err
 	}
 	key, ok := s.key(keyID)
 	if !ok {
-		return byok.Key{}, c.fail(OpList, workspaceID, "", keyID, &failure{kind: KindKeyNotFound})
+		return byok.Key{}, c.fail(OpList, byok.Pool{Scope: in}, keyID, &failure{kind: KindKeyNotFound})
 	}
 	return key, nil
 }
 
 // Listed is Key without any I/O: ok is false where the snapshot is not there
 // yet, and where it does not show the key.
-func (c *Client) Listed(workspaceID, keyID string) (key byok.Key, ok bool) {
+func (c *Client) Listed(in byok.Scope, keyID string) (key byok.Key, ok bool) {
 	c.mu.Lock()
-	w := c.workspaces[workspaceID]
+	sc := c.scopes[in]
 	c.mu.Unlock()
-	if w == nil {
+	if sc == nil {
 		return byok.Key{}, false
 	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.snapshot == nil || w.snapshot.covers < w.writes {
+	sc.mu.Lock()
+	defer sc.mu.Unlock()
+	if sc.snapshot == nil || sc.snapshot.covers < sc.writes {
 		return byok.Key{}, false
 	}
-	return w.snapshot.key(keyID)
+	return sc.snapshot.key(keyID)
 }
 
 // Replace gives a stored key another secret, and another name unless
-// in.Name is nil, and returns its full record. It is repeated where an answer
+// in.Name is nil, and returns its full record. It is repeated where a response
 // is lost: the outcome is the same.
 //
 // A key that comes with an error has been replaced; only the record could not
 // be completed.
-func (c *Client) Replace(ctx context.Context, workspaceID string, in ReplaceInput) (byok.Key, error) {
-	if f := checkIDs(workspaceID, in.ProviderID, &in.KeyID); f != nil {
-		return byok.Key{}, c.fail(OpReplace, workspaceID, in.ProviderID, in.KeyID, f)
+func (c *Client) Replace(ctx context.Context, pool byok.Pool, in ReplaceInput) (byok.Key, error) {
+	if f := checkIDs(pool, &in.KeyID); f != nil {
+		return byok.Key{}, c.fail(OpReplace, pool, in.KeyID, f)
 	}
-	w := c.workspace(workspaceID)
-	life := newLifeline(ctx, grace)
-	defer life.close()
+	defer c.calls.begin()()
+	sc := c.scope(pool.Scope)
+	write := newWriteContext(ctx, grace)
+	defer write.close()
 
-	w.change(func() { w.replacing++ })
-	key, f := c.replace(life, w, OpReplace, in, c.cfg.MaxRetries)
+	sc.change(func() { sc.replacing++ })
+	key, f := c.replace(write, sc, OpReplace, pool.ProviderID, in, c.cfg.MaxRetries)
 	var covers uint64
-	w.change(func() { w.replacing--; w.writes++; covers = w.writes })
+	sc.change(func() { sc.replacing--; sc.writes++; covers = sc.writes })
 	if f != nil {
-		return byok.Key{}, c.fail(OpReplace, workspaceID, in.ProviderID, in.KeyID, f)
+		return byok.Key{}, c.fail(OpReplace, pool, in.KeyID, f)
 	}
 
 	prior, known := byok.Key{}, false
 	if in.Prior != nil && in.Prior.ID == in.KeyID && in.Prior.CreatedAt != "" {
 		prior, known = *in.Prior, true
-	} else if s := w.current(); s != nil {
+	} else if s := sc.current(); s != nil {
 		prior, known = s.key(in.KeyID)
 	}
 	if !known {
-		s, f := w.readBack(ctx, covers)
+		s, f := sc.readBack(ctx, covers)
 		if f == nil {
 			if prior, known = s.key(in.KeyID); !known {
-				f = &failure{kind: KindKeyNotFound, detail: "it was replaced, but then removed by somebody else"}
+				f = &failure{kind: KindKeyNotFound, detail: "it was replaced, but then removed by another user"}
 			}
 		}
 		if f != nil {
-			return key, c.fail(OpReplace, workspaceID, in.ProviderID, in.KeyID, f)
+			err := c.fail(OpReplace, pool, in.KeyID, f)
+			err.Unconfirmed = true // it is stored, but how is not known
+			return key, err
 		}
 	}
 	key.CreatedAt, key.CreatedBy = prior.CreatedAt, prior.CreatedBy
@@ -181,106 +195,114 @@ func (c *Client) Replace(ctx context.Context, workspaceID string, in ReplaceInpu
 
 // Delete removes one key. A key that is gone already is KindKeyNotFound,
 // unless an earlier attempt of this very call may have removed it.
-func (c *Client) Delete(ctx context.Context, workspaceID, providerID, keyID string) error {
-	if f := checkIDs(workspaceID, providerID, &keyID); f != nil {
-		return c.fail(OpDelete, workspaceID, providerID, keyID, f)
+func (c *Client) Delete(ctx context.Context, pool byok.Pool, keyID string) error {
+	if f := checkIDs(pool, &keyID); f != nil {
+		return c.fail(OpDelete, pool, keyID, f)
 	}
-	w := c.workspace(workspaceID)
-	life := newLifeline(ctx, grace)
-	defer life.close()
-	if f := c.remove(life, w, OpDelete, providerID, keyID, c.cfg.MaxRetries); f != nil {
-		return c.fail(OpDelete, workspaceID, providerID, keyID, f)
+	defer c.calls.begin()()
+	sc := c.scope(pool.Scope)
+	write := newWriteContext(ctx, grace)
+	defer write.close()
+	if f := c.remove(write, sc, OpDelete, pool.ProviderID, keyID, c.cfg.MaxRetries); f != nil {
+		return c.fail(OpDelete, pool, keyID, f)
 	}
 	return nil
 }
 
 // replace sends a replace; the record it returns lacks CreatedAt and
 // CreatedBy.
-func (c *Client) replace(ctx context.Context, w *workspace, op Op, in ReplaceInput, retries int) (byok.Key, *failure) {
-	body, err := json.Marshal(byok.SaveRequest{ProviderID: in.ProviderID, APIKey: in.APIKey, KeyID: in.KeyID, Name: in.Name})
+func (c *Client) replace(ctx context.Context, sc *scope, op Op, providerID string, in ReplaceInput, retries int) (byok.Key, *failure) {
+	body, err := json.Marshal(byok.SaveRequest{ProviderID: providerID, APIKey: in.APIKey, KeyID: in.KeyID, Name: in.Name})
 	if err != nil {
 		return byok.Key{}, &failure{kind: KindInvalid, refused: true}
 	}
 	var key byok.Key
+	var mayBeStored bool // an earlier attempt may have been stored
 	f := c.send(ctx, &request{
-		op: op, method: http.MethodPost, path: w.path, body: body, limit: maxAnswerBytes,
-		retries: retries, persistent: retries > c.cfg.MaxRetries,
+		op: op, scope: sc.id.Kind, method: http.MethodPost, path: sc.path, body: body, limit: maxResponseBytes,
+		retries: retries, persistent: retries > c.cfg.MaxRetries, until: deadline(ctx),
+		again: func(f *failure) bool { mayBeStored = mayBeStored || !f.refused; return true },
 		decode: func(body []byte, header http.Header) (err error) {
-			key, err = decodeReplaced(body, header.Get("Content-Type"), in.ProviderID, in.KeyID)
+			key, err = decodeReplaced(body, header.Get("Content-Type"), providerID, in.KeyID)
 			return err
 		},
 	})
+	if f != nil {
+		// A failed sign-in says nothing of the attempts before.
+		f.unconfirmed = mayBeStored || f.op == "" && !f.refused
+	}
 	return key, f
 }
 
 // remove sends a delete, always with the key's ID: without one it would remove
 // the whole pool. WIRE.md section 6.
-func (c *Client) remove(ctx context.Context, w *workspace, op Op, providerID, keyID string, retries int) *failure {
+func (c *Client) remove(ctx context.Context, sc *scope, op Op, providerID, keyID string, retries int) *failure {
 	body, err := json.Marshal(byok.DeleteRequest{ProviderID: providerID, KeyID: keyID})
 	if err != nil || keyID == "" {
 		return &failure{kind: KindInvalid, refused: true}
 	}
-	var doubt bool // an earlier attempt may have removed the key
+	var mayBeGone bool // an earlier attempt may have removed the key
 	f := c.send(ctx, &request{
-		op: op, method: http.MethodDelete, path: w.path, body: body, limit: maxAnswerBytes,
-		retries: retries, persistent: retries > c.cfg.MaxRetries,
-		again:  func(f *failure) bool { doubt = doubt || !f.refused; return true },
+		op: op, scope: sc.id.Kind, method: http.MethodDelete, path: sc.path, body: body, limit: maxResponseBytes,
+		retries: retries, persistent: retries > c.cfg.MaxRetries, until: deadline(ctx),
+		again:  func(f *failure) bool { mayBeGone = mayBeGone || !f.refused; return true },
 		decode: func(body []byte, header http.Header) error { return decodeDeleted(body, header.Get("Content-Type")) },
 	})
-	w.change(func() {
-		w.writes++
+	sc.change(func() {
+		sc.writes++
 		if f == nil || f.kind == KindKeyNotFound {
-			p := w.pool(providerID)
+			p := sc.pool(providerID)
 			p.freed++
 			p.full = nil
 		}
 	})
-	if f.is(KindKeyNotFound) && doubt {
+	if f.is(KindKeyNotFound) && mayBeGone {
 		return nil
 	}
 	return f
 }
 
-func (c *Client) workspace(id string) *workspace {
+func (c *Client) scope(id byok.Scope) *scope {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	w := c.workspaces[id]
-	if w == nil {
-		w = newWorkspace(c, id)
-		c.workspaces[id] = w
+	sc := c.scopes[id]
+	if sc == nil {
+		sc = newScope(c, id)
+		c.scopes[id] = sc
 	}
-	return w
+	return sc
 }
 
-func (c *Client) snapshot(ctx context.Context, workspaceID string) (*snapshot, error) {
-	if f := checkIDs(workspaceID, "any", nil); f != nil {
-		return nil, c.fail(OpList, workspaceID, "", "", f)
+func (c *Client) snapshot(ctx context.Context, in byok.Scope) (*snapshot, error) {
+	if f := checkIDs(byok.Pool{Scope: in, ProviderID: "any"}, nil); f != nil {
+		return nil, c.fail(OpList, byok.Pool{Scope: in}, "", f)
 	}
-	s, f := c.workspace(workspaceID).read(ctx, c.cfg.MaxRetries)
+	s, f := c.scope(in).read(ctx, c.cfg.MaxRetries)
 	if f != nil {
-		return nil, c.fail(OpList, workspaceID, "", "", f)
+		return nil, c.fail(OpList, byok.Pool{Scope: in}, "", f)
 	}
 	return s, nil
 }
 
-// checkIDs refuses what could turn a request into another one: a workspace ID
+// checkIDs refuses what could turn a request into another one: a scope ID
 // that leaves its place in the path, a key ID that names no key.
-func checkIDs(workspaceID, providerID string, keyID *string) *failure {
+func checkIDs(pool byok.Pool, keyID *string) *failure {
 	var detail string
+	id, kind, providerID := pool.Scope.ID, pool.Scope.Kind.String(), pool.ProviderID
 	switch {
-	case workspaceID == "":
-		detail = "the workspace ID is empty"
-	case workspaceID == "." || workspaceID == ".." || len(workspaceID) > 2*maxIDLength ||
-		strings.ContainsFunc(workspaceID, func(r rune) bool { return r < ' ' || r == 0x7f }):
-		detail = "the workspace ID cannot be one"
+	case id == "":
+		detail = "the " + kind + " ID is empty"
+	case id == "." || id == ".." || len(id) > 2*maxIDLength ||
+		strings.ContainsFunc(id, func(r rune) bool { return r < ' ' || r == 0x7f }):
+		detail = "the " + kind + " ID is not valid"
 	case providerID == "":
 		detail = "the provider ID is empty"
 	case !isID(providerID):
-		detail = "the provider ID cannot be one"
+		detail = "the provider ID is not valid"
 	case keyID != nil && *keyID == "":
 		detail = "the key ID is empty"
 	case keyID != nil && !isID(*keyID):
-		detail = "the key ID cannot be one"
+		detail = "the key ID is not valid"
 	default:
 		return nil
 	}
@@ -288,10 +310,10 @@ func checkIDs(workspaceID, providerID string, keyID *string) *failure {
 }
 
 // fail turns a failure into what callers see.
-func (c *Client) fail(op Op, workspaceID, providerID, keyID string, f *failure) *Error {
+func (c *Client) fail(op Op, pool byok.Pool, keyID string, f *failure) *Error {
 	return &Error{
-		Op: cmp.Or(f.op, op), Kind: f.kind, Status: f.status, RequestID: f.requestID,
-		WorkspaceID: workspaceID, ProviderID: providerID, KeyID: keyID,
-		Cap: f.cap, Candidates: f.candidates, Detail: f.detail, Attempts: f.attempts, err: f.err,
+		Op: cmp.Or(f.op, op), Kind: f.kind, Status: f.status, RequestID: f.requestID, URL: f.url,
+		Pool: pool, KeyID: keyID,
+		Cap: f.cap, Waiting: f.waiting, Unconfirmed: f.unconfirmed, Candidates: f.candidates, Fields: f.fields, Detail: f.detail, Attempts: f.attempts, err: f.err,
 	}
 }

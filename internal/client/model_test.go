@@ -204,7 +204,7 @@ func (m *model) put(pool, providerID, secret string, name *string, at time.Time)
 	return key
 }
 
-// seed stores a key as somebody else would have, at a time.
+// seed stores a key as another user would have, at a time.
 func (m *model) seed(pool, secret, name string, at time.Time) string {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -339,7 +339,7 @@ func hunt(t *testing.T, where, text string) {
 // look lists w1, so that an add need not, and forgets the request.
 func (s *scene) look() {
 	s.Helper()
-	if _, err := s.client.List(s.ctx, "w1"); err != nil {
+	if _, err := s.client.List(s.ctx, w1); err != nil {
 		s.Fatal(err)
 	}
 	s.model.mu.Lock()

@@ -17,13 +17,13 @@ import (
 
 // verbs run one operation on an existing key.
 var verbs = map[Op]func(s *scene, keyID string) error{
-	OpList: func(s *scene, _ string) error { _, err := s.client.List(s.ctx, "w1"); return err },
+	OpList: func(s *scene, _ string) error { _, err := s.client.List(s.ctx, w1); return err },
 	OpReplace: func(s *scene, keyID string) error {
-		_, err := s.client.Replace(s.ctx, "w1", ReplaceInput{ProviderID: "openai", KeyID: keyID, APIKey: canary, Name: ptr("n"),
+		_, err := s.client.Replace(s.ctx, openai, ReplaceInput{KeyID: keyID, APIKey: canary, Name: ptr("n"),
 			Prior: &byok.Key{ID: keyID, CreatedAt: "2026-01-02T03:04:05.000Z"}})
 		return err
 	},
-	OpDelete: func(s *scene, keyID string) error { return s.client.Delete(s.ctx, "w1", "openai", keyID) },
+	OpDelete: func(s *scene, keyID string) error { return s.client.Delete(s.ctx, openai, keyID) },
 }
 
 // TestRetries: what is repeated, how long the waits are, and what is told in
@@ -76,7 +76,7 @@ func TestRetries(t *testing.T) {
 						s.Fatal(err)
 					}
 					if tc.kind != "" {
-						if e := s.wantKind(err, tc.kind); e.Attempts != tc.sent || e.Op != op || e.WorkspaceID != "w1" {
+						if e := s.wantKind(err, tc.kind); e.Attempts != tc.sent || e.Op != op || e.Pool.Scope != w1 {
 							s.Errorf("%+v", e)
 						}
 					}
@@ -217,40 +217,105 @@ func TestWithinTheContext(t *testing.T) {
 	}
 }
 
-// TestUnreachable: once nobody was found at the endpoint, the next requests
-// learn it from one attempt each, until somebody answers.
+// TestUnreachable: once the endpoint could not be reached, the next requests
+// make one attempt each, until there is a response.
 func TestUnreachable(t *testing.T) {
 	t.Parallel()
 	play(t, nil, func(s *scene) {
 		refused, dials := true, 0
-		var mu sync.Mutex
-		pipe := s.client.http.Transport
-		s.client.http.Transport = roundTripper(func(r *http.Request) (*http.Response, error) {
-			mu.Lock()
-			defer mu.Unlock()
-			dials++
-			if refused {
-				return nil, &net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}
-			}
-			return pipe.RoundTrip(r)
-		})
-		_, err := s.client.Add(s.ctx, "w1", input())
+		refuseConnections(s, func() bool { dials++; return refused })
+		_, err := s.client.Add(s.ctx, openai, input())
 		e := s.wantKind(err, KindNetwork)
-		if e.Attempts != 5 || !strings.Contains(e.Error(), "nothing listens") {
+		if e.Attempts != 5 || !strings.Contains(e.Error(), "no response from http://localhost:1/api/workspaces/w1/byok-keys: connection refused") {
 			s.Errorf("%+v", e)
 		}
-		_, err = s.client.List(s.ctx, "w1")
+		_, err = s.client.List(s.ctx, w1)
 		if e := s.wantKind(err, KindNetwork); e.Attempts != 1 || dials != 6 {
 			s.Errorf("%d dials, %+v", dials, e)
 		}
 		refused = false
-		if _, err := s.client.List(s.ctx, "w1"); err != nil {
+		if _, err := s.client.List(s.ctx, w1); err != nil {
 			s.Error(err)
 		}
 		s.model.script = func(n int, _ *http.Request, _ []byte) act { return act{cut: n < 3, skip: n < 3} }
-		if _, err := s.client.List(s.ctx, "w2"); err != nil {
+		if _, err := s.client.List(s.ctx, w2); err != nil {
 			s.Error(err)
 		}
+	})
+}
+
+// refuseConnections refuses connections as long as refuses says so.
+func refuseConnections(s *scene, refuses func() bool) {
+	var mu sync.Mutex
+	pipe := s.client.http.Transport
+	s.client.http.Transport = roundTripper(func(r *http.Request) (*http.Response, error) {
+		mu.Lock()
+		refused := refuses()
+		mu.Unlock()
+		if refused {
+			return nil, &net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}
+		}
+		return pipe.RoundTrip(r)
+	})
+}
+
+// TestRestart: a write survives a server that refuses connections for a
+// minute, if its timeout is longer than that. A plan does not wait as long.
+func TestRestart(t *testing.T) {
+	t.Parallel()
+	const down = time.Minute
+	add := func(s *scene, _ string) error { _, err := s.client.Add(s.ctx, openai, input()); return err }
+	for name, tc := range map[string]struct {
+		run     func(s *scene, keyID string) error
+		timeout time.Duration
+		retries int
+		kind    Kind
+		most    time.Duration
+	}{
+		"add":                            {add, 2 * time.Minute, -1, "", 71 * time.Second},
+		"replace":                        {verbs[OpReplace], 2 * time.Minute, -1, "", 71 * time.Second},
+		"delete":                         {verbs[OpDelete], 2 * time.Minute, -1, "", 71 * time.Second},
+		"delete with a short timeout":    {verbs[OpDelete], 20 * time.Second, -1, KindNetwork, 20 * time.Second},
+		"delete without retries":         {verbs[OpDelete], 2 * time.Minute, 0, KindNetwork, 0},
+		"list, as in a plan":             {verbs[OpList], 2 * time.Minute, -1, KindNetwork, 10 * time.Second},
+		"check of the session by a plan": {func(s *scene, _ string) error { return s.client.CheckSession(s.ctx) }, time.Minute, -1, KindNetwork, 10 * time.Second},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			play(t, func(c *Config) { c.MaxRetries = tc.retries }, func(s *scene) {
+				id := s.model.seed(openaiPool, "sk-old-secret-0000", "old", time.Now())
+				start := time.Now()
+				refuseConnections(s, func() bool { return time.Since(start) < down })
+				ctx, cancel := context.WithTimeout(s.ctx, tc.timeout)
+				defer cancel()
+				s.ctx = ctx
+				err := tc.run(s, id)
+				if tc.kind == "" && err != nil {
+					s.Fatal(err)
+				}
+				if tc.kind != "" {
+					_ = s.wantKind(err, tc.kind)
+				}
+				if took := time.Since(start); took > tc.most || tc.kind == "" && took < down {
+					s.Errorf("it took %s", took)
+				}
+			})
+		})
+	}
+	t.Run("add whose response is lost by the restart", func(t *testing.T) {
+		t.Parallel()
+		play(t, nil, func(s *scene) {
+			s.look()
+			var start time.Time
+			onAdd(s.model, 0, act{cut: true, after: func() { start = time.Now() }})
+			refuseConnections(s, func() bool { return !start.IsZero() && time.Since(start) < down })
+			ctx, cancel := context.WithTimeout(s.ctx, 2*time.Minute)
+			defer cancel()
+			key, err := s.client.Add(ctx, openai, input())
+			if err != nil || len(s.model.keys(openaiPool)) != 1 || key.ID != s.model.keys(openaiPool)[0].ID {
+				s.Errorf("%+v, %v; %s", key, err, s.model.requests())
+			}
+		})
 	})
 }
 
@@ -262,17 +327,18 @@ func TestNothingIsSentWithoutIDs(t *testing.T) {
 	t.Parallel()
 	play(t, nil, func(s *scene) {
 		for _, workspaceID := range []string{"", ".", "..", "a\x00b", "a\nb", strings.Repeat("x", 300)} {
-			_, err := s.client.List(s.ctx, workspaceID)
+			pool := byok.Pool{Scope: byok.WorkspaceScope(workspaceID), ProviderID: "openai"}
+			_, err := s.client.List(s.ctx, pool.Scope)
 			_ = s.wantKind(err, KindInvalid)
-			_, err = s.client.Add(s.ctx, workspaceID, input())
+			_, err = s.client.Add(s.ctx, pool, input())
 			_ = s.wantKind(err, KindInvalid)
-			_ = s.wantKind(s.client.Delete(s.ctx, workspaceID, "openai", "key-1"), KindInvalid)
+			_ = s.wantKind(s.client.Delete(s.ctx, pool, "key-1"), KindInvalid)
 		}
 		for _, keyID := range []string{"", " ", "a b", "a\nb", strings.Repeat("x", 129)} {
 			_ = s.wantKind(verbs[OpReplace](s, keyID), KindInvalid)
 			_ = s.wantKind(verbs[OpDelete](s, keyID), KindInvalid)
 		}
-		_ = s.wantKind(s.client.Delete(s.ctx, "w1", "", "key-1"), KindInvalid)
+		_ = s.wantKind(s.client.Delete(s.ctx, byok.Pool{Scope: w1}, "key-1"), KindInvalid)
 		s.wantRequests("")
 	})
 }
@@ -288,7 +354,7 @@ func TestWorkspaceIDsStayInTheirPlace(t *testing.T) {
 		for id, want := range map[string]string{
 			"w1": "w1", "a/b": "a%2Fb", "../x": "..%2Fx", "a?b#c": "a%3Fb%23c", "a%2Fb": "a%252Fb", "ü x": "%C3%BC%20x",
 		} {
-			if _, err := s.client.List(s.ctx, id); err != nil {
+			if _, err := s.client.List(s.ctx, byok.WorkspaceScope(id)); err != nil {
 				s.Fatal(err)
 			}
 			if want := "/base/path/api/workspaces/" + want + "/byok-keys"; uri != want {
@@ -320,9 +386,9 @@ func TestRequestHeaders(t *testing.T) {
 			}
 			return act{}
 		}
-		key, err := s.client.Add(s.ctx, "w1", input())
+		key, err := s.client.Add(s.ctx, openai, input())
 		if err == nil {
-			err = s.client.Delete(s.ctx, "w1", "openai", key.ID)
+			err = s.client.Delete(s.ctx, openai, key.ID)
 		}
 		if err != nil {
 			s.Error(err)
@@ -336,9 +402,9 @@ func TestRedirectNamesTheEndpoint(t *testing.T) {
 		"https://sim.example.com/api/workspaces/w1/byok-keys":      "set the endpoint to https://sim.example.com",
 		"https://sim.example.com/base/api/workspaces/w1/byok-keys": "set the endpoint to https://sim.example.com/base",
 		"https://login.example.com/?next=" + "%2F":                 "another page of https://login.example.com",
-		"ftp://x/": "to nowhere",
-		"":         "to nowhere",
-		"https://" + strings.Repeat("a", 300) + "/":  "to nowhere",
+		"ftp://x/": "to a location that cannot",
+		"":         "to a location that cannot",
+		"https://" + strings.Repeat("a", 300) + "/":  "to a location that cannot",
 		"https://user:pw@h.example/":                 "another page of https://h.example;",
 		"https://h.example/" + canaryURL() + "/path": "another page of https://h.example;",
 	} {
@@ -346,7 +412,7 @@ func TestRedirectNamesTheEndpoint(t *testing.T) {
 			t.Parallel()
 			play(t, nil, func(s *scene) {
 				s.model.script = func(int, *http.Request, []byte) act { return answered(307, "", "Location: "+location) }
-				_, err := s.client.List(s.ctx, "w1")
+				_, err := s.client.List(s.ctx, w1)
 				if e := s.wantKind(err, KindRedirect); !strings.Contains(e.Error(), want) || strings.Contains(e.Error(), "pw") {
 					s.Errorf("%v, want %s", e, want)
 				}

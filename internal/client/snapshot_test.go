@@ -21,23 +21,23 @@ func TestSnapshotIsShared(t *testing.T) {
 		var wg sync.WaitGroup
 		for _, id := range ids {
 			wg.Go(func() {
-				if key, err := s.client.Key(s.ctx, "w1", id); err != nil || key.ID != id {
+				if key, err := s.client.Key(s.ctx, w1, id); err != nil || key.ID != id {
 					s.Errorf("%+v, %v", key, err)
 				}
-				if keys, err := s.client.List(s.ctx, "w1"); err != nil || len(keys) != 10 || keys[0].ID != ids[0] {
+				if keys, err := s.client.List(s.ctx, w1); err != nil || len(keys) != 10 || keys[0].ID != ids[0] {
 					s.Errorf("%d keys, %v", len(keys), err)
 				}
 			})
 		}
 		wg.Wait()
-		_, err := s.client.Key(s.ctx, "w1", "key-unknown")
+		_, err := s.client.Key(s.ctx, w1, "key-unknown")
 		_ = s.wantKind(err, KindKeyNotFound)
-		keys, _ := s.client.List(s.ctx, "w1")
+		keys, _ := s.client.List(s.ctx, w1)
 		keys[0].ID = "changed by the caller"
-		if again, _ := s.client.List(s.ctx, "w1"); again[0].ID != ids[0] {
+		if again, _ := s.client.List(s.ctx, w1); again[0].ID != ids[0] {
 			s.Error("callers share the slice")
 		}
-		if _, err := s.client.List(s.ctx, "w2"); err != nil {
+		if _, err := s.client.List(s.ctx, w2); err != nil {
 			s.Error(err)
 		}
 		s.wantRequests("GET, GET")
@@ -57,16 +57,16 @@ func TestReadsSeeOwnWrites(t *testing.T) {
 			return act{}
 		}
 		var wg sync.WaitGroup
-		wg.Go(func() { _, _ = s.client.List(s.ctx, "w1") })
+		wg.Go(func() { _, _ = s.client.List(s.ctx, w1) })
 		time.Sleep(100 * time.Millisecond)
-		if err := s.client.Delete(s.ctx, "w1", "openai", id); err != nil {
+		if err := s.client.Delete(s.ctx, openai, id); err != nil {
 			s.Fatal(err)
 		}
-		_, err := s.client.Key(s.ctx, "w1", id)
+		_, err := s.client.Key(s.ctx, w1, id)
 		_ = s.wantKind(err, KindKeyNotFound)
 		wg.Wait()
 		// The older list must not come back in place of the newer one.
-		_, err = s.client.Key(s.ctx, "w1", id)
+		_, err = s.client.Key(s.ctx, w1, id)
 		_ = s.wantKind(err, KindKeyNotFound)
 		s.wantRequests("GET, DELETE openai, GET")
 	})
@@ -87,16 +87,16 @@ func TestReplaceReadsOnlyWhatItLacks(t *testing.T) {
 			play(t, nil, func(s *scene) {
 				id := s.model.seed(openaiPool, "sk-first-secret-01", "old", time.Now().Add(-time.Hour))
 				stored := s.model.keys(openaiPool)[0].Key
-				in := ReplaceInput{ProviderID: "openai", KeyID: id, APIKey: canary}
+				in := ReplaceInput{KeyID: id, APIKey: canary}
 				if tc.prior {
 					in.Prior = &stored
 				}
 				if tc.listed {
-					if _, err := s.client.List(s.ctx, "w1"); err != nil {
+					if _, err := s.client.List(s.ctx, w1); err != nil {
 						s.Fatal(err)
 					}
 				}
-				key, err := s.client.Replace(s.ctx, "w1", in)
+				key, err := s.client.Replace(s.ctx, openai, in)
 				if err != nil {
 					s.Fatal(err)
 				}
@@ -114,7 +114,7 @@ func TestReplaceReadsOnlyWhatItLacks(t *testing.T) {
 			for i := range 10 {
 				id := s.model.seed(openaiPool, fmt.Sprintf("sk-shared-%08d", i), "", time.Now())
 				wg.Go(func() {
-					if _, err := s.client.Replace(s.ctx, "w1", ReplaceInput{ProviderID: "openai", KeyID: id, APIKey: canary}); err != nil {
+					if _, err := s.client.Replace(s.ctx, openai, ReplaceInput{KeyID: id, APIKey: canary}); err != nil {
 						s.Error(err)
 					}
 				})
@@ -136,9 +136,9 @@ func TestListFailuresAreNotKept(t *testing.T) {
 			}
 			return act{}
 		}
-		_, err := s.client.List(s.ctx, "w1")
+		_, err := s.client.List(s.ctx, w1)
 		_ = s.wantKind(err, KindServer)
-		if _, err := s.client.List(s.ctx, "w1"); err != nil {
+		if _, err := s.client.List(s.ctx, w1); err != nil {
 			s.Error(err)
 		}
 	})
@@ -163,7 +163,7 @@ func TestReaderThatGivesUp(t *testing.T) {
 			wg.Go(func() {
 				ctx, cancel := context.WithTimeout(s.ctx, time.Duration(i+1)*time.Second+time.Millisecond)
 				defer cancel()
-				_, err := s.client.List(ctx, "w1")
+				_, err := s.client.List(ctx, w1)
 				if (err != nil) != (i < 1) || err != nil && !IsKind(err, KindCanceled) {
 					s.Errorf("reader %d: %v", i, err)
 				}
@@ -172,14 +172,14 @@ func TestReaderThatGivesUp(t *testing.T) {
 		wg.Wait()
 		ctx, cancel := context.WithTimeout(s.ctx, time.Second)
 		defer cancel()
-		_, err := s.client.List(ctx, "w2")
+		_, err := s.client.List(ctx, w2)
 		_ = s.wantKind(err, KindCanceled)
 		start := time.Now()
 		<-gone
 		if waited := time.Since(start); waited != 0 {
 			s.Errorf("the list that nobody waits for was stopped %s later", waited)
 		}
-		if _, err := s.client.List(s.ctx, "w2"); err != nil {
+		if _, err := s.client.List(s.ctx, w2); err != nil {
 			s.Error(err)
 		}
 	})
@@ -202,9 +202,9 @@ func BenchmarkKey(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	c.workspace("w1").snapshot = &snapshot{keys: keys, index: index}
+	c.scope(w1).snapshot = &snapshot{keys: keys, index: index}
 	for i := 0; b.Loop(); i++ {
-		if _, err := c.Key(b.Context(), "w1", keys[i%len(keys)].ID); err != nil {
+		if _, err := c.Key(b.Context(), w1, keys[i%len(keys)].ID); err != nil {
 			b.Fatal(err)
 		}
 	}

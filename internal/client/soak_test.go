@@ -11,7 +11,7 @@ import (
 
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/byok"
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/client"
-	"github.com/terraform-provider-byok/terraform-provider-byok/internal/faultproxy"
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/testkit/faultproxy"
 )
 
 // TestSoak lets several goroutines add, replace and delete through a network
@@ -83,8 +83,9 @@ func own(t *testing.T, c *client.Client, owner, steps int, random *rand.Rand, bo
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	type held struct {
-		workspaceID, providerID, id string
-		replaced                    bool
+		pool     byok.Pool
+		id       string
+		replaced bool
 	}
 	var keys []held
 	for step := range steps {
@@ -93,32 +94,32 @@ func own(t *testing.T, c *client.Client, owner, steps int, random *rand.Rand, bo
 		case choice == 0 && len(keys) > 0:
 			at := random.IntN(len(keys))
 			k := keys[at]
-			if err := c.Delete(ctx, k.workspaceID, k.providerID, k.id); err != nil {
+			if err := c.Delete(ctx, k.pool, k.id); err != nil {
 				t.Errorf("owner %d: %v", owner, err)
 			}
-			delete(books, k.workspaceID+"/"+k.providerID+" "+k.id)
+			delete(books, k.pool.String()+" "+k.id)
 			keys = append(keys[:at], keys[at+1:]...)
 		case choice == 1 && len(keys) > 0 && !keys[0].replaced:
 			// Once per key: a replace that a network holds back and delivers
 			// after the next one would win, and no client can help that.
 			k := keys[0]
 			keys[0].replaced = true
-			key, err := c.Replace(ctx, k.workspaceID, client.ReplaceInput{ProviderID: k.providerID, KeyID: k.id, APIKey: secret})
+			key, err := c.Replace(ctx, k.pool, client.ReplaceInput{KeyID: k.id, APIKey: secret})
 			if err != nil || key.ID != k.id || key.CreatedAt == "" {
 				t.Errorf("owner %d: %+v, %v", owner, key, err)
 			}
-			books[k.workspaceID+"/"+k.providerID+" "+k.id] = secret
+			books[k.pool.String()+" "+k.id] = secret
 		case len(keys) < 4:
-			k := held{workspaceID: fmt.Sprintf("w%d", random.IntN(2)), providerID: byok.ProviderIDs()[owner/2]}
+			k := held{pool: byok.Pool{Scope: byok.WorkspaceScope(fmt.Sprintf("w%d", random.IntN(2))), ProviderID: byok.ProviderIDs()[owner/2]}}
 			name := fmt.Sprintf("k%d-%d", owner%2, random.IntN(2))
-			key, err := c.Add(ctx, k.workspaceID, client.AddInput{ProviderID: k.providerID, APIKey: secret, Name: &name, WaitForRoom: true})
+			key, err := c.Add(ctx, k.pool, client.AddInput{APIKey: secret, Name: &name, WaitForCapacity: true})
 			if err != nil || key.UpdatedAt == "" {
 				t.Errorf("owner %d: %+v, %v", owner, key, err)
 				continue
 			}
 			k.id = key.ID
 			keys = append(keys, k)
-			books[k.workspaceID+"/"+k.providerID+" "+k.id] = secret
+			books[k.pool.String()+" "+k.id] = secret
 		}
 	}
 }

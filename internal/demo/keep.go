@@ -16,22 +16,16 @@ func (d *demo) keepServing(ctx context.Context) error {
 byok-server stays up. Look at its keys and their rotation in a browser:
 
      %s/workspace/%s/settings/byok
-     sign in as demo@example.com with the password %s
+     sign in as %s with the password %s
 
 Ctrl-C stops it and removes its folder.
-`, d.access["BYOK_ENDPOINT"], workspaceID, d.password)
+`, d.server.URL, workspaceID, email, d.password)
 	tick := time.NewTicker(trafficPause)
 	defer tick.Stop()
 	for n := 0; ; n++ {
 		select {
 		case <-ctx.Done():
 			return nil
-		case err := <-d.exited:
-			d.server = nil
-			if ctx.Err() != nil {
-				return nil
-			}
-			return fmt.Errorf("byok-server ended: %w", err)
 		case <-tick.C:
 		}
 		providerID := "openai"
@@ -39,7 +33,7 @@ Ctrl-C stops it and removes its folder.
 			providerID = "anthropic"
 		}
 		// A key may have been deleted in the browser; no key is no failure then.
-		if _, err := d.resolve(ctx, providerID); err != nil && ctx.Err() == nil {
+		if _, err := d.door.Resolve(ctx, workspaceID, providerID); err != nil && ctx.Err() == nil {
 			return err
 		}
 	}

@@ -16,34 +16,41 @@ import (
 )
 
 var (
-	openai    = Pool{"ws", "openai"}
-	anthropic = Pool{"ws", "anthropic"}
+	openai    = byok.Pool{Scope: byok.WorkspaceScope("ws"), ProviderID: "openai"}
+	anthropic = byok.Pool{Scope: byok.WorkspaceScope("ws"), ProviderID: "anthropic"}
 )
 
-// TestConcurrentWalks plays random plans with goroutines, locks and timers.
-func TestConcurrentWalks(t *testing.T) {
+// TestConcurrentPlans plays random plans with goroutines, locks and timers.
+func TestConcurrentPlans(t *testing.T) {
 	t.Parallel()
 	for seed := range uint64(400) {
-		w := newWalk(seed)
+		w := newRandomPlan(seed)
 		synctest.Test(t, func(t *testing.T) {
-			reported, lists := map[Pool]int{}, map[string]int{}
+			reported, lists := map[byok.Pool]int{}, map[string]int{}
 			var mu sync.Mutex
-			l := New(Config{Cap: w.cap, Quiet: simulatedQuiet, Relief: w.relief, List: func(_ context.Context, workspaceID string) ([]byok.Key, error) {
+			l := New(Config{Cap: w.cap, Quiet: simulatedQuiet, Takeover: w.takeover, List: func(_ context.Context, scope byok.Scope) ([]byok.Key, error) {
 				mu.Lock()
-				lists[workspaceID]++
+				lists[scope.ID]++
 				mu.Unlock()
-				time.Sleep(w.listTakes[workspaceID])
-				if w.listFails[workspaceID] {
+				time.Sleep(w.listTakes[scope.ID])
+				if w.listFails[scope.ID] {
 					return nil, errList
 				}
-				return w.stored[workspaceID], nil
+				return w.stored[scope.ID], nil
 			}})
-			unchecked := map[string]int{}
+			l.plan.parallelism = w.crowdedAt
+			failed, crowded := map[string]int{}, 0
 			report := func(v Verdict) {
 				mu.Lock()
 				defer mu.Unlock()
-				if v.Unchecked != nil {
-					unchecked[v.Unchecked.WorkspaceID]++
+				if v.ListFailed != nil {
+					failed[v.ListFailed.Scope.ID]++
+				}
+				if v.Crowded != nil {
+					crowded++
+					if err := w.checkCrowded(v.Crowded); err != nil {
+						t.Errorf("seed %d: %v", seed, err)
+					}
 				}
 				for _, o := range v.Over {
 					reported[o.Pool]++
@@ -81,28 +88,28 @@ func TestConcurrentWalks(t *testing.T) {
 				<-d
 			}
 
-			if err := w.checkReported(reported); err != nil {
+			if err := w.checkReported(reported, crowded); err != nil {
 				t.Errorf("seed %d: %v", seed, err)
 			}
 			for workspaceID, n := range lists {
 				if n > 1 {
 					t.Errorf("seed %d: workspace listed %d times", seed, n)
 				}
-				if want := map[bool]int{true: 1}[w.listFails[workspaceID]]; unchecked[workspaceID] != want {
-					t.Errorf("seed %d: %d warnings, want %d", seed, unchecked[workspaceID], want)
+				if want := map[bool]int{true: 1}[w.listFails[workspaceID]]; failed[workspaceID] != want {
+					t.Errorf("seed %d: %d failures, want %d", seed, failed[workspaceID], want)
 				}
 			}
 		})
 	}
 }
 
-// play makes the calls of a step; hasty keeps keys calmly where that can be.
+// play makes the calls of a step; hasty tries KeepUnchanged first.
 func play(l *Ledger, s step, hasty bool) (verdict Verdict) {
 	if hasty && s.op == opKeep {
 		call := l.Begin()
-		calm := call.KeepCalm(s.pool, s.keyID)
+		ok := call.KeepUnchanged(s.pool, s.keyID)
 		call.End()
-		if calm {
+		if ok {
 			return Verdict{}
 		}
 	}
@@ -116,6 +123,8 @@ func play(l *Ledger, s step, hasty bool) (verdict Verdict) {
 		verdict = call.Keep(context.Background(), s.pool, s.keyID)
 	case opRemove:
 		call.Remove(s.pool, s.keyID)
+	case opReplace:
+		verdict = call.Replace(context.Background(), s.from, s.keyID, s.pool)
 	case opCreate:
 		verdict = call.Create(context.Background(), s.pool, s.keyID)
 	}
@@ -123,20 +132,20 @@ func play(l *Ledger, s step, hasty bool) (verdict Verdict) {
 	return verdict
 }
 
-// plan is a ledger whose calls a test makes by hand, in virtual time.
-type plan struct {
+// script is a ledger whose calls a test makes by hand, in virtual time.
+type script struct {
 	*testing.T
 	ledger *Ledger
 	start  time.Time
 	lists  int
 }
 
-// inPlan runs a test on a ledger of cap 3.
-func inPlan(t *testing.T, stored []byok.Key, listErr error, test func(p *plan)) {
+// runScript runs a test on a ledger of cap 3.
+func runScript(t *testing.T, stored []byok.Key, listErr error, test func(p *script)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		p := &plan{T: t, start: time.Now()}
-		p.ledger = New(Config{Cap: 3, List: func(context.Context, string) ([]byok.Key, error) {
+		p := &script{T: t, start: time.Now()}
+		p.ledger = New(Config{Cap: 3, List: func(context.Context, byok.Scope) ([]byok.Key, error) {
 			p.lists++
 			return stored, listErr
 		}})
@@ -144,34 +153,39 @@ func inPlan(t *testing.T, stored []byok.Key, listErr error, test func(p *plan)) 
 	})
 }
 
-func (p *plan) read(pool Pool, id string)   { p.call(func(c *Call) { c.Read(pool, id) }) }
-func (p *plan) remove(pool Pool, id string) { p.call(func(c *Call) { c.Remove(pool, id) }) }
+func (p *script) read(pool byok.Pool, id string)   { p.call(func(c *Call) { c.Read(pool, id) }) }
+func (p *script) remove(pool byok.Pool, id string) { p.call(func(c *Call) { c.Remove(pool, id) }) }
 
-func (p *plan) keep(pool Pool, id string) (v Verdict) {
+func (p *script) keep(pool byok.Pool, id string) (v Verdict) {
 	p.call(func(c *Call) { v = c.Keep(p.Context(), pool, id) })
 	return v
 }
 
-func (p *plan) create(pool Pool, replacedID string) (v Verdict) {
+func (p *script) create(pool byok.Pool, replacedID string) (v Verdict) {
 	p.call(func(c *Call) { v = c.Create(p.Context(), pool, replacedID) })
 	return v
 }
 
-func (p *plan) call(do func(*Call)) {
+func (p *script) replace(from byok.Pool, id string, to byok.Pool) (v Verdict) {
+	p.call(func(c *Call) { v = c.Replace(p.Context(), from, id, to) })
+	return v
+}
+
+func (p *script) call(do func(*Call)) {
 	c := p.ledger.Begin()
 	defer c.End()
 	do(c)
 }
 
 // createBeside makes a create that may wait for the rest of the test.
-func (p *plan) createBeside(ctx context.Context, pool Pool) <-chan Verdict {
+func (p *script) createBeside(ctx context.Context, pool byok.Pool) <-chan Verdict {
 	verdict := make(chan Verdict, 1)
 	go p.call(func(c *Call) { verdict <- c.Create(ctx, pool, "") })
 	synctest.Wait()
 	return verdict
 }
 
-func (p *plan) wantAt(want time.Duration) {
+func (p *script) wantAt(want time.Duration) {
 	p.Helper()
 	if got := time.Since(p.start); got != want {
 		p.Errorf("it is %v, want %v", got, want)
@@ -179,9 +193,9 @@ func (p *plan) wantAt(want time.Duration) {
 }
 
 // want compares a verdict with the pools that it should report.
-func (p *plan) want(got Verdict, pools ...Pool) {
+func (p *script) want(got Verdict, pools ...byok.Pool) {
 	p.Helper()
-	var over []Pool
+	var over []byok.Pool
 	for _, o := range got.Over {
 		over = append(over, o.Pool)
 	}
@@ -190,7 +204,7 @@ func (p *plan) want(got Verdict, pools ...Pool) {
 	}
 }
 
-func (p *plan) waits(verdict <-chan Verdict) {
+func (p *script) waits(verdict <-chan Verdict) {
 	p.Helper()
 	synctest.Wait()
 	select {
@@ -200,7 +214,7 @@ func (p *plan) waits(verdict <-chan Verdict) {
 	}
 }
 
-func storedIn(pool Pool, ids ...string) []byok.Key {
+func storedIn(pool byok.Pool, ids ...string) []byok.Key {
 	var keys []byok.Key
 	for i, id := range ids {
 		keys = append(keys, byok.Key{ID: id, ProviderID: pool.ProviderID, CreatedAt: fmt.Sprint(i)})
@@ -214,9 +228,9 @@ func TestPlans(t *testing.T) {
 	for name, tc := range map[string]struct {
 		stored []byok.Key
 		err    error
-		test   func(p *plan)
+		test   func(p *script)
 	}{
-		"a create beside unmanaged keys is over after the quiet time": {stored: full, test: func(p *plan) {
+		"a create beside unmanaged keys is over after the quiet time": {stored: full, test: func(p *script) {
 			v := p.create(openai, "")
 			p.wantAt(DefaultQuiet)
 			want := []*OverCap{{Pool: openai, Cap: 3, Stored: 3, Added: 1, Unmanaged: full, Settled: true, Sequential: true}}
@@ -224,7 +238,7 @@ func TestPlans(t *testing.T) {
 				p.Error(diff)
 			}
 		}},
-		"a create beside managed keys is over, whatever comes first": {stored: full, test: func(p *plan) {
+		"a create beside managed keys is over, whatever comes first": {stored: full, test: func(p *script) {
 			p.keep(openai, "a")
 			verdict := p.createBeside(p.Context(), openai)
 			p.keep(openai, "b")
@@ -236,72 +250,84 @@ func TestPlans(t *testing.T) {
 				p.Error(diff)
 			}
 		}},
-		"a swap waits for the removal and not a moment longer": {stored: full, test: func(p *plan) {
+		"a swap waits for the removal and not a moment longer": {stored: full, test: func(p *script) {
 			verdict := p.createBeside(p.Context(), openai)
 			time.Sleep(time.Second)
 			p.remove(openai, "b")
 			p.want(<-verdict)
 			p.wantAt(time.Second)
 		}},
-		"a swap that removes first does not wait": {stored: full, test: func(p *plan) {
+		"a swap that removes first does not wait": {stored: full, test: func(p *script) {
 			p.remove(openai, "b")
 			p.want(p.create(openai, ""))
 			p.wantAt(0)
 		}},
-		"a replace does not wait": {stored: full, test: func(p *plan) {
-			p.remove(openai, "b")
+		"a replace does not wait": {stored: full, test: func(p *script) {
+			p.want(p.replace(openai, "b", openai))
 			p.want(p.create(openai, "b"))
 			p.wantAt(0)
 		}},
-		"-replace looks like a keep first": {stored: full, test: func(p *plan) {
+		"-replace looks like a keep first": {stored: full, test: func(p *script) {
 			p.want(p.keep(openai, "b"))
 			p.want(p.create(openai, "b"))
 			p.wantAt(0)
 		}},
-		"a replace that is planned twice counts once": {stored: full, test: func(p *plan) {
+		"a replace that is planned twice counts once": {stored: full, test: func(p *script) {
 			for range 2 {
-				p.remove(openai, "b")
+				p.want(p.replace(openai, "b", openai))
 				p.want(p.create(openai, "b"))
 			}
 			p.wantAt(0)
 		}},
-		"a removed key stays removed": {stored: full, test: func(p *plan) {
+		"a removed key stays removed": {stored: full, test: func(p *script) {
 			p.remove(openai, "b")
 			p.want(p.keep(openai, "b"))
 			p.want(p.create(openai, ""))
 			p.wantAt(0)
 		}},
-		"a read after the plan says nothing new": {stored: full, test: func(p *plan) {
+		"a read after the plan changes nothing": {stored: full, test: func(p *script) {
 			for _, id := range []string{"a", "b", "c"} {
 				p.keep(openai, id)
 				p.read(openai, id)
 			}
 			p.want(p.create(openai, ""), openai)
 		}},
-		"a tainted key is read and not planned": {stored: full, test: func(p *plan) {
+		"a tainted key is read and not planned": {stored: full, test: func(p *script) {
 			p.read(openai, "b")
 			p.want(p.create(openai, ""))
 			p.wantAt(DefaultQuiet)
 			p.want(p.create(openai, ""), openai)
 			p.wantAt(2 * DefaultQuiet)
 		}},
-		"a key that was slow to be planned is not tainted": {stored: full, test: func(p *plan) {
+		"a key that was slow to be planned is not tainted": {stored: full, test: func(p *script) {
 			p.read(openai, "b")
 			p.want(p.create(openai, ""))
 			p.want(p.keep(openai, "b"), openai)
 			p.wantAt(2 * DefaultQuiet)
 		}},
-		"a key can move to another pool": {stored: full, test: func(p *plan) {
-			p.remove(openai, "b")
+		"a key can move to another pool": {stored: full, test: func(p *script) {
+			p.want(p.replace(openai, "b", anthropic))
 			p.want(p.create(anthropic, "b"))
 			p.want(p.create(openai, ""))
 			p.want(p.create(openai, ""), openai)
 		}},
-		"a key that moves to a full pool is over there": {stored: append(storedIn(anthropic, "x"), full...), test: func(p *plan) {
-			p.remove(anthropic, "x")
-			p.want(p.create(openai, "x"), openai)
+		"a key that moves to a full pool is over there": {stored: append(storedIn(anthropic, "x"), full...), test: func(p *script) {
+			p.want(p.replace(anthropic, "x", openai), openai)
+			p.want(p.create(openai, "x"))
+			p.wantAt(DefaultQuiet)
 		}},
-		"a pool that is too full and left alone is no error": {stored: storedIn(openai, "a", "b", "c", "d"), test: func(p *plan) {
+		"the second call of a replace takes nobody's place": {stored: full, test: func(p *script) {
+			first := p.createBeside(p.Context(), openai)
+			time.Sleep(DefaultQuiet - 1)
+			busy := p.ledger.Begin()
+			time.Sleep(DefaultTakeover)
+			p.read(openai, "a")
+			p.want(p.create(openai, "a"))
+			p.waits(first)
+			busy.End()
+			p.want(<-first, openai)
+		}},
+		"a pool that is too full and left alone is no error": {stored: storedIn(openai, "a", "b", "c", "d"), test: func(p *script) {
 			for _, id := range []string{"a", "b", "c", "d"} {
 				p.read(openai, id)
 				p.want(p.keep(openai, id))
@@ -310,14 +336,14 @@ func TestPlans(t *testing.T) {
 				p.Error("listed without a create")
 			}
 		}},
-		"a kept key that is stored no more takes up no room": {stored: full[:2], test: func(p *plan) {
+		"a kept key that is stored no more takes up no room": {stored: full[:2], test: func(p *script) {
 			for _, id := range []string{"a", "b", "gone"} {
 				p.want(p.keep(openai, id))
 			}
 			p.want(p.create(openai, ""))
 			p.wantAt(0)
 		}},
-		"one error per pool": {test: func(p *plan) {
+		"one error per pool": {test: func(p *script) {
 			for range 3 {
 				p.want(p.create(openai, ""))
 			}
@@ -328,7 +354,7 @@ func TestPlans(t *testing.T) {
 				p.Errorf("%d lists, want 1", p.lists)
 			}
 		}},
-		"one call waits for all pools": {stored: append(storedIn(anthropic, "x", "y", "z"), full...), test: func(p *plan) {
+		"one call waits for all pools": {stored: append(storedIn(anthropic, "x", "y", "z"), full...), test: func(p *script) {
 			verdict := p.createBeside(p.Context(), openai)
 			p.want(p.create(anthropic, ""))
 			p.want(p.create(anthropic, ""))
@@ -337,14 +363,14 @@ func TestPlans(t *testing.T) {
 			p.want(<-verdict, anthropic, openai)
 			p.wantAt(DefaultQuiet)
 		}},
-		"the call that waits goes on waiting for the other pools": {stored: append(storedIn(anthropic, "x", "y", "z"), full...), test: func(p *plan) {
+		"the call that waits goes on waiting for the other pools": {stored: append(storedIn(anthropic, "x", "y", "z"), full...), test: func(p *script) {
 			verdict := p.createBeside(p.Context(), openai)
 			p.want(p.create(anthropic, ""))
 			p.remove(openai, "a")
 			p.waits(verdict)
 			p.want(<-verdict, anthropic)
 		}},
-		"a certain error of another pool does not wait": {stored: full, test: func(p *plan) {
+		"a certain error of another pool does not wait": {stored: full, test: func(p *script) {
 			verdict := p.createBeside(p.Context(), openai)
 			for range 3 {
 				p.want(p.create(anthropic, ""))
@@ -357,7 +383,7 @@ func TestPlans(t *testing.T) {
 			}
 			p.want(<-verdict, openai)
 		}},
-		"the call that waits goes on at once when another reports what it waited for": {stored: append(storedIn(anthropic, "x", "y", "z"), full...), test: func(p *plan) {
+		"the call that waits goes on at once when another reports what it waited for": {stored: append(storedIn(anthropic, "x", "y", "z"), full...), test: func(p *script) {
 			verdict := p.createBeside(p.Context(), openai)
 			p.want(p.create(anthropic, ""))
 			p.remove(openai, "a")
@@ -369,7 +395,7 @@ func TestPlans(t *testing.T) {
 			p.want(<-verdict)
 			p.wantAt(0)
 		}},
-		"a call in flight puts off the verdict": {stored: full, test: func(p *plan) {
+		"a call in flight puts off the verdict": {stored: full, test: func(p *script) {
 			slow := p.ledger.Begin()
 			verdict := p.createBeside(p.Context(), openai)
 			time.Sleep(time.Minute)
@@ -379,7 +405,7 @@ func TestPlans(t *testing.T) {
 			p.want(<-verdict, openai)
 			p.wantAt(time.Minute + DefaultQuiet)
 		}},
-		"every call puts off the verdict": {stored: full, test: func(p *plan) {
+		"every call puts off the verdict": {stored: full, test: func(p *script) {
 			verdict := p.createBeside(p.Context(), openai)
 			for range 9 {
 				time.Sleep(DefaultQuiet - 1)
@@ -388,33 +414,33 @@ func TestPlans(t *testing.T) {
 			p.want(<-verdict, openai)
 			p.wantAt(10*DefaultQuiet - 9)
 		}},
-		"a call that has waited long is relieved by the next": {stored: full, test: func(p *plan) {
+		"a call that has waited long is taken over by the next": {stored: full, test: func(p *script) {
 			first := p.createBeside(p.Context(), openai)
 			busy := p.ledger.Begin()
-			time.Sleep(DefaultRelief - 1)
+			time.Sleep(DefaultTakeover - 1)
 			p.want(p.create(openai, ""))
 			p.waits(first)
 			time.Sleep(time.Nanosecond)
 			second := p.createBeside(p.Context(), anthropic)
 			p.want(<-first)
-			p.wantAt(DefaultRelief)
+			p.wantAt(DefaultTakeover)
 			busy.End()
 			p.want(<-second, openai)
-			p.wantAt(DefaultRelief + DefaultQuiet)
+			p.wantAt(DefaultTakeover + DefaultQuiet)
 		}},
-		"a call that is relieved reports what is certain": {test: func(p *plan) {
+		"a call that is taken over reports what is certain": {test: func(p *script) {
 			for range 3 {
 				p.want(p.create(openai, ""))
 			}
 			first := p.createBeside(p.Context(), openai)
 			busy := p.ledger.Begin()
-			time.Sleep(DefaultRelief)
+			time.Sleep(DefaultTakeover)
 			p.want(p.create(openai, ""))
 			p.want(<-first, openai)
-			p.wantAt(DefaultRelief)
+			p.wantAt(DefaultTakeover)
 			busy.End()
 		}},
-		"a cancelled call reports nothing and the next takes its place": {stored: full, test: func(p *plan) {
+		"a cancelled call reports nothing and the next takes its place": {stored: full, test: func(p *script) {
 			ctx, cancel := context.WithCancel(p.Context())
 			first := p.createBeside(ctx, openai)
 			second := p.createBeside(p.Context(), openai)
@@ -424,48 +450,104 @@ func TestPlans(t *testing.T) {
 			p.wantAt(0)
 			p.want(p.keep(openai, "a"), openai)
 		}},
-		"the apply walk checks nothing": {stored: full, test: func(p *plan) {
-			p.ledger.Applying()
+		"an apply checks nothing": {stored: full, test: func(p *script) {
+			p.ledger.Apply()
 			p.want(p.create(openai, ""))
 			p.want(p.keep(openai, "a"))
 			p.wantAt(0)
 			if p.lists != 0 {
-				p.Error("listed in the apply walk")
+				p.Error("listed in an apply")
 			}
 		}},
-		"the apply walk ends a wait": {stored: full, test: func(p *plan) {
+		"an apply ends a wait": {stored: full, test: func(p *script) {
 			verdict := p.createBeside(p.Context(), openai)
-			p.ledger.Applying()
+			p.ledger.Apply()
 			p.want(<-verdict)
 			p.wantAt(0)
 		}},
-		"without a list, what is certain is an error": {err: errList, test: func(p *plan) {
+		"a list that failed is reported once and its scope not checked": {err: errList, test: func(p *script) {
 			v := p.create(openai, "")
-			if v.Unchecked == nil || v.Unchecked.WorkspaceID != "ws" || !errors.Is(v.Unchecked.Err, errList) {
-				p.Errorf("unchecked: %+v", v.Unchecked)
+			if v.ListFailed == nil || v.ListFailed.Scope != openai.Scope || !errors.Is(v.ListFailed.Err, errList) {
+				p.Errorf("list failed: %+v", v.ListFailed)
 			}
-			for range 2 {
-				p.keep(openai, "a")
-				if v := p.create(anthropic, ""); v.Unchecked != nil {
-					p.Error("a second warning for the same workspace")
+			for range 5 {
+				for _, v := range []Verdict{p.create(anthropic, ""), p.keep(openai, "a"), p.replace(openai, "b", openai)} {
+					if p.want(v); v.ListFailed != nil {
+						p.Error("reported twice")
+					}
 				}
 			}
-			p.want(p.create(openai, ""))
 			p.wantAt(0)
-			v = p.create(openai, "")
-			p.wantAt(DefaultQuiet)
-			want := []*OverCap{{Pool: openai, Cap: 3, Stored: -1, Kept: 1, Added: 3, Certain: true, Settled: true, Sequential: true}}
-			if diff := cmp.Diff(want, v.Over); diff != "" {
-				p.Error(diff)
-			}
 			if p.lists != 1 {
 				p.Errorf("%d lists, want 1", p.lists)
 			}
 		}},
+		"a restart begins an empty plan": {stored: full, test: func(p *script) {
+			for _, id := range []string{"a", "b", "c"} {
+				p.remove(openai, id)
+			}
+			old := p.ledger.Begin()
+			for range 3 {
+				p.want(p.create(openai, ""))
+			}
+			p.ledger.Restart()
+			p.want(p.create(openai, ""), openai)
+			p.wantAt(DefaultQuiet)
+			old.End()
+			p.ledger.Apply()
+			p.ledger.Restart()
+			p.want(p.create(openai, ""), openai)
+			p.wantAt(2 * DefaultQuiet)
+			if p.lists != 3 {
+				p.Errorf("%d lists, want 3", p.lists)
+			}
+		}},
+		"a restart ends a wait": {stored: full, test: func(p *script) {
+			verdict := p.createBeside(p.Context(), openai)
+			p.ledger.Restart()
+			p.want(<-verdict)
+			p.wantAt(0)
+		}},
+		"a key that is read again begins a new plan": {stored: full[:1], test: func(p *script) {
+			for range 3 {
+				p.read(openai, "a")
+				p.want(p.keep(openai, "a"))
+				p.want(p.create(openai, ""))
+				p.want(p.create(openai, ""))
+			}
+			p.wantAt(0)
+		}},
+		"many creates that wait for removals are a warning with the figures of the whole plan": {stored: full, test: func(p *script) {
+			p.ledger.plan.parallelism = 2
+			for _, id := range []string{"a", "b", "c"} {
+				p.remove(openai, id)
+			}
+			p.want(p.create(openai, ""))
+			verdict := p.createBeside(p.Context(), openai)
+			time.Sleep(time.Second)
+			p.want(p.create(openai, ""))
+			v := <-verdict
+			p.want(v)
+			if diff := cmp.Diff(&Crowded{Creates: 3}, v.Crowded); diff != "" {
+				p.Error(diff)
+			}
+			p.wantAt(time.Second + DefaultQuiet)
+			if v := p.replace(anthropic, "x", openai); v.Crowded != nil {
+				p.Error("warned twice")
+			}
+		}},
+		"replacements within a pool wait for nothing": {stored: full, test: func(p *script) {
+			p.ledger.plan.parallelism = 1
+			for _, id := range []string{"a", "b", "c"} {
+				p.want(p.replace(openai, id, openai))
+				p.want(p.create(openai, id))
+			}
+			p.wantAt(0)
+		}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			inPlan(t, tc.stored, tc.err, tc.test)
+			runScript(t, tc.stored, tc.err, tc.test)
 		})
 	}
 }
@@ -474,21 +556,21 @@ func TestCancelledListIsTriedAgain(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		lists := 0
-		l := New(Config{Cap: 1, List: func(ctx context.Context, _ string) ([]byok.Key, error) {
+		l := New(Config{Cap: 1, List: func(ctx context.Context, _ byok.Scope) ([]byok.Key, error) {
 			if lists++; lists == 1 {
 				<-ctx.Done()
 				return nil, ctx.Err()
 			}
 			return storedIn(openai, "a"), nil
 		}})
-		p := &plan{T: t, ledger: l, start: time.Now()}
+		p := &script{T: t, ledger: l, start: time.Now()}
 		ctx, cancel := context.WithCancel(t.Context())
 		first := p.createBeside(ctx, openai)
 		second := p.createBeside(t.Context(), openai)
 		p.waits(second)
 		cancel()
-		if v := <-first; v.Unchecked != nil {
-			t.Errorf("a cancelled list is reported: %v", v.Unchecked)
+		if v := <-first; v.ListFailed != nil {
+			t.Errorf("a cancelled list is reported: %v", v.ListFailed)
 		}
 		p.want(<-second, openai)
 		if lists != 2 {
@@ -500,14 +582,14 @@ func TestCancelledListIsTriedAgain(t *testing.T) {
 func TestWorkspacesAreListedBesideEachOther(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		l := New(Config{List: func(_ context.Context, workspaceID string) ([]byok.Key, error) {
+		l := New(Config{List: func(_ context.Context, scope byok.Scope) ([]byok.Key, error) {
 			time.Sleep(time.Second)
 			return nil, nil
 		}})
-		p := &plan{T: t, ledger: l, start: time.Now()}
+		p := &script{T: t, ledger: l, start: time.Now()}
 		var verdicts []<-chan Verdict
 		for i := range 10 {
-			verdicts = append(verdicts, p.createBeside(t.Context(), Pool{fmt.Sprint(i), "openai"}))
+			verdicts = append(verdicts, p.createBeside(t.Context(), byok.Pool{Scope: byok.WorkspaceScope(fmt.Sprint(i)), ProviderID: "openai"}))
 		}
 		for _, v := range verdicts {
 			p.want(<-v)
@@ -516,31 +598,28 @@ func TestWorkspacesAreListedBesideEachOther(t *testing.T) {
 	})
 }
 
-// A key is kept calmly until a pool is in doubt, be it by that very key. Then
-// nothing has been taken from the Keep that follows.
-func TestKeepCalm(t *testing.T) {
+// KeepUnchanged declines once a pool is overfull, which that very key can
+// cause. The Keep that follows then reports.
+func TestKeepUnchanged(t *testing.T) {
 	t.Parallel()
-	calmly := func(p *plan, id string) (calm bool) {
-		p.call(func(c *Call) { calm = c.KeepCalm(openai, id) })
-		return calm
+	unchanged := func(p *script, id string) (ok bool) {
+		p.call(func(c *Call) { ok = c.KeepUnchanged(openai, id) })
+		return ok
 	}
-	inPlan(t, nil, errList, func(p *plan) {
-		if !calmly(p, "a") || p.lists != 0 {
-			t.Errorf("not calm although nothing is created, or %d lists", p.lists)
+	runScript(t, storedIn(openai, "a", "b", "c"), nil, func(p *script) {
+		if !unchanged(p, "a") || p.lists != 0 {
+			t.Errorf("declines although nothing is created, or %d lists", p.lists)
 		}
-		p.create(openai, "")
-		p.create(openai, "")
-		if calmly(p, "b") {
-			t.Error("calm although the pool is over its cap with this key")
+		p.read(openai, "b")
+		p.want(p.create(openai, "")) // presumes that b is removed
+		for range 2 {
+			if unchanged(p, "b") {
+				t.Error("does not decline although the pool is over its cap with this key")
+			}
 		}
-		if calmly(p, "b") {
-			t.Error("calm the second time")
-		}
-		if v := p.keep(openai, "b"); len(v.Over) != 1 {
-			t.Errorf("the Keep that follows reports %+v", v)
-		}
-		if !calmly(p, "c") {
-			t.Error("not calm although everything is reported")
+		p.want(p.keep(openai, "b"), openai)
+		if !unchanged(p, "c") {
+			t.Error("declines although everything is reported")
 		}
 	})
 }
@@ -548,32 +627,35 @@ func TestKeepCalm(t *testing.T) {
 func TestNilLedgerChecksNothing(t *testing.T) {
 	t.Parallel()
 	var l *Ledger
-	l.Applying()
+	l.Apply()
 	call := l.Begin()
 	defer call.End()
-	if !call.KeepCalm(openai, "a") {
-		t.Error("not calm")
+	if !call.KeepUnchanged(openai, "a") {
+		t.Error("waits")
 	}
 	call.Read(openai, "a")
 	call.Remove(openai, "a")
-	for _, v := range []Verdict{call.Keep(t.Context(), openai, "a"), call.Create(t.Context(), openai, "")} {
-		if v.Over != nil || v.Unchecked != nil {
+	l.Restart()
+	for _, v := range []Verdict{
+		call.Keep(t.Context(), openai, "a"), call.Create(t.Context(), openai, ""), call.Replace(t.Context(), openai, "a", anthropic),
+	} {
+		if !cmp.Equal(v, Verdict{}) {
 			t.Errorf("verdict %+v", v)
 		}
 	}
 }
 
-// BenchmarkWalk is the plan of 1,000 keys in 100 full pools, one in ten of
+// BenchmarkPlan is the plan of 1,000 keys in 100 full pools, one in ten of
 // them swapped.
-func BenchmarkWalk(b *testing.B) {
+func BenchmarkPlan(b *testing.B) {
 	var stored []byok.Key
 	for i := range 1000 {
 		stored = append(stored, byok.Key{ID: fmt.Sprint(i), ProviderID: fmt.Sprint(i / 10)})
 	}
 	for b.Loop() {
-		l := New(Config{List: func(context.Context, string) ([]byok.Key, error) { return stored, nil }})
+		l := New(Config{List: func(context.Context, byok.Scope) ([]byok.Key, error) { return stored, nil }})
 		for i, key := range stored {
-			pool := Pool{"ws", key.ProviderID}
+			pool := byok.Pool{Scope: byok.WorkspaceScope("ws"), ProviderID: key.ProviderID}
 			call := l.Begin()
 			call.Read(pool, key.ID)
 			call.End()

@@ -14,26 +14,28 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/byok"
 )
 
 var (
-	interleavings = flag.Int("ledger.interleavings", 20_000, "number of random walks to simulate")
-	firstSeed     = flag.Uint64("ledger.seed", 1, "seed of the first walk; each further walk has the next one")
+	interleavings = flag.Int("ledger.interleavings", 20_000, "number of random plans to simulate")
+	firstSeed     = flag.Uint64("ledger.seed", 1, "seed of the first plan; each further plan has the next one")
 )
 
-// TestRandomWalks plays random plans in random order and compares the verdict
+// TestRandomPlans plays random plans in random order and compares the verdict
 // with what the plan really does:
 //
 //   - a pool that ends up over its cap is always reported, exactly once;
 //   - a pool that does not is never reported if the plan is decidable, and
-//     otherwise only if a key that goes was not known to go after the walk had
+//     otherwise only if a key that goes was not known to go after the plan had
 //     been quiet for the quiet time;
 //   - the figures of an error are those of the plan;
-//   - a call waits only while a pool is in doubt.
+//   - a call waits only while there may be something to report.
 //
 // A failure names its seed: -ledger.seed=SEED -ledger.interleavings=1 repeats
 // it.
-func TestRandomWalks(t *testing.T) {
+func TestRandomPlans(t *testing.T) {
 	t.Parallel()
 	var next atomic.Uint64
 	var mu sync.Mutex
@@ -48,7 +50,7 @@ func TestRandomWalks(t *testing.T) {
 					break
 				}
 				seed := *firstSeed + n
-				w := newWalk(seed)
+				w := newRandomPlan(seed)
 				s := simulate(w, seed)
 				if err := s.check(); err != nil {
 					t.Errorf("seed %d: %v", seed, err)
@@ -61,42 +63,43 @@ func TestRandomWalks(t *testing.T) {
 		})
 	}
 	group.Wait()
-	t.Logf("%d walks from seed %d: %+v", *interleavings, *firstSeed, all)
+	t.Logf("%d plans from seed %d: %+v", *interleavings, *firstSeed, all)
 	if *interleavings < 10_000 || t.Failed() {
 		return
 	}
 	// Walks that never come near the cap would prove nothing.
 	for name, n := range map[string]int{
 		"Over": all.Over, "Under": all.Under, "Settled": all.Settled, "Certain": all.Certain, "Exact": all.Exact,
-		"Waits": all.Waits, "Cleared": all.Cleared, "Relieved": all.Relieved, "Unchecked": all.Unchecked,
+		"Waits": all.Waits, "Cleared": all.Cleared, "TakenOver": all.TakenOver, "ListsFailed": all.ListsFailed, "Crowded": all.Crowded,
 	} {
 		if n < *interleavings/100 {
-			t.Errorf("only %d %s in %d walks", n, name, *interleavings)
+			t.Errorf("only %d %s in %d plans", n, name, *interleavings)
 		}
 	}
 }
 
-// tally counts what the walks of a run had in them.
+// tally counts what the plans of a run had in them.
 type tally struct {
-	Decidable   int // walks inside of what can be decided
+	Decidable   int // plans inside of what can be decided
 	Over, Under int // pools with creates that are over their cap, and that are not
-	Settled     int // errors after the walk was quiet
+	Settled     int // errors after the plan was quiet
 	Certain     int // errors before that
 	Exact       int // errors compared figure by figure
 	Undecidable int // errors that are false, outside of what is decidable
 	Waits       int // calls that waited
-	Cleared     int // waits that ended because the doubt was gone
-	Relieved    int // waits that another call took over
-	Unchecked   int // lists that failed
+	Cleared     int // waits that ended because no pool was overfull any more
+	TakenOver   int // waits that another call took over
+	ListsFailed int // lists that failed
+	Crowded     int // warnings about waiting creates
 }
 
 func (t *tally) count(s *simulation) {
-	if s.walk.decidable {
+	if s.input.decidable {
 		t.Decidable++
 	}
-	for pool, truth := range s.walk.truth {
+	for pool, truth := range s.input.truth {
 		switch {
-		case s.walk.over(pool):
+		case s.input.over(pool):
 			t.Over++
 		case truth.added > 0:
 			t.Under++
@@ -115,45 +118,47 @@ func (t *tally) add(o tally) {
 	t.Undecidable += o.Undecidable
 	t.Waits += o.Waits
 	t.Cleared += o.Cleared
-	t.Relieved += o.Relieved
-	t.Unchecked += o.Unchecked
+	t.TakenOver += o.TakenOver
+	t.ListsFailed += o.ListsFailed
+	t.Crowded += o.Crowded
 }
 
-// simulation plays a walk on a book, in virtual time and without goroutines.
-// It keeps its own account of what is in flight, independent of the book's.
+// simulation plays a plan on a plan, in virtual time and without goroutines.
+// It keeps its own count of what is in flight, independent of the plan's.
 type simulation struct {
-	walk *walk
-	rand *rand.Rand
-	book *book
-	now  time.Time
+	input *randomPlan
+	rand  *rand.Rand
+	plan  *plan
+	now   time.Time
 
-	events  events
-	players []*player
-	ready   []*player
-	slots   int
+	events    events
+	instances []*instance
+	ready     []*instance
+	slots     int
 
 	lists    map[string]*simulatedList
 	waiter   *waiter
-	waiting  *player
+	waiting  *instance
 	inFlight int
 	active   time.Time
-	going    map[Pool]int // keys that go and are known to go
+	going    map[byok.Pool]int // keys that go and are known to go
 
-	reported map[Pool]int
+	reported map[byok.Pool]int
 	errs     []error
 	tally    tally
 }
 
-// player is a node in play.
-type player struct {
+// instance is a node in play.
+type instance struct {
 	*node
 	at         int // next step
+	takesOver  bool
 	unfinished int // nodes that it depends on
-	dependents []*player
+	dependents []*instance
 }
 
 type simulatedList struct {
-	queue []*player
+	queue []*instance
 }
 
 // event is something to do at a time; events of the same time come in random
@@ -181,23 +186,23 @@ func (e *events) Pop() any {
 	return last
 }
 
-func simulate(w *walk, seed uint64) *simulation {
+func simulate(w *randomPlan, seed uint64) *simulation {
 	s := &simulation{
-		walk:     w,
+		input:    w,
 		rand:     rand.New(rand.NewPCG(seed, 1)),
-		book:     newBook(w.cap, simulatedQuiet, w.relief),
+		plan:     newPlan(w.cap, w.crowdedAt, simulatedQuiet, w.takeover),
 		now:      time.Unix(0, 0),
 		slots:    w.parallelism,
 		lists:    map[string]*simulatedList{},
-		going:    map[Pool]int{},
-		reported: map[Pool]int{},
+		going:    map[byok.Pool]int{},
+		reported: map[byok.Pool]int{},
 	}
 	for _, n := range w.nodes {
-		p := &player{node: n, unfinished: len(n.dependsOn)}
+		p := &instance{node: n, unfinished: len(n.dependsOn)}
 		for _, i := range n.dependsOn {
-			s.players[i].dependents = append(s.players[i].dependents, p)
+			s.instances[i].dependents = append(s.instances[i].dependents, p)
 		}
-		s.players = append(s.players, p)
+		s.instances = append(s.instances, p)
 		if p.unfinished == 0 {
 			s.ready = append(s.ready, p)
 		}
@@ -207,8 +212,8 @@ func simulate(w *walk, seed uint64) *simulation {
 		e := heap.Pop(&s.events).(event)
 		s.now = e.at
 		e.do()
-		if s.book.waiter != nil && len(s.book.doubtful) == 0 {
-			s.errs = append(s.errs, errors.New("a call waits and nothing is in doubt"))
+		if s.plan.waiter != nil && len(s.plan.overfull) == 0 && !s.plan.isCrowded() {
+			s.errs = append(s.errs, errors.New("a call waits and has nothing to report"))
 		}
 	}
 	return s
@@ -230,7 +235,7 @@ func (s *simulation) start() {
 }
 
 // step takes the next step of a node, or ends it.
-func (s *simulation) step(p *player) {
+func (s *simulation) step(p *instance) {
 	if p.at == len(p.steps) {
 		for _, d := range p.dependents {
 			if d.unfinished--; d.unfinished == 0 {
@@ -248,75 +253,88 @@ func (s *simulation) step(p *player) {
 			s.step(p)
 			return
 		}
-		s.book.begin(s.now)
+		s.plan.begin(s.now)
 		s.inFlight++
 		s.active = s.now
 		s.in(step.before, func() { s.tell(p) })
 	})
 }
 
-// tell tells the book what the call of p is about.
-func (s *simulation) tell(p *player) {
+// tell tells the plan what the call of p is about.
+func (s *simulation) tell(p *instance) {
 	step := p.steps[p.at-1]
 	switch step.op {
 	case opOther:
 		s.end(p)
 	case opRead:
-		s.book.read(step.pool, step.keyID)
+		s.plan.read(step.pool, step.keyID)
 		s.end(p)
 	case opRemove:
-		s.book.remove(step.pool, step.keyID)
+		s.plan.remove(step.pool, step.keyID)
 		s.end(p)
 	case opKeep:
-		verdict, waiter := s.book.keep(s.now, step.pool, step.keyID)
-		s.judged(p, verdict, waiter)
+		verdict, waiter := s.plan.keep(s.now, step.pool, step.keyID)
+		s.decided(p, verdict, waiter)
+	case opReplace:
+		s.plan.remove(step.from, step.keyID)
+		s.create(p, true)
 	case opCreate:
-		s.book.create(step.pool, step.keyID)
-		s.list(p, step.pool.WorkspaceID)
+		s.create(p, step.keyID == "")
 	}
 	s.checkWaiter()
 }
 
-// list has a workspace listed, once.
-func (s *simulation) list(p *player, workspaceID string) {
-	if !s.book.listDue(workspaceID) {
-		s.judge(p)
+// create does what Call.create does: it lists the scope, once, and decides.
+func (s *simulation) create(p *instance, takesOver bool) {
+	step := p.steps[p.at-1]
+	p.takesOver = takesOver
+	scope := step.pool.Scope
+	if !s.plan.create(step.pool, step.keyID) {
+		s.end(p)
 		return
 	}
-	if l := s.lists[workspaceID]; l != nil {
+	if !s.plan.listDue(scope) {
+		s.decide(p)
+		return
+	}
+	if l := s.lists[scope.ID]; l != nil {
 		l.queue = append(l.queue, p)
 		return
 	}
-	l := &simulatedList{queue: []*player{p}}
-	s.lists[workspaceID] = l
-	s.in(s.walk.listTakes[workspaceID], func() {
-		if s.walk.listFails[workspaceID] {
-			s.book.enter(workspaceID, nil, errList)
-			s.tally.Unchecked++
+	l := &simulatedList{queue: []*instance{p}}
+	s.lists[scope.ID] = l
+	s.in(s.input.listTakes[scope.ID], func() {
+		if s.input.listFails[scope.ID] {
+			s.plan.addList(scope, nil, true)
+			s.tally.ListsFailed++
 		} else {
-			s.book.enter(workspaceID, s.walk.stored[workspaceID], nil)
+			s.plan.addList(scope, s.input.stored[scope.ID], false)
 		}
 		s.rand.Shuffle(len(l.queue), func(i, j int) { l.queue[i], l.queue[j] = l.queue[j], l.queue[i] })
 		for _, p := range l.queue {
-			s.judge(p)
+			s.decide(p)
 			s.checkWaiter()
 		}
 	})
 }
 
-func (s *simulation) judge(p *player) {
-	verdict, waiter := s.book.judge(s.now, p.steps[p.at-1].pool)
-	s.judged(p, verdict, waiter)
+func (s *simulation) decide(p *instance) {
+	if !p.takesOver && s.plan.waiter != nil {
+		s.end(p)
+		return
+	}
+	verdict, waiter := s.plan.decide(s.now, p.steps[p.at-1].pool)
+	s.decided(p, verdict, waiter)
 }
 
-func (s *simulation) judged(p *player, verdict Verdict, waiter *waiter) {
+func (s *simulation) decided(p *instance, verdict Verdict, waiter *waiter) {
 	if waiter == nil {
 		s.report(verdict)
 		s.end(p)
 		return
 	}
-	if s.waiter != nil { // the one before has just been relieved
-		s.tally.Relieved++
+	if s.waiter != nil { // the one before has just been taken over
+		s.tally.TakenOver++
 		s.checkWaiter()
 	}
 	s.tally.Waits++
@@ -325,7 +343,7 @@ func (s *simulation) judged(p *player, verdict Verdict, waiter *waiter) {
 }
 
 func (s *simulation) tick(w *waiter) {
-	next := s.book.tick(s.now, w)
+	next := s.plan.tick(s.now, w)
 	s.checkWaiter()
 	if s.waiter == w {
 		s.in(next.Sub(s.now), func() {
@@ -338,7 +356,7 @@ func (s *simulation) tick(w *waiter) {
 
 // checkWaiter lets the call that waits go on once it is released.
 func (s *simulation) checkWaiter() {
-	if s.waiter == nil || s.book.waiter == s.waiter {
+	if s.waiter == nil || s.plan.waiter == s.waiter {
 		return
 	}
 	verdict, p := s.waiter.verdict, s.waiting
@@ -351,9 +369,9 @@ func (s *simulation) checkWaiter() {
 }
 
 // end ends the call of p after what it still has to do.
-func (s *simulation) end(p *player) {
+func (s *simulation) end(p *instance) {
 	s.in(p.steps[p.at-1].after, func() {
-		s.book.end(s.now)
+		s.plan.end(s.now)
 		s.inFlight--
 		s.active = s.now
 		s.step(p)
@@ -362,6 +380,12 @@ func (s *simulation) end(p *player) {
 
 // report checks errors as they are raised.
 func (s *simulation) report(verdict Verdict) {
+	if c := verdict.Crowded; c != nil {
+		s.tally.Crowded++
+		if err := s.input.checkCrowded(c); err != nil {
+			s.errs = append(s.errs, err)
+		}
+	}
 	for _, o := range verdict.Over {
 		s.reported[o.Pool]++
 		if o.Settled {
@@ -369,18 +393,18 @@ func (s *simulation) report(verdict Verdict) {
 		} else {
 			s.tally.Certain++
 		}
-		if err := s.walk.checkOver(o); err != nil {
+		if err := s.input.checkOver(o); err != nil {
 			s.errs = append(s.errs, err)
 		}
-		if o.Settled && s.walk.exact {
+		if o.Settled && s.input.exact {
 			s.tally.Exact++
 		}
-		if s.walk.over(o.Pool) {
+		if s.input.over(o.Pool) {
 			continue
 		}
 		s.tally.Undecidable++
 		switch quiet := s.now.Sub(s.active); {
-		case s.walk.decidable:
+		case s.input.decidable:
 			s.errs = append(s.errs, fmt.Errorf("false alarm: %+v", o))
 		case !o.Settled || o.Certain:
 			s.errs = append(s.errs, fmt.Errorf("false alarm that was certain: %+v", o))
@@ -392,32 +416,57 @@ func (s *simulation) report(verdict Verdict) {
 
 // check compares what was reported with the truth.
 func (s *simulation) check() error {
-	for _, p := range s.players {
+	for _, p := range s.instances {
 		if p.at != len(p.steps) {
-			return fmt.Errorf("the walk hangs")
+			return fmt.Errorf("the plan hangs")
 		}
 	}
 	for _, err := range s.errs {
 		return err
 	}
-	return s.walk.checkReported(s.reported)
+	return s.input.checkReported(s.reported, s.tally.Crowded)
 }
 
-// checkReported compares how often each pool was reported with the truth.
-func (w *walk) checkReported(reported map[Pool]int) error {
+// checkReported compares how often each pool was reported, and how often the
+// warning about waiting creates was, with the truth.
+func (w *randomPlan) checkReported(reported map[byok.Pool]int, crowded int) error {
+	waiting := 0
 	for pool := range w.truth {
 		switch n := reported[pool]; {
 		case n > 1:
 			return fmt.Errorf("%v is reported %d times", pool, n)
 		case n == 0 && w.over(pool):
 			return fmt.Errorf("%v is over its cap and was missed: %+v", pool, w.want(pool))
+		case n == 0:
+			waiting += w.waiting(pool)
 		}
+	}
+	switch {
+	case crowded > 1:
+		return fmt.Errorf("%d warnings about waiting creates", crowded)
+	case crowded == 0 && waiting >= w.crowdedAt:
+		return fmt.Errorf("%d creates wait for removals, and no warning", waiting)
+	}
+	return nil
+}
+
+// checkCrowded compares the figures of the warning with those of the plan.
+func (w *randomPlan) checkCrowded(c *Crowded) error {
+	all, under := 0, 0
+	for pool := range w.truth {
+		all += w.waiting(pool)
+		if !w.over(pool) {
+			under += w.waiting(pool)
+		}
+	}
+	if c.Creates < w.crowdedAt || c.Creates > all || w.exact && c.Creates != under {
+		return fmt.Errorf("%d creates wait for removals, want %d", c.Creates, under)
 	}
 	return nil
 }
 
 // checkOver compares the figures of an error with those of the plan.
-func (w *walk) checkOver(o *OverCap) error {
+func (w *randomPlan) checkOver(o *OverCap) error {
 	if o.Total() <= o.Cap || o.Added == 0 {
 		return fmt.Errorf("an error for nothing: %+v", o)
 	}

@@ -1,10 +1,12 @@
 package provider
 
 import (
+	"context"
 	"fmt"
 	"time"
 
 	"github.com/hashicorp/terraform-plugin-framework-timeouts/resource/timeouts"
+	"github.com/hashicorp/terraform-plugin-framework/attr"
 	"github.com/hashicorp/terraform-plugin-framework/diag"
 	"github.com/hashicorp/terraform-plugin-framework/path"
 	"github.com/hashicorp/terraform-plugin-framework/types"
@@ -12,26 +14,36 @@ import (
 
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/byok"
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/client"
-	"github.com/terraform-provider-byok/terraform-provider-byok/internal/ledger"
 )
 
 // keyModel is a byok_key: as configured (with the write-only value), as
-// planned, or as stored in state.
+// planned, or as stored in state. Each field has a row in keyTable.
 type keyModel struct {
-	WorkspaceID     types.String   `tfsdk:"workspace_id"`
-	ProviderID      types.String   `tfsdk:"provider_id"`
-	Name            types.String   `tfsdk:"name"`
-	APIKey          types.String   `tfsdk:"api_key"`
-	APIKeyWO        types.String   `tfsdk:"api_key_wo"`
-	APIKeyWOVersion types.Int64    `tfsdk:"api_key_wo_version"`
-	OnRemoteChange  types.String   `tfsdk:"on_remote_change"`
-	ID              types.String   `tfsdk:"id"`
-	MaskedKey       types.String   `tfsdk:"masked_key"`
-	CreatedBy       types.String   `tfsdk:"created_by"`
-	CreatedAt       types.String   `tfsdk:"created_at"`
-	UpdatedAt       types.String   `tfsdk:"updated_at"`
-	Timeouts        timeouts.Value `tfsdk:"timeouts"`
+	WorkspaceID     types.String
+	ProviderID      types.String
+	Name            types.String
+	APIKey          types.String
+	APIKeyWO        types.String
+	APIKeyWOVersion types.Int64
+	OnRemoteChange  types.String
+	ID              types.String
+	MaskedKey       types.String
+	CreatedBy       types.String
+	CreatedAt       types.String
+	UpdatedAt       types.String
+	Timeouts        timeouts.Value
 }
+
+// read sets m to a configuration, a plan or a state.
+func (m *keyModel) read(ctx context.Context, from objectReader) diag.Diagnostics {
+	return keyTable.read(ctx, from, m)
+}
+
+// value is m as the framework's Set takes it.
+func (m keyModel) value(ctx context.Context) types.Object { return keyTable.value(ctx, &m) }
+
+// equal reports whether all attributes are equal.
+func (m keyModel) equal(other keyModel) bool { return keyTable.equal(&m, &other) }
 
 // keyIdentity is what Terraform 1.12 and later know a byok_key by.
 type keyIdentity struct {
@@ -39,13 +51,12 @@ type keyIdentity struct {
 	ID          types.String `tfsdk:"id"`
 }
 
-// equal reports whether both say the same of every attribute.
-func (m keyModel) equal(other keyModel) bool {
-	return m.WorkspaceID == other.WorkspaceID && m.ProviderID == other.ProviderID && m.Name == other.Name &&
-		m.APIKey == other.APIKey && m.APIKeyWO == other.APIKeyWO && m.APIKeyWOVersion == other.APIKeyWOVersion &&
-		m.OnRemoteChange == other.OnRemoteChange && m.ID == other.ID && m.MaskedKey == other.MaskedKey &&
-		m.CreatedBy == other.CreatedBy && m.CreatedAt == other.CreatedAt && m.UpdatedAt == other.UpdatedAt &&
-		m.Timeouts.Equal(other.Timeouts)
+// value is i as the framework's Set takes it.
+func (i keyIdentity) value(context.Context) types.Object {
+	return types.ObjectValueMust(
+		map[string]attr.Type{"workspace_id": types.StringType, "id": types.StringType},
+		map[string]attr.Value{"workspace_id": i.WorkspaceID, "id": i.ID},
+	)
 }
 
 func (m keyModel) identity() keyIdentity {
@@ -55,18 +66,20 @@ func (m keyModel) identity() keyIdentity {
 // ref names the key in messages.
 func (m keyModel) ref() keyRef {
 	return keyRef{
-		workspaceID: m.WorkspaceID.ValueString(),
-		providerID:  m.ProviderID.ValueString(),
-		keyID:       m.ID.ValueString(),
-		name:        m.Name.ValueString(),
+		pool:  byok.Pool{Scope: m.scope(), ProviderID: m.ProviderID.ValueString()},
+		keyID: m.ID.ValueString(),
+		name:  m.Name.ValueString(),
 	}
 }
 
 // pool is where the ledger counts the key; ok is false while it is unknown.
-func (m keyModel) pool() (pool ledger.Pool, ok bool) {
-	return ledger.Pool{WorkspaceID: m.WorkspaceID.ValueString(), ProviderID: m.ProviderID.ValueString()},
+func (m keyModel) pool() (pool byok.Pool, ok bool) {
+	return byok.Pool{Scope: m.scope(), ProviderID: m.ProviderID.ValueString()},
 		!m.WorkspaceID.IsUnknown() && !m.ProviderID.IsUnknown()
 }
+
+// scope is where the key is stored.
+func (m keyModel) scope() byok.Scope { return byok.WorkspaceScope(m.WorkspaceID.ValueString()) }
 
 // secret is the API key that a configuration declares, by either attribute:
 // null when it declares none. It makes sense for a configuration only, because
@@ -81,7 +94,7 @@ func (m keyModel) secret() types.String {
 // addInput is the request that creates the key m plans, with a secret from the
 // configuration.
 func (m keyModel) addInput(secret string) client.AddInput {
-	in := client.AddInput{ProviderID: m.ProviderID.ValueString(), APIKey: secret, WaitForRoom: true}
+	in := client.AddInput{APIKey: secret, WaitForCapacity: true}
 	if name := byok.TrimName(m.Name.ValueString()); name != "" {
 		in.Name = &name
 	}
@@ -93,15 +106,14 @@ func (m keyModel) addInput(secret string) client.AddInput {
 func (m keyModel) replaceInput(secret string, prior keyModel) client.ReplaceInput {
 	name, key := byok.TrimName(m.Name.ValueString()), prior.key()
 	return client.ReplaceInput{
-		ProviderID: m.ProviderID.ValueString(),
-		KeyID:      m.ID.ValueString(),
-		APIKey:     secret,
-		Name:       &name,
-		Prior:      &key,
+		KeyID:  m.ID.ValueString(),
+		APIKey: secret,
+		Name:   &name,
+		Prior:  &key,
 	}
 }
 
-// withCreated returns m with what an add answered.
+// withCreated returns m with the response to an add.
 func (m keyModel) withCreated(key byok.Key) keyModel {
 	m.ID = types.StringValue(key.ID)
 	m.CreatedBy = types.StringPointerValue(key.CreatedBy)
@@ -116,7 +128,7 @@ func (m keyModel) withCreated(key byok.Key) keyModel {
 	return m
 }
 
-// withReplaced returns m with what a replace answered.
+// withReplaced returns m with the response to a replace.
 func (m keyModel) withReplaced(key byok.Key) keyModel {
 	m.MaskedKey = types.StringValue(key.MaskedKey)
 	m.UpdatedAt = types.StringValue(key.UpdatedAt)
@@ -150,8 +162,8 @@ func refresh(prior keyModel, record keyRecord, key byok.Key) (keyModel, keyRecor
 		record.UpdatedAt = key.UpdatedAt
 	}
 	if !before.absent() && prior.OnRemoteChange.ValueString() == onRemoteChangeWarn && !sameName(prior.Name, state.Name) {
-		// Terraform would plan a name in state that is not the configured
-		// one back, and that takes an upload of the secret.
+		// If state showed the other name, Terraform would plan the configured
+		// one again, and that takes an upload of the secret.
 		name := state.Name.ValueString()
 		state.Name, record.RenamedTo = prior.Name, &name
 	}

@@ -29,7 +29,7 @@ func TestAddInput(t *testing.T) {
 		"trimmed": {types.StringValue(" prod\u00a0"), ptr("prod")},
 	} {
 		got := keyModel{ProviderID: types.StringValue("openai"), Name: tc.name}.addInput(secretA)
-		want := client.AddInput{ProviderID: "openai", APIKey: secretA, Name: tc.want, WaitForRoom: true}
+		want := client.AddInput{APIKey: secretA, Name: tc.want, WaitForCapacity: true}
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Errorf("%s: %s", title, diff)
 		}
@@ -49,7 +49,7 @@ func TestReplaceInput(t *testing.T) {
 		"trimmed": {types.StringValue(" prod "), "prod"},
 	} {
 		got := with(stored(secretA), func(m *keyModel) { m.Name = tc.name }).replaceInput(secretB, prior)
-		want := client.ReplaceInput{ProviderID: "openai", KeyID: "key-1", APIKey: secretB, Name: &tc.want, Prior: &byok.Key{
+		want := client.ReplaceInput{KeyID: "key-1", APIKey: secretB, Name: &tc.want, Prior: &byok.Key{
 			ID: "key-1", ProviderID: "openai", MaskedKey: byok.Mask(secretA), CreatedBy: ptr("user"), CreatedAt: written, UpdatedAt: written,
 		}}
 		if diff := cmp.Diff(want, got); diff != "" {

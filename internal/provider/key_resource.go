@@ -4,17 +4,14 @@ import (
 	"context"
 	"time"
 
-	"github.com/hashicorp/terraform-plugin-framework-timeouts/resource/timeouts"
-	"github.com/hashicorp/terraform-plugin-framework-validators/int64validator"
-	"github.com/hashicorp/terraform-plugin-framework-validators/stringvalidator"
 	"github.com/hashicorp/terraform-plugin-framework/diag"
 	"github.com/hashicorp/terraform-plugin-framework/path"
 	"github.com/hashicorp/terraform-plugin-framework/resource"
 	"github.com/hashicorp/terraform-plugin-framework/resource/identityschema"
 	"github.com/hashicorp/terraform-plugin-framework/resource/schema"
-	"github.com/hashicorp/terraform-plugin-framework/resource/schema/stringdefault"
-	"github.com/hashicorp/terraform-plugin-framework/schema/validator"
+	"github.com/hashicorp/terraform-plugin-framework/types"
 
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/byok"
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/client"
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/ledger"
 )
@@ -39,9 +36,9 @@ const (
 )
 
 // keyResource is byok_key: one stored key. Terraform makes one for each call.
-type keyResource struct{ walk *walk }
+type keyResource struct{ operation *operation }
 
-func newKeyResource() resource.Resource { return &keyResource{walk: &walk{}} }
+func newKeyResource() resource.Resource { return &keyResource{operation: &operation{}} }
 
 func (r *keyResource) Metadata(_ context.Context, _ resource.MetadataRequest, resp *resource.MetadataResponse) {
 	resp.TypeName = keyTypeName
@@ -62,106 +59,18 @@ func (r *keyResource) IdentitySchema(_ context.Context, _ resource.IdentitySchem
 	}
 }
 
-// Schema has no plan modifiers: planCreate and planUpdate plan every
-// attribute, so that one place decides what is known.
-func (r *keyResource) Schema(ctx context.Context, _ resource.SchemaRequest, resp *resource.SchemaResponse) {
+func (r *keyResource) Schema(_ context.Context, _ resource.SchemaRequest, resp *resource.SchemaResponse) {
 	resp.Schema = schema.Schema{
 		Version:             keySchemaVersion,
 		MarkdownDescription: "An AI provider API key that a Sim workspace brings along. Sim serves the keys of one provider ID in rotation, in the order of their creation; a workspace holds up to 10 of them.",
-		Attributes: map[string]schema.Attribute{
-			"workspace_id": schema.StringAttribute{
-				Optional:            true,
-				Computed:            true,
-				MarkdownDescription: "ID of the workspace. Default: `workspace_id` of the provider. A change replaces the key.",
-				Validators:          []validator.String{keyChecks["workspace_id"]},
-			},
-			"provider_id": schema.StringAttribute{
-				Required:            true,
-				MarkdownDescription: "AI provider that the key belongs to, such as `openai` or `anthropic`. An ID that this version does not know is a warning, for servers learn new ones. A change replaces the key.",
-				Validators:          []validator.String{keyChecks["provider_id"]},
-			},
-			"name": schema.StringAttribute{
-				Optional:            true,
-				MarkdownDescription: "Label of the key, up to 120 characters; need not be unique. White space at both ends does not count, and a blank name is none. The API takes a new name only together with the secret.",
-				Validators:          []validator.String{keyChecks["name"]},
-			},
-			"api_key": schema.StringAttribute{
-				Optional: true,
-				// Computed, so that a configuration that leaves the secret
-				// out plans nothing; it is never anything but what a
-				// configuration once said.
-				Computed:  true,
-				Sensitive: true,
-				MarkdownDescription: "Secret of the key. Stored in state and in plans in plain text: prefer `api_key_wo`. Conflicts with `api_key_wo`. " +
-					"A key that is to be created needs one of the two. A change replaces the secret in place. " +
-					"Once removed from the configuration, the stored key and the value in state stay as they are; a change to `api_key_wo` removes it from state.",
-				Validators: []validator.String{
-					keyChecks["api_key"],
-					stringvalidator.ConflictsWith(path.MatchRoot("api_key_wo"), path.MatchRoot("api_key_wo_version")),
-					whenSet{stringvalidator.PreferWriteOnlyAttribute(path.MatchRoot("api_key_wo"))},
-				},
-			},
-			"api_key_wo": schema.StringAttribute{
-				Optional:  true,
-				WriteOnly: true,
-				// No plan or state ever shows it. But Terraform takes it for an
-				// update when a value becomes sensitive, as one does that is
-				// imported and then set from a sensitive variable.
-				Sensitive: true,
-				MarkdownDescription: "Secret of the key, write-only: never in state or plan, and may come from an ephemeral resource. Conflicts with `api_key`. " +
-					"Without `api_key_wo_version`, a salted hash of it is kept in private state, and a changed value replaces the secret in place.",
-				Validators: []validator.String{keyChecks["api_key_wo"]},
-			},
-			"api_key_wo_version": schema.Int64Attribute{
-				Optional: true,
-				MarkdownDescription: "Version of `api_key_wo`, at least 1. When set, a change of it, and nothing else, uploads `api_key_wo`, and nothing derived from the value is stored. " +
-					"Needed for a value that differs from run to run.",
-				Validators: []validator.Int64{int64validator.AtLeast(1)},
-			},
-			"on_remote_change": schema.StringAttribute{
-				Optional: true,
-				Computed: true,
-				Default:  stringdefault.StaticString(onRemoteChangeRepair),
-				MarkdownDescription: "What a plan does about a key that somebody else has replaced or renamed: `repair` (default) warns and puts the declared secret and name back, `warn` only warns. " +
-					"A key that was deleted is planned for creation in either case.",
-				Validators: []validator.String{stringvalidator.OneOf(onRemoteChanges...)},
-			},
-			"id": schema.StringAttribute{
-				Computed:            true,
-				MarkdownDescription: "ID of the key. Stays the same when the secret or the name changes.",
-			},
-			"masked_key": schema.StringAttribute{
-				Computed:            true,
-				MarkdownDescription: "What Sim shows of the secret, such as `sk-pro...7Qz3`. Eight bullets for a secret of up to 8 characters, and for one that the server cannot decrypt.",
-			},
-			"created_by": schema.StringAttribute{
-				Computed:            true,
-				MarkdownDescription: "ID of the user who added the key, if Sim still knows.",
-			},
-			"created_at": schema.StringAttribute{
-				Computed:            true,
-				MarkdownDescription: "When the key was added (RFC 3339, UTC). It decides the place in the rotation.",
-			},
-			"updated_at": schema.StringAttribute{
-				Computed:            true,
-				MarkdownDescription: "When the secret or the name was last written (RFC 3339, UTC).",
-			},
-		},
-		Blocks: map[string]schema.Block{
-			"timeouts": timeouts.Block(ctx, timeouts.Opts{
-				Create: true, Read: true, Update: true, Delete: true,
-				CreateDescription: "How long adding the key may take, as a duration such as `30s` or `5m`. In a full pool, this includes waiting for keys that the same apply deletes. Default: `2m`.",
-				ReadDescription:   "How long reading the key may take. Default: `2m`.",
-				UpdateDescription: "How long replacing the secret or the name may take. Default: `2m`.",
-				DeleteDescription: "How long deleting the key may take. Default: `2m`.",
-			}),
-		},
+		Attributes:          keyTable.attributes(),
+		Blocks:              keyTable.blocks(),
 	}
 }
 
 func (r *keyResource) Configure(_ context.Context, req resource.ConfigureRequest, _ *resource.ConfigureResponse) {
-	if w, ok := req.ProviderData.(*walk); ok {
-		r.walk = w
+	if w, ok := req.ProviderData.(*operation); ok {
+		r.operation = w
 	}
 }
 
@@ -176,19 +85,15 @@ func (r *keyResource) ValidateConfig(ctx context.Context, req resource.ValidateC
 	resp.Diagnostics.Append(diags...)
 }
 
-// ModifyPlan decides what becomes of the key, tells the ledger, and reports
-// what the ledger and the key's own history have to say.
+// ModifyPlan decides what happens to the key, declares it to the ledger, and
+// reports what the ledger and the key's history show.
 func (r *keyResource) ModifyPlan(ctx context.Context, req resource.ModifyPlanRequest, resp *resource.ModifyPlanResponse) {
-	call := r.walk.ledger.Begin()
+	creates, deletes := req.State.Raw.IsNull(), req.Plan.Raw.IsNull()
+	hint := req.ClientCapabilities.DeferralAllowed
+	call := r.operation.beginPlan(hint, deletes)
 	defer call.End()
-	// A hint of Terraform's that this is the apply walk.
-	applying := req.ClientCapabilities.DeferralAllowed
-	if applying {
-		r.walk.ledger.Applying()
-	}
 
 	var m plannedModels
-	creates, deletes := req.State.Raw.IsNull(), req.Plan.Raw.IsNull()
 	if !creates {
 		resp.Diagnostics.Append(m.prior.read(ctx, req.State)...)
 	}
@@ -201,68 +106,103 @@ func (r *keyResource) ModifyPlan(ctx context.Context, req resource.ModifyPlanReq
 	}
 	m.record = readRecord(ctx, req.Private, m.prior)
 
+	var verdict ledger.Verdict
 	switch {
 	case deletes:
 		pool, _ := m.prior.pool()
 		call.Remove(pool, m.prior.ID.ValueString())
 	case creates:
-		r.modifyCreate(ctx, call, m, resp)
+		verdict = r.modifyCreate(ctx, call, m, resp)
 	default:
-		p := r.modifyUpdate(ctx, call, m, resp)
-		if !p.replaces() && !applying {
-			resp.Diagnostics.Append(driftDiagnostics(m.config, m.prior, p)...)
-		}
+		verdict = r.modifyUpdate(ctx, call, m, r.operation.phase.mayApply(hint), resp)
 	}
+	// While the call has waited, another one may have shown that this is a plan.
+	resp.Diagnostics.Append(verdictDiagnostics(verdict, r.operation.capCheck, r.operation.phase.mayApply(hint))...)
 }
 
-// plannedModels is what Terraform hands over for a plan. proposed is config
-// with the state's values where config has none.
+// plannedModels is what Terraform sends for a plan. proposed is config with the
+// state's values where config has none.
 type plannedModels struct {
 	config, proposed, prior keyModel
 	record                  keyRecord
 }
 
-func (r *keyResource) modifyCreate(ctx context.Context, call *ledger.Call, m plannedModels, resp *resource.ModifyPlanResponse) {
-	planned := planCreate(m.config, m.proposed, r.walk.workspaceID)
+func (r *keyResource) modifyCreate(ctx context.Context, call *ledger.Call, m plannedModels, resp *resource.ModifyPlanResponse) ledger.Verdict {
+	planned := planCreate(m.config, m.proposed, r.operation.workspaceID)
 	resp.Diagnostics.Append(resp.Plan.Set(ctx, planned.value(ctx))...)
 	if m.config.secret().IsNull() {
 		resp.Diagnostics.Append(missingSecretDiagnostic())
 	}
 	if planned.WorkspaceID.IsNull() {
 		resp.Diagnostics.Append(missingWorkspaceDiagnostic())
-		return
+		return ledger.Verdict{}
 	}
-	if pool, known := planned.pool(); known {
-		// The record of a replace is that of the key that goes.
-		verdict := call.Create(ctx, pool, m.record.ID)
-		resp.Diagnostics.Append(verdictDiagnostics(verdict, r.walk.capCheck)...)
+	pool, known := planned.pool()
+	if !known {
+		return ledger.Verdict{}
 	}
+	// The record of a replace is that of the replaced key.
+	return call.Create(ctx, pool, m.record.ID)
 }
 
-func (r *keyResource) modifyUpdate(ctx context.Context, call *ledger.Call, m plannedModels, resp *resource.ModifyPlanResponse) updatePlan {
-	p := planUpdate(m.config, m.proposed, m.prior, m.record, r.walk.workspaceID)
+func (r *keyResource) modifyUpdate(ctx context.Context, call *ledger.Call, m plannedModels, mayApply bool, resp *resource.ModifyPlanResponse) ledger.Verdict {
+	workspaceID := r.operation.workspaceID
+	if mayApply {
+		// An apply plans only updates with a prior state. It has to keep the
+		// workspace of the plan, which may not have known the provider's.
+		workspaceID = types.StringUnknown()
+	}
+	p := planUpdate(m.config, m.proposed, m.prior, m.record, workspaceID)
 	resp.Diagnostics.Append(resp.Plan.Set(ctx, p.planned.value(ctx))...)
 	resp.Diagnostics.Append(m.plannedRecord().write(ctx, resp.Private, keyModel{})...)
 	pool, _ := m.prior.pool()
 	if p.replaces() {
-		call.Remove(pool, m.prior.ID.ValueString())
-		resp.RequiresReplace.Append(p.replacedBy()...)
-		return p
+		for _, name := range p.replacedBy {
+			resp.RequiresReplace.Append(path.Root(name))
+		}
+		return r.modifyReplace(ctx, call, m, pool, resp)
 	}
-	verdict := call.Keep(ctx, pool, m.prior.ID.ValueString())
-	resp.Diagnostics.Append(verdictDiagnostics(verdict, r.walk.capCheck)...)
 	resp.Diagnostics.Append(updateDiagnostics(m.config, m.prior, m.record)...)
-	return p
+	if !mayApply { // an apply does not repeat the warnings of its plan
+		resp.Diagnostics.Append(driftDiagnostics(m.config, m.prior, p)...)
+	}
+	return call.Keep(ctx, pool, m.prior.ID.ValueString())
 }
 
-// plannedRecord is the record that goes with the plan of a key that exists. A
-// replace shows in a second call, which has no state, and for -replace and
-// replace_triggered_by in that one only: the record tells it which key goes.
-func (m plannedModels) plannedRecord() keyRecord {
-	if m.record.absent() {
-		return adoptedRecord(m.prior.key())
+// modifyReplace checks what the new key needs, so that the old one is not
+// deleted in vain. It does so in the first planning call of the replace, because
+// Terraform drops the warnings of the second.
+func (r *keyResource) modifyReplace(ctx context.Context, call *ledger.Call, m plannedModels, from byok.Pool, resp *resource.ModifyPlanResponse) ledger.Verdict {
+	id := m.prior.ID.ValueString()
+	if m.config.secret().IsNull() {
+		resp.Diagnostics.Append(missingSecretDiagnostic())
 	}
-	return m.record
+	created := planCreate(m.config, m.proposed, r.operation.workspaceID)
+	if created.WorkspaceID.IsNull() {
+		resp.Diagnostics.Append(missingWorkspaceDiagnostic())
+		return ledger.Verdict{}
+	}
+	to, known := created.pool()
+	if !known {
+		call.Remove(from, id)
+		return ledger.Verdict{}
+	}
+	return call.Replace(ctx, from, id, to)
+}
+
+// plannedRecord is the planned private state of a key that exists. The second
+// planning call of a replace has no state, and with -replace or
+// replace_triggered_by it is the first sign of the replace: the record tells it
+// which key is replaced.
+func (m plannedModels) plannedRecord() keyRecord { return presentRecord(m.record, m.prior) }
+
+// presentRecord is the record beside a state, or that of a key that is adopted
+// as the state shows it.
+func presentRecord(record keyRecord, state keyModel) keyRecord {
+	if record.absent() {
+		return adoptedRecord(state.key())
+	}
+	return record
 }
 
 // updateDiagnostics reports changes that the API takes only with a secret.
@@ -280,7 +220,7 @@ func updateDiagnostics(config, prior keyModel, record keyRecord) (diags diag.Dia
 }
 
 func (r *keyResource) Create(ctx context.Context, req resource.CreateRequest, resp *resource.CreateResponse) {
-	r.walk.ledger.Applying()
+	r.operation.beginApply()
 	var config, plan keyModel
 	resp.Diagnostics.Append(config.read(ctx, req.Config)...)
 	resp.Diagnostics.Append(plan.read(ctx, req.Plan)...)
@@ -292,14 +232,18 @@ func (r *keyResource) Create(ctx context.Context, req resource.CreateRequest, re
 	if resp.Diagnostics.HasError() {
 		return
 	}
-	addCtx, cancel := context.WithTimeout(ctx, timeouts.create)
+	api, diags := r.operation.client("create the key")
+	if resp.Diagnostics.Append(diags...); diags.HasError() {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, timeouts.create)
 	defer cancel()
 
-	key, err := r.walk.client.Add(addCtx, plan.WorkspaceID.ValueString(), plan.addInput(config.secret().ValueString()))
+	pool, _ := plan.pool()
+	key, err := api.Add(ctx, pool, plan.addInput(config.secret().ValueString()))
 	switch {
 	case client.IsKind(err, client.KindCapReached):
-		pool, _ := plan.pool()
-		resp.Diagnostics.Append(refusedDiagnostic(ctx, r.walk, pool, err))
+		resp.Diagnostics.Append(refusedDiagnostic(ctx, r.operation, pool, err))
 		return
 	case key.ID == "":
 		resp.Diagnostics.Append(clientDiagnostic(err, "create", plan.ref()))
@@ -317,9 +261,9 @@ func (r *keyResource) Create(ctx context.Context, req resource.CreateRequest, re
 	resp.Diagnostics.Append(record.write(ctx, resp.Private, state)...)
 }
 
-// Read takes the key from the list that all reads of a walk share.
+// Read takes the key from the list that all reads of an operation share.
 func (r *keyResource) Read(ctx context.Context, req resource.ReadRequest, resp *resource.ReadResponse) {
-	call := r.walk.ledger.Begin()
+	call := r.operation.beginRead()
 	defer call.End()
 	var prior keyModel
 	resp.Diagnostics.Append(prior.read(ctx, req.State)...)
@@ -329,13 +273,14 @@ func (r *keyResource) Read(ctx context.Context, req resource.ReadRequest, resp *
 		return
 	}
 	resp.Diagnostics.Append(resp.Identity.Set(ctx, prior.identity().value(ctx))...)
-	if r.walk.client == nil {
-		return // nothing can be known yet
+	api, diags := r.operation.client("read the key")
+	if diags.HasError() {
+		return // at plan; the key may be as it was
 	}
 	ctx, cancel := context.WithTimeout(ctx, timeouts.read)
 	defer cancel()
 
-	key, err := r.walk.client.Key(ctx, prior.WorkspaceID.ValueString(), prior.ID.ValueString())
+	key, err := api.Key(ctx, prior.scope(), prior.ID.ValueString())
 	switch {
 	case client.IsKind(err, client.KindKeyNotFound):
 		resp.Diagnostics.Append(deletedDiagnostic(prior.ref()))
@@ -356,7 +301,7 @@ func (r *keyResource) Read(ctx context.Context, req resource.ReadRequest, resp *
 }
 
 func (r *keyResource) Update(ctx context.Context, req resource.UpdateRequest, resp *resource.UpdateResponse) {
-	r.walk.ledger.Applying()
+	r.operation.beginApply()
 	var config, plan, prior keyModel
 	resp.Diagnostics.Append(config.read(ctx, req.Config)...)
 	resp.Diagnostics.Append(plan.read(ctx, req.Plan)...)
@@ -366,13 +311,23 @@ func (r *keyResource) Update(ctx context.Context, req resource.UpdateRequest, re
 	if resp.Diagnostics.HasError() {
 		return
 	}
+	api, diags := r.operation.client("update the key")
+	if resp.Diagnostics.Append(diags...); diags.HasError() {
+		return
+	}
 	ctx, cancel := context.WithTimeout(ctx, timeouts.update)
 	defer cancel()
 
 	state, record := plan, readRecord(ctx, req.Private, prior)
-	p := planUpdate(config, plan, prior, record, r.walk.workspaceID)
+	p := planUpdate(config, plan, prior, record, r.operation.workspaceID)
 	if p.upload && plan.UpdatedAt.IsUnknown() {
-		key, err := r.walk.client.Replace(ctx, plan.WorkspaceID.ValueString(), plan.replaceInput(config.secret().ValueString(), prior))
+		pool, _ := plan.pool()
+		key, err := api.Replace(ctx, pool, plan.replaceInput(config.secret().ValueString(), prior))
+		if client.IsUnconfirmed(err) {
+			resp.Diagnostics.Append(unconfirmedUpdateDiagnostic(err, plan.ref()))
+			resp.Diagnostics.Append(presentRecord(record, prior).unconfirmed().write(ctx, resp.Private, prior)...)
+			return
+		}
 		if err != nil {
 			resp.Diagnostics.Append(clientDiagnostic(err, "update", plan.ref()))
 			return
@@ -397,7 +352,7 @@ func (r *keyResource) Update(ctx context.Context, req resource.UpdateRequest, re
 // Delete always names the key: without an ID the API would remove all keys of
 // the provider ID. WIRE.md section 6.
 func (r *keyResource) Delete(ctx context.Context, req resource.DeleteRequest, resp *resource.DeleteResponse) {
-	r.walk.ledger.Applying()
+	r.operation.beginApply()
 	var prior keyModel
 	resp.Diagnostics.Append(prior.read(ctx, req.State)...)
 	timeouts, diags := prior.durations()
@@ -405,10 +360,15 @@ func (r *keyResource) Delete(ctx context.Context, req resource.DeleteRequest, re
 	if resp.Diagnostics.HasError() {
 		return
 	}
+	api, diags := r.operation.client("delete the key")
+	if resp.Diagnostics.Append(diags...); diags.HasError() {
+		return
+	}
 	ctx, cancel := context.WithTimeout(ctx, timeouts.delete)
 	defer cancel()
 
-	err := r.walk.client.Delete(ctx, prior.WorkspaceID.ValueString(), prior.ProviderID.ValueString(), prior.ID.ValueString())
+	pool, _ := prior.pool()
+	err := api.Delete(ctx, pool, prior.ID.ValueString())
 	if err != nil && !client.IsKind(err, client.KindKeyNotFound) {
 		resp.Diagnostics.Append(clientDiagnostic(err, "delete", prior.ref()))
 	}

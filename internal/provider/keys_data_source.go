@@ -14,9 +14,9 @@ import (
 var _ datasource.DataSourceWithConfigure = (*keysDataSource)(nil)
 
 // keysDataSource is byok_keys: the stored keys of a workspace.
-type keysDataSource struct{ walk *walk }
+type keysDataSource struct{ operation *operation }
 
-func newKeysDataSource() datasource.DataSource { return &keysDataSource{walk: &walk{}} }
+func newKeysDataSource() datasource.DataSource { return &keysDataSource{operation: &operation{}} }
 
 type keysModel struct {
 	WorkspaceID types.String         `tfsdk:"workspace_id"`
@@ -48,7 +48,7 @@ func (d *keysDataSource) Metadata(_ context.Context, req datasource.MetadataRequ
 
 func (d *keysDataSource) Schema(_ context.Context, _ datasource.SchemaRequest, resp *datasource.SchemaResponse) {
 	resp.Schema = schema.Schema{
-		MarkdownDescription: "The keys that a Sim workspace stores, whoever added them, without their secrets, and how full their pools are. Read permission on the workspace is enough.",
+		MarkdownDescription: "Lists all keys that a Sim workspace stores, without their secrets, and how full their pools are. Requires read permission on the workspace.",
 		Attributes: map[string]schema.Attribute{
 			"workspace_id": schema.StringAttribute{
 				Optional:            true,
@@ -89,37 +89,42 @@ func (d *keysDataSource) Schema(_ context.Context, _ datasource.SchemaRequest, r
 }
 
 func (d *keysDataSource) Configure(_ context.Context, req datasource.ConfigureRequest, _ *datasource.ConfigureResponse) {
-	if w, ok := req.ProviderData.(*walk); ok {
-		d.walk = w
+	if o, ok := req.ProviderData.(*operation); ok {
+		d.operation = o
 	}
 }
 
 func (d *keysDataSource) Read(ctx context.Context, req datasource.ReadRequest, resp *datasource.ReadResponse) {
-	call := d.walk.ledger.Begin()
+	call := d.operation.beginList()
 	defer call.End()
 	var model keysModel
 	resp.Diagnostics.Append(req.Config.Get(ctx, &model)...)
 	if resp.Diagnostics.HasError() {
 		return
 	}
-	model.WorkspaceID = workspaceOf(keyModel{WorkspaceID: model.WorkspaceID}, types.StringNull(), d.walk.workspaceID)
+	model.WorkspaceID = workspaceOf(keyModel{WorkspaceID: model.WorkspaceID}, types.StringNull(), d.operation.workspaceID)
 	switch {
 	case model.WorkspaceID.IsNull():
 		resp.Diagnostics.Append(missingWorkspaceDiagnostic())
 		return
-	case d.walk.client == nil || model.WorkspaceID.IsUnknown():
-		resp.Diagnostics.Append(unknownConfigurationDiagnostic("list keys"))
+	case model.WorkspaceID.IsUnknown():
+		resp.Diagnostics.Append(unknownConfigurationDiagnostic("list keys", []string{"workspace_id"}))
+		return
+	}
+	api, diags := d.operation.client("list keys")
+	if resp.Diagnostics.Append(diags...); diags.HasError() {
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, defaultTimeout)
 	defer cancel()
 
-	keys, err := d.walk.client.List(ctx, model.WorkspaceID.ValueString())
+	scope := byok.WorkspaceScope(model.WorkspaceID.ValueString())
+	keys, err := api.List(ctx, scope)
 	if err != nil {
-		resp.Diagnostics.Append(clientDiagnostic(err, "read", keysRef{workspaceID: model.WorkspaceID.ValueString(), providerID: model.ProviderID.ValueString()}))
+		resp.Diagnostics.Append(clientDiagnostic(err, "read", keysRef{Scope: scope, ProviderID: model.ProviderID.ValueString()}))
 		return
 	}
-	resp.Diagnostics.Append(resp.State.Set(ctx, model.withKeys(keys, d.walk.cap))...)
+	resp.Diagnostics.Append(resp.State.Set(ctx, model.withKeys(keys, d.operation.cap))...)
 }
 
 // withKeys returns m with the stored keys that it asks for, and their pools.

@@ -9,15 +9,17 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 
-	"github.com/terraform-provider-byok/terraform-provider-byok/internal/acctest"
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/byok"
-	"github.com/terraform-provider-byok/terraform-provider-byok/internal/faultproxy"
-	"github.com/terraform-provider-byok/terraform-provider-byok/internal/tfrun"
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/client"
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/provider"
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/testkit/acctest"
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/testkit/faultproxy"
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/testkit/tfcore"
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/testkit/tfrun"
 )
 
 func TestMain(m *testing.M) {
@@ -138,30 +140,36 @@ func sortedKeys[V any](m map[string]V) []string {
 	return names
 }
 
-// protocol drives a core.
-type protocol struct{ *core }
+// protocol drives the provider in this process.
+type protocol struct{ *tfcore.Core }
+
+// newCore returns a Core of the provider; edit sets the pace of its client.
+func newCore(t testing.TB, config map[string]any, seed uint64, edit func(*client.Config)) *tfcore.Core {
+	t.Helper()
+	return tfcore.New(t, provider.NewServer("test", edit), config, seed)
+}
 
 func (p protocol) apply(t *testing.T, declared spec) error {
-	_, err := p.core.apply(context.WithoutCancel(t.Context()), declared.attributes())
+	_, err := p.Core.Apply(context.WithoutCancel(t.Context()), declared.attributes())
 	return err
 }
 
 func (p protocol) plan(t *testing.T, declared spec) string {
-	changes, _, found, err := p.core.plan(context.WithoutCancel(t.Context()), declared.attributes())
+	changes, _, found, err := p.Core.Plan(context.WithoutCancel(t.Context()), declared.attributes())
 	if err != nil {
 		return "error: " + err.Error()
 	}
 	var b strings.Builder
 	for _, ch := range changes {
-		fmt.Fprintf(&b, "%s: %s -> %s\n%s", ch.address, ch.prior, ch.planned, found.Error())
+		fmt.Fprintf(&b, "%s: %s -> %s\n%s", ch.Address, ch.Prior, ch.Planned, found.Error())
 	}
 	return b.String()
 }
 
 func (p protocol) ids(*testing.T) map[string]string {
 	ids := map[string]string{}
-	for address, at := range p.state {
-		ids[address] = text(fields(at.value)["id"])
+	for address, at := range p.State {
+		ids[address], _ = tfcore.Attributes(at.Value)["id"].(string)
 	}
 	return ids
 }
@@ -196,33 +204,16 @@ func (c cli) plan(t *testing.T, declared spec) string {
 // ids reads the state file: terraform show takes as long as a plan.
 func (c cli) ids(t *testing.T) map[string]string {
 	t.Helper()
-	var state struct {
-		Resources []struct {
-			Name      string
-			Instances []struct {
-				Status     string
-				Attributes struct{ ID string }
-			}
-		}
-	}
-	data, err := os.ReadFile(filepath.Join(c.Dir, "terraform.tfstate"))
-	if errors.Is(err, os.ErrNotExist) {
-		return nil
-	}
-	if err == nil {
-		err = json.Unmarshal(data, &state)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
 	ids := map[string]string{}
-	for _, resource := range state.Resources {
-		for _, instance := range resource.Instances {
-			if instance.Status != "" {
-				t.Errorf("%s is %s", resource.Name, instance.Status)
-			}
-			ids[resource.Name] = instance.Attributes.ID
+	for _, instance := range c.Instances(t) {
+		if instance.Status != "" {
+			t.Errorf("%s is %s", instance.Name, instance.Status)
 		}
+		var attributes struct{ ID string }
+		if err := json.Unmarshal(instance.Attributes, &attributes); err != nil {
+			t.Fatal(err)
+		}
+		ids[instance.Name] = attributes.ID
 	}
 	return ids
 }

@@ -21,7 +21,7 @@ import (
 	"github.com/chromedp/chromedp"
 	"github.com/chromedp/chromedp/kb"
 
-	"github.com/terraform-provider-byok/terraform-provider-byok/internal/tfrun"
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/testkit/tfrun"
 )
 
 // patience is how long a browser on a busy machine may take for one step.
@@ -296,12 +296,6 @@ func (b *tab) focused() string {
 func (b *tab) path() string {
 	b.t.Helper()
 	return eval[string](b, "location.pathname + location.search")
-}
-
-// shot is a PNG of the window.
-func (b *tab) shot() []byte {
-	b.t.Helper()
-	return run(b, chromedp.CaptureScreenshot())
 }
 
 // escape is the key.

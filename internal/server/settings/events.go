@@ -79,7 +79,7 @@ func (p *Pages) stream(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 		_ = connection.SetWriteDeadline(time.Now().Add(writeTimeout))
-		if _, err := w.Write(event); err != nil {
+		if _, err := w.Write(event); err != nil { //nolint:gosec // JSON, sent as an event stream
 			return
 		}
 		if err := connection.Flush(); err != nil {

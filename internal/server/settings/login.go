@@ -22,7 +22,7 @@ const maxForm = 64 << 10
 
 func (p *Pages) showLogin(w http.ResponseWriter, r *http.Request) {
 	if _, _, err := p.api.Session(r); err == nil {
-		http.Redirect(w, r, localPath(r.URL.Query().Get("next")), http.StatusSeeOther)
+		http.Redirect(w, r, localPath(r.URL.Query().Get("next")), http.StatusSeeOther) //nolint:gosec // a path of this server
 		return
 	} else if !errors.Is(err, access.ErrNotFound) {
 		p.fail(w, r, "", err)

@@ -12,7 +12,7 @@ import (
 	"github.com/chromedp/chromedp"
 
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/byok"
-	"github.com/terraform-provider-byok/terraform-provider-byok/internal/figures"
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/testkit/figures"
 )
 
 // Every page comes with the policy, and what the policy forbids does not
