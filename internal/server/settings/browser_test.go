@@ -231,10 +231,16 @@ func (b *tab) until(expression string) {
 	deadline := time.Now().Add(patience)
 	for !eval[bool](b, "Boolean("+expression+")") {
 		if time.Now().After(deadline) {
-			b.t.Fatalf("never true: %s\nThe page shows:\n%.1500s", expression, eval[string](b, "(document.querySelector('dialog[open]:last-of-type') ?? document.body).innerText"))
+			b.t.Fatalf("never true: %s\n%s", expression, b.shown())
 		}
 		time.Sleep(20 * time.Millisecond)
 	}
+}
+
+// shown is the beginning of what the page or its dialog shows.
+func (b *tab) shown() string {
+	b.t.Helper()
+	return fmt.Sprintf("The page shows:\n%.1500s", eval[string](b, "([...document.querySelectorAll('dialog[open]')].at(-1) ?? document.body).innerText"))
 }
 
 // shows waits until an element contains a text, as it is rendered.
@@ -265,9 +271,15 @@ func (b *tab) click(selector string) {
 		const r = e.getBoundingClientRect(), x = r.x + r.width / 2, y = r.y + r.height / 2, hit = document.elementFromPoint(x, y);
 		return hit === e || e.contains(hit) ? [x, y] : [];
 	})()`, selector)
-	b.until(where + ".length")
-	at := eval[[]float64](b, where)
-	run(b, chromedp.MouseClickXY(at[0], at[1]))
+	for deadline := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
+		if at := eval[[]float64](b, where); len(at) == 2 {
+			run(b, chromedp.MouseClickXY(at[0], at[1]))
+			return
+		}
+		if time.Now().After(deadline) {
+			b.t.Fatalf("never to be clicked: %s\n%s", selector, b.shown())
+		}
+	}
 }
 
 // fill replaces what a field contains by typing.

@@ -543,7 +543,12 @@ func TestKeyboard(t *testing.T) {
 	if got := eval[string](b, `(() => { const s = getComputedStyle(document.activeElement); return s.outlineStyle + " " + s.outlineWidth })()`); got != "solid 2px" {
 		t.Errorf("the focus is shown as %q", got)
 	}
+	// What gets the focus is in sight, not under the bar.
+	eval[any](b, "document.querySelector('"+add("enrow")+"').focus()")
 	eval[any](b, "document.querySelector('"+manage("openai")+"').focus()")
+	if top := eval[float64](b, "document.activeElement.getBoundingClientRect().top - document.querySelector('.bar').getBoundingClientRect().bottom"); top < 0 {
+		t.Errorf("the focus is %.0f pixels under the bar", -top)
+	}
 	b.press(kb.Enter)
 	b.until("document.querySelector('#manage').open")
 	for range 12 { // the focus stays in the dialog
