@@ -45,6 +45,9 @@ fi
 
 has_postgres || missing "PostgreSQL tests: no initdb on the PATH or in /usr/lib/postgresql (15 or later is needed)"
 
+command -v chromium >/dev/null || command -v google-chrome >/dev/null ||
+  missing "browser tests: no chromium on the PATH (Debian's package chromium)"
+
 go vet ./...
 
 BYOK_FIGURES=$(mktemp)

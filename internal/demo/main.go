@@ -37,11 +37,12 @@ const (
 func main() {
 	bin := flag.String("bin", "bin", "folder with terraform-provider-byok and byok-server")
 	config := flag.String("config", filepath.Join("examples", "demo"), "folder with the Terraform configuration")
+	keep := flag.Bool("keep", false, "leave the server up at the end, with keys and a little traffic, until interrupted")
 	flag.Parse()
 
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := run(ctx, os.Stdout, *bin, *config); err != nil {
+	if err := run(ctx, os.Stdout, *bin, *config, *keep); err != nil {
 		fmt.Fprintf(os.Stderr, "\ndemo: %v\n", err)
 		os.Exit(1)
 	}
@@ -49,18 +50,19 @@ func main() {
 
 // demo is one run: its folder, its server and what it told the server to keep.
 type demo struct {
-	out     io.Writer
-	step    int
-	dir     string
-	bin     string
-	cli     tfrun.CLI
-	folder  *tfrun.Folder
-	server  *byokserver.Process
-	door    byokserver.Door
-	apiKeys map[string]map[string]string
+	out      io.Writer
+	step     int
+	dir      string
+	bin      string
+	cli      tfrun.CLI
+	folder   *tfrun.Folder
+	server   *byokserver.Process
+	door     byokserver.Door
+	password string // of the user with email
+	apiKeys  map[string]map[string]string
 }
 
-func run(ctx context.Context, out io.Writer, bin, config string) (err error) {
+func run(ctx context.Context, out io.Writer, bin, config string, keep bool) (err error) {
 	cli, err := tfrun.Find()
 	if err != nil {
 		return err
@@ -76,7 +78,7 @@ func run(ctx context.Context, out io.Writer, bin, config string) (err error) {
 	}
 	defer os.RemoveAll(dir)
 	d := &demo{
-		out: out, dir: dir, bin: bin, cli: cli,
+		out: out, dir: dir, bin: bin, cli: cli, password: rand.Text(),
 		apiKeys: map[string]map[string]string{
 			"openai":    secretsFor("openai", "blue", "green", "red"),
 			"anthropic": secretsFor("anthropic", "primary", "spare"),
@@ -84,7 +86,7 @@ func run(ctx context.Context, out io.Writer, bin, config string) (err error) {
 	}
 	defer func() { err = errors.Join(err, d.stopServer()) }()
 
-	for _, step := range []func(context.Context) error{
+	steps := []func(context.Context) error{
 		d.startServer,
 		func(ctx context.Context) error { return d.initTerraform(ctx, config) },
 		d.applyKeys,
@@ -92,12 +94,14 @@ func run(ctx context.Context, out io.Writer, bin, config string) (err error) {
 		d.planAgain,
 		d.overfillPool,
 		d.replaceSecret,
-		d.destroyKeys,
-		func(context.Context) error {
+	}
+	if !keep {
+		steps = append(steps, d.destroyKeys, func(context.Context) error {
 			d.narrate("Stop byok-server and remove its folder")
 			return d.stopServer()
-		},
-	} {
+		})
+	}
+	for _, step := range steps {
 		stepCtx, cancel := context.WithTimeout(ctx, stepTimeout)
 		err := step(stepCtx)
 		cancel()
@@ -106,6 +110,10 @@ func run(ctx context.Context, out io.Writer, bin, config string) (err error) {
 		}
 	}
 	fmt.Fprintln(out, "\nAll steps came out as they should.")
+	if keep {
+		return d.keepServing(ctx)
+	}
+	fmt.Fprintln(out, "To see keys and their rotation in a browser: make demo KEEP=1, then open the address that it prints.")
 	return nil
 }
 
@@ -114,7 +122,7 @@ func (d *demo) startServer(ctx context.Context) (err error) {
 	d.server, err = byokserver.Start(ctx, byokserver.Config{
 		Binary: filepath.Join(d.bin, "byok-server"), Dir: d.dir, Database: "sqlite:" + filepath.Join(d.dir, "byok-server.db"), Secrets: secrets,
 		Bootstrap: &server.Bootstrap{
-			Users:      []server.BootstrapUser{{Email: email, Password: rand.Text(), Name: "Demo"}},
+			Users:      []server.BootstrapUser{{Email: email, Password: d.password, Name: "Demo", Superuser: true}},
 			Workspaces: []server.BootstrapWorkspace{{ID: workspaceID, Name: "Demo", Owner: email}},
 		},
 	})

@@ -35,6 +35,8 @@ type BootstrapUser struct {
 	// password can be left out. False lets the user in again; where it is absent,
 	// a user who was disabled otherwise stays so.
 	Disabled *bool `json:"disabled"`
+	// Superuser admits the user to the mothership's keys.
+	Superuser bool `json:"superuser"`
 }
 
 func (u BootstrapUser) isDisabled() bool { return u.Disabled != nil && *u.Disabled }
@@ -341,6 +343,9 @@ func (u BootstrapUser) apply(ctx context.Context, in *access.Access, p password)
 		if err := in.Rename(ctx, user.ID, u.Name); err != nil {
 			return err
 		}
+	}
+	if err := in.SetSuperuser(ctx, user.ID, u.Superuser); err != nil {
+		return err
 	}
 	switch {
 	case u.Disabled == nil || *u.Disabled == user.Banned:

@@ -166,12 +166,10 @@ func (s *Server) listen(ctx context.Context) error {
 
 // serve starts to answer on every address.
 func (s *Server) serve(a *api.API) {
-	if s.admin.net == nil {
-		s.serveOn(&s.public, a)
-		return
+	s.serveOn(&s.public, s.settings)
+	if s.admin.net != nil {
+		s.serveOn(&s.admin, a.Only(api.ReferencePrefix))
 	}
-	s.serveOn(&s.public, a.Without(api.ReferencePrefix))
-	s.serveOn(&s.admin, a.Only(api.ReferencePrefix))
 }
 
 func (s *Server) serveOn(l *listener, handler http.Handler) {
@@ -190,6 +188,7 @@ func (s *Server) serveOn(l *listener, handler http.Handler) {
 		// OPTIONS * is answered like every other path.
 		DisableGeneralOptionsHandler: true,
 	}
+	l.http.RegisterOnShutdown(s.settings.EndStreams)
 	go func() {
 		if err := l.http.Serve(l.net); !errors.Is(err, http.ErrServerClosed) {
 			select {

@@ -24,6 +24,8 @@ import (
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/server/keystore/backend"
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/server/rotation"
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/server/seal"
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/server/settings"
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/server/singlekeys"
 )
 
 // Config is what a Server is made of. Only Database and the three secrets are
@@ -96,14 +98,15 @@ func (s Secrets) Sealer() (*seal.Sealer, error) {
 
 // Server is a running reference server.
 type Server struct {
-	cfg     Config
-	db      *database.DB
-	vault   *encryption.Vault
-	access  *access.Access
-	handler http.Handler
-	public  listener
-	admin   listener // without a server where /reference/ is served by public
-	failed  chan error
+	cfg      Config
+	db       *database.DB
+	vault    *encryption.Vault
+	access   *access.Access
+	settings *settings.Pages
+	handler  http.Handler
+	public   listener
+	admin    listener // without a server where /reference/ is served by public
+	failed   chan error
 	// temporary are the tokens of sessions that end with the server.
 	temporary []string
 	// lifetime ends when Shutdown no longer waits, with stop.
@@ -186,14 +189,23 @@ func (s *Server) start(ctx context.Context) (err error) {
 			return err
 		}
 	}
-	a := api.New(api.Config{
-		Access: s.access, Store: store, Sealer: sealer, MaySeal: s.vault.MaySeal, Rotation: rotation.New(), Ping: s.ping, Lifetime: s.lifetime,
+	activity := rotation.NewActivity(cfg.Now())
+	routes := api.New(api.Config{
+		Access: s.access, Store: settings.Watched(store, activity), Single: singlekeys.New(s.db, cfg.Now), Sealer: sealer, MaySeal: s.vault.MaySeal,
+		Rotation: rotation.New(), Activity: activity, Ping: s.ping, Lifetime: s.lifetime,
 		AppURL: appURL, TrustedProxies: proxies, DisableSignUp: cfg.DisableSignUp, InternalSecret: cfg.Secrets.InternalSecret, Hosted: cfg.Hosted,
 		RateLimit: !cfg.Development, DisableAuth: cfg.DisableAuth,
 		Logger: cfg.Logger, Audit: cfg.Audit, Now: cfg.Now, Random: cfg.Random,
 	})
-	s.handler = a
-	s.serve(a)
+	var public http.Handler = routes
+	if s.admin.net != nil {
+		public = routes.Without(api.ReferencePrefix)
+	}
+	if s.settings, err = settings.New(routes, public); err != nil {
+		return err
+	}
+	s.handler = s.settings
+	s.serve(routes)
 	go s.removeExpired()
 	return nil
 }

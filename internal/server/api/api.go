@@ -22,6 +22,7 @@ import (
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/server/keystore"
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/server/rotation"
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/server/seal"
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/server/singlekeys"
 )
 
 // Config is what an API is made of. All of it is needed.
@@ -34,6 +35,10 @@ type Config struct {
 	MaySeal func(context.Context) error
 	// Lifetime ends when the server may no longer wait for writes.
 	Lifetime context.Context //nolint:containedctx // the server's, not a request's
+	// Activity counts what Rotation serves.
+	Activity *rotation.Activity
+	// Single holds the mothership's keys.
+	Single *singlekeys.Store
 	// Ping reports whether the database answers.
 	Ping func(context.Context) error
 
@@ -64,6 +69,10 @@ type Config struct {
 // API answers HTTP requests. It is safe for concurrent use.
 type API struct {
 	Config
+	// SameOrigin refuses what a page of another site sends. The recorded routes
+	// do without it, as in the real server.
+	SameOrigin *http.CrossOriginProtection
+
 	cookies cookieNames
 	limiter *limiter
 	metrics *metrics
@@ -75,12 +84,13 @@ type API struct {
 // New returns an API.
 func New(cfg Config) *API {
 	return &API{
-		Config:  cfg,
-		cookies: namesFor(cfg.AppURL),
-		limiter: newLimiter(cfg.Now),
-		metrics: newMetrics(),
-		lists:   newRenderedLists(),
-		large:   make(chan struct{}, 1),
+		Config:     cfg,
+		SameOrigin: newSameOrigin(cfg.AppURL.Scheme + "://" + cfg.AppURL.Host),
+		cookies:    namesFor(cfg.AppURL),
+		limiter:    newLimiter(cfg.Now),
+		metrics:    newMetrics(),
+		lists:      newRenderedLists(),
+		large:      make(chan struct{}, 1),
 	}
 }
 
@@ -232,6 +242,8 @@ func (a *API) route(path string) (route, bool) {
 		return route{"/api/organizations/{id}/byok-keys", map[string]func(*exchange) answer{
 			http.MethodGet: listOrganizationKeys, http.MethodPost: saveOrganizationKey, http.MethodDelete: deleteOrganizationKey,
 		}, id}, true
+	case at(0) == "api" && at(1) == "copilot" && at(2) == "byok" && len(segments) == 3:
+		return copilotRoute(), true
 	case at(0) == "api" && at(1) == "auth" && len(segments) > 2:
 		return authRoute(strings.Join(segments[2:], "/")), true
 	case at(0) == "reference" && len(segments) == 2:

@@ -401,6 +401,7 @@ func (x *exchange) resolve(workspaceID, providerID string) (*served, error) {
 		return nil, failed //nolint:nilnil // no key is an answer
 	}
 	x.metrics.serve(pool)
+	x.Activity.Served(pool, s.keyID, x.Now())
 	return &s, nil
 }
 

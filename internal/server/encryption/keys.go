@@ -25,6 +25,7 @@ type table struct {
 var tables = [...]table{
 	{name: "workspace_byok_keys", scope: keystore.Workspace, owner: "workspace_id", provider: "provider_id", id: "id", label: "name"},
 	{name: "organization_byok_keys", scope: keystore.Organization, owner: "organization_id", provider: "provider_id", id: "id", label: "name"},
+	{name: "copilot_byok_keys", scope: "copilot", owner: "workspace_id", provider: "provider", id: "provider", label: "CAST(NULL AS TEXT)"},
 }
 
 // query fills a query in with the table's columns.

@@ -293,6 +293,20 @@ func (s *Server) NewUser(t testing.TB, permission string, workspaceIDs ...string
 	return u
 }
 
+// User returns a user of the bootstrap document, signed in.
+func (s *Server) User(t testing.TB, email string) User {
+	t.Helper()
+	s.sideDoor(t, "a user of its own")
+	return User{Email: email, Password: password, SessionToken: s.session(t, email)}
+}
+
+// Call sends a request as a user by the side door.
+func (s *Server) Call(t testing.TB, as User, method, path string, body, into any) {
+	t.Helper()
+	s.sideDoor(t, "a request as another user")
+	s.callAs(t, as.SessionToken, method, path, body, into)
+}
+
 // ArchiveWorkspace archives a workspace.
 func (s *Server) ArchiveWorkspace(t testing.TB, workspaceID string) {
 	t.Helper()
@@ -353,6 +367,11 @@ func (s *Server) call(t testing.TB, method, path string, body, into any) {
 		}
 		return
 	}
+	s.callAs(t, s.colleague, method, path, body, into)
+}
+
+func (s *Server) callAs(t testing.TB, session, method, path string, body, into any) {
+	t.Helper()
 	var payload bytes.Buffer
 	if body != nil {
 		if err := json.NewEncoder(&payload).Encode(body); err != nil {
@@ -360,7 +379,7 @@ func (s *Server) call(t testing.TB, method, path string, body, into any) {
 		}
 	}
 	r := httptest.NewRequestWithContext(t.Context(), method, path, &payload)
-	r.Header.Set("Cookie", "better-auth.session_token="+s.colleague)
+	r.Header.Set("Cookie", "better-auth.session_token="+session)
 	r.Header.Set("Authorization", "Bearer "+s.InternalSecret)
 	w := httptest.NewRecorder()
 	s.server.Handler().ServeHTTP(w, r)

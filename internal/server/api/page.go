@@ -1,0 +1,55 @@
+package api
+
+import (
+	"context"
+	"net/http"
+	"time"
+
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/byok"
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/server/access"
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/server/keystore"
+)
+
+// What the settings page asks of the API beyond its routes. The plaintext of a
+// key stays in this package.
+
+// KeyView is a stored key as people may see it.
+type KeyView struct {
+	ID, ProviderID       string
+	Name                 *string
+	Masked               string
+	CreatedBy            string
+	CreatedAt, UpdatedAt time.Time
+	// Opens is false where ENCRYPTION_KEY does not open the stored value.
+	Opens bool
+}
+
+// Keys returns all keys of an owner by provider ID, then in rotation order.
+func (a *API) Keys(ctx context.Context, owner keystore.Owner) ([]KeyView, error) {
+	records, err := a.Store.List(ctx, owner)
+	if err != nil {
+		return nil, err
+	}
+	views := make([]KeyView, len(records))
+	for i, r := range records {
+		views[i] = KeyView{
+			ID: r.ID, ProviderID: r.ProviderID, Name: r.Name, Masked: byok.MaskUnknown,
+			CreatedBy: keystore.Text(r.CreatedBy), CreatedAt: r.CreatedAt, UpdatedAt: r.UpdatedAt,
+		}
+		if apiKey, err := a.Sealer.Open(r.Sealed); err == nil {
+			views[i].Masked, views[i].Opens = byok.Mask(apiKey), true
+		}
+	}
+	return views, nil
+}
+
+// Session returns who sent a request, and the cookies that extend the session.
+// access.ErrNotFound where nobody is signed in.
+func (a *API) Session(r *http.Request) (user access.User, setCookies []string, err error) {
+	if a.DisableAuth {
+		return access.User{ID: access.AnonymousID, Email: access.AnonymousEmail, Name: "Anonymous"}, nil, nil
+	}
+	x := &exchange{API: a, Request: r}
+	in, err := x.session()
+	return in.User, x.setCookies, err
+}

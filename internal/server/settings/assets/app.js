@@ -1,0 +1,32 @@
+// The settings page: starts what the tab at hand needs.
+
+import { $, all } from "./dom.js";
+import * as keys from "./keys.js";
+import * as mothership from "./mothership.js";
+import * as rotation from "./rotation.js";
+import { onChange, refresh, state, watch } from "./state.js";
+import * as terraform from "./terraform.js";
+
+if ($("#mothership")) mothership.start();
+else {
+  if ($("#pools")) rotation.start();
+  else keys.start();
+  terraform.start();
+  onChange(() => { $("#coverage").hidden = state.covered !== null; });
+  $("#coverage-retry").addEventListener("click", () => refresh().catch(() => {}));
+  watch();
+}
+
+// A menu closes like one: by a click elsewhere and by Escape.
+addEventListener("click", ({ target }) => {
+  for (const menu of all(".menu[open]")) if (!menu.contains(target)) menu.open = false;
+});
+addEventListener("keydown", ({ key }) => {
+  if (key !== "Escape") return;
+  for (const menu of all(".menu[open]")) {
+    menu.open = false;
+    $("summary", menu).focus();
+  }
+});
+
+document.documentElement.dataset.ready = "";

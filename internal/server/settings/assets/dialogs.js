@@ -1,0 +1,118 @@
+// The dialogs that change something: adding or updating a key, and deleting
+// one. They know a form and what to call; whose keys they are is the caller's.
+
+import { $, all, put, showName } from "./dom.js";
+
+const edit = $("#edit");
+const apiKey = $("#edit-key");
+const name = $("#edit-name");
+const save = $("#edit-save");
+let current, busy;
+
+function setBusy(yes) {
+  busy = yes;
+  put(save, yes ? "Saving…" : "Save");
+  $("#delete-do").disabled = yes;
+  put($("#delete-do"), yes ? "Deleting…" : "Delete");
+  allow();
+}
+
+function allow() {
+  save.disabled = busy || apiKey.value.trim() === "";
+}
+
+function problem(selector, text) {
+  const element = $(selector);
+  element.hidden = !text;
+  put(element, text ?? "");
+}
+
+function reveal(yes) {
+  apiKey.type = yes ? "text" : "password";
+  $("#edit-eye").setAttribute("aria-pressed", yes);
+  $("#edit-eye").setAttribute("aria-label", yes ? "Hide the API key" : "Show the API key");
+}
+
+// forget leaves no secret in the page.
+function forget() {
+  apiKey.value = name.value = "";
+  reveal(false);
+  problem("#edit-problem");
+  allow();
+}
+
+// openEdit asks for an API key, and where name is a string for a name too. It
+// calls save({apiKey, name}) and stays open while that fails.
+export function openEdit(what) {
+  current = what;
+  forget();
+  put($("#edit-title"), what.title);
+  const mask = document.createElement("code");
+  mask.textContent = what.mask ?? "";
+  $("#edit-lead").replaceChildren(what.lead ?? "", mask);
+  put($(".mark", edit), what.mark);
+  put($("#edit-key-hint"), what.hint);
+  apiKey.placeholder = what.placeholder || "Paste the API key";
+  $("#edit-name-field").hidden = what.name === undefined;
+  name.value = what.name ?? "";
+  edit.showModal();
+  apiKey.focus();
+}
+
+apiKey.addEventListener("input", allow);
+$("#edit-eye").addEventListener("click", () => {
+  reveal(apiKey.type === "password");
+  apiKey.focus();
+});
+addEventListener("pagehide", forget);
+edit.addEventListener("close", forget);
+
+$("#edit-form").addEventListener("submit", async (event) => {
+  event.preventDefault();
+  if (save.disabled) return;
+  problem("#edit-problem");
+  setBusy(true);
+  try {
+    const done = await current.save({ apiKey: apiKey.value.trim(), name: name.value.trim() });
+    setBusy(false);
+    edit.close();
+    done?.();
+  } catch (refusal) {
+    setBusy(false);
+    problem("#edit-problem", refusal.message);
+    (refusal.field === "name" ? name : apiKey).focus();
+  }
+});
+
+const remove = $("#delete");
+
+// openDelete names what goes and what follows, and calls remove().
+export function openDelete(what) {
+  current = what;
+  problem("#delete-problem");
+  put($("#delete-title"), what.title);
+  showName($("#delete-name"), what.name);
+  $("#delete-name").hidden = what.name === undefined;
+  put($("#delete-mask"), what.mask);
+  put($("#delete-follows"), what.follows);
+  remove.showModal();
+}
+
+$("#delete-do").addEventListener("click", async () => {
+  problem("#delete-problem");
+  setBusy(true);
+  try {
+    const done = await current.remove();
+    setBusy(false);
+    remove.close();
+    done?.();
+  } catch (refusal) {
+    setBusy(false);
+    problem("#delete-problem", refusal.message);
+    $("#delete-do").focus();
+  }
+});
+
+// What is under way is seen to its end.
+for (const dialog of [edit, remove]) dialog.addEventListener("cancel", (event) => busy && event.preventDefault());
+for (const button of all("[data-close]")) button.addEventListener("click", () => busy || button.closest("dialog").close());

@@ -1,0 +1,221 @@
+// The list of providers, its search, and the dialog with a provider's keys.
+
+import { $, ago, all, clone, keyed, pips, plural, pulse, put, showName, time, toast, clock } from "./dom.js";
+import { openDelete, openEdit } from "./dialogs.js";
+import { call, now, onChange, page, pool, refresh, state } from "./state.js";
+
+const rows = all(".row");
+const nameOf = (row) => $("h3", row).textContent;
+const rowOf = (id) => rows.find((row) => row.dataset.provider === id);
+const manage = $("#manage");
+let shown; // the row whose keys the dialog shows
+
+export function start() {
+  for (const row of rows) {
+    $("[data-do=add]", row).addEventListener("click", () => add(row));
+    $("[data-do=manage]", row).addEventListener("click", () => open(row));
+  }
+  $("#manage-add")?.addEventListener("click", () => add(shown));
+  $("#search").addEventListener("input", search);
+  $("#search-form").addEventListener("submit", (event) => event.preventDefault());
+  $("#clear-search").addEventListener("click", () => {
+    $("#search").value = "";
+    search();
+    $("#search").focus();
+  });
+  addEventListener("keydown", (event) => {
+    if (event.key !== "/" || event.target.closest("input, dialog") || event.ctrlKey || event.metaKey) return;
+    event.preventDefault();
+    $("#search").select();
+  });
+  onChange((served) => {
+    rows.forEach(render);
+    summarize();
+    if (manage.open) list();
+    if (!served.size) return;
+    for (const row of rows) if (pool(row.dataset.provider).keys.some((key) => served.has(key.id))) pulse(row);
+    for (const item of $("#manage-keys").children) if (served.has(item.dataset.id)) pulse(item);
+  });
+  setInterval(() => manage.open && list(), 1000);
+}
+
+function search() {
+  const input = $("#search").value;
+  const text = input.trim().toLowerCase();
+  for (const row of rows) row.hidden = !($("h3", row).textContent.toLowerCase().includes(text) || $(".what p", row).textContent.toLowerCase().includes(text));
+  for (const group of all(".group")) group.hidden = !$(".row:not([hidden])", group);
+  $("#no-hits").hidden = rows.some((row) => !row.hidden);
+  put($("#no-hits-text"), input);
+  const url = new URL(location);
+  if (text) url.searchParams.set("search", input);
+  else url.searchParams.delete("search");
+  history.replaceState(null, "", url);
+}
+
+function render(row) {
+  const { keys } = pool(row.dataset.provider);
+  const n = keys.length;
+  const broken = keys.filter((key) => key.broken).length;
+  row.classList.toggle("held", n > 0);
+  $("[data-do=add]", row).hidden = n > 0 || !page.canSave;
+  $("[data-do=manage]", row).hidden = n === 0;
+  $(".held-state", row).hidden = n === 0;
+  $(".inherited", row).hidden = n > 0 || !state.covered?.includes(row.dataset.provider);
+  $(".trouble", row).hidden = broken === 0;
+  put($(".trouble", row), `${broken} unreadable`);
+  put($(".count", row), plural(n, "key"));
+  pips($(".pips", row), n, page.cap);
+}
+
+function summarize() {
+  const pools = Object.values(state.pools);
+  const keys = pools.reduce((sum, { keys }) => sum + keys.length, 0);
+  put($("#summary"), keys ? `${plural(keys, "key")} · ${plural(pools.length, "provider")}` : "No keys yet");
+}
+
+function open(row) {
+  shown = row;
+  put($("#manage-title"), `${nameOf(row)} keys`);
+  put($(".mark", manage), $(".mark", row).textContent);
+  list();
+  manage.showModal();
+  $("#manage-keys").scrollTop = 0;
+}
+
+// list shows the keys of the provider that is open.
+function list() {
+  const { keys, next } = pool(shown.dataset.provider);
+  const isFull = keys.length >= page.cap;
+  put($("#manage-lead"), (keys.length === 1 ? "Requests are spread evenly over all keys; there is one." : "Requests are spread evenly over these keys, in this order.")
+    + ` Uses are counted since this process started, ${clock.format(state.since)}.`);
+  put($(".count", manage), `${keys.length} of ${page.cap}`);
+  pips($(".pips", manage), keys.length, page.cap);
+  let hint = "";
+  if (!page.canDelete) hint = "Only workspace admins can change these keys.";
+  if (isFull && page.canSave) hint = `Full: at most ${page.cap} keys per provider. Delete one to add another.`;
+  put($("#manage-hint"), hint);
+  if ($("#manage-add")) $("#manage-add").disabled = isFull;
+  keyed($("#manage-keys"), keys, (key) => key.id, make, (item, key, i) => update(item, key, i === next));
+}
+
+function make({ id }) {
+  const item = clone("#key-template");
+  if (!page.canDelete) $(".key-do", item).remove();
+  else if (!page.canSave) $("[data-do=update]", item).remove();
+  const find = () => pool(shown.dataset.provider).keys.find((key) => key.id === id);
+  $("[data-do=update]", item)?.addEventListener("click", () => change(shown, find()));
+  $("[data-do=delete]", item)?.addEventListener("click", () => remove(shown, find()));
+  return item;
+}
+
+function update(item, key, isNext) {
+  const name = key.name || "Unnamed key";
+  showName($(".key-name", item), key.name);
+  put($(".mask", item), key.mask);
+  const badge = $(".badge", item);
+  put(badge, key.broken ? "Cannot be decrypted" : isNext ? "Next" : "");
+  badge.className = `badge ${key.broken ? "broken" : "next"}`;
+  const made = `${key.created} ${key.replaced} ${key.by}`;
+  if (item.dataset.made !== made) {
+    item.dataset.made = made;
+    const by = document.createElement("bdi");
+    by.textContent = key.by ?? "a user who is gone";
+    $(".key-made", item).replaceChildren("Added ", time(key.created), " by ", by, ...(key.replaced ? [", replaced ", time(key.replaced)] : []));
+  }
+  const uses = document.createElement("b");
+  uses.textContent = `served ${(key.served ?? 0).toLocaleString("en")}×`;
+  const last = key.last ? ago(key.last, now()) : "never";
+  if ($(".key-use", item).textContent !== uses.textContent + last) {
+    $(".key-use", item).replaceChildren(uses, key.last ? time(key.last, last) : last);
+  }
+  for (const button of all("button", item)) button.setAttribute("aria-label", `${button.textContent} ${name}, ${key.mask}`);
+}
+
+function add(row) {
+  const id = row.dataset.provider;
+  openEdit({
+    title: `Add ${article(nameOf(row))} key`, mark: $(".mark", row).textContent, placeholder: row.dataset.placeholder, name: "",
+    lead: pool(id).keys.length ? "It is added at the end of the rotation." : "",
+    hint: "Stored encrypted. It cannot be shown again.",
+    save: async ({ apiKey, name }) => {
+      await call("POST", page.api, { providerId: id, apiKey, ...(name && { name }) });
+      await current();
+      return () => {
+        if (manage.open) $("#manage-keys").lastElementChild?.focus();
+        else $("[data-do=manage]", row).focus();
+        toast(`${nameOf(row)} key added`);
+      };
+    },
+  });
+}
+
+function change(row, key) {
+  if (!key) return;
+  const id = row.dataset.provider;
+  openEdit({
+    title: `Update ${article(nameOf(row))} key`, mark: $(".mark", row).textContent, placeholder: row.dataset.placeholder, name: key.name ?? "",
+    lead: `${key.name || "Unnamed key"} `, mask: key.mask,
+    hint: "Enter the key again, even if only the name changes. Its place in the rotation stays the same.",
+    save: async ({ apiKey, name }) => {
+      await orCurrent(call("POST", page.api, { providerId: id, keyId: key.id, apiKey, name }));
+      await current();
+      return () => toast(`${nameOf(row)} key updated`);
+    },
+  });
+}
+
+function remove(row, key) {
+  if (!key) return;
+  const id = row.dataset.provider;
+  openDelete({
+    title: `Delete this ${nameOf(row)} key?`, name: key.name ?? "", mask: key.mask, follows: follows(row, key),
+    remove: async () => {
+      const at = pool(id).keys.findIndex((k) => k.id === key.id);
+      await orCurrent(call("DELETE", page.api, { providerId: id, keyId: key.id }));
+      await current();
+      return () => {
+        const items = $("#manage-keys").children;
+        if (items.length) items[Math.min(at, items.length - 1)].focus();
+        else {
+          manage.close();
+          (page.canSave ? $("[data-do=add]", row) : $("#main")).focus();
+        }
+        toast(`${nameOf(row)} key deleted`);
+      };
+    },
+  });
+}
+
+const article = (name) => (/^[aeioux]/i.test(name) ? "an " : "a ") + name;
+
+// follows says what a delete leaves.
+function follows(row, key) {
+  const id = row.dataset.provider;
+  const rest = pool(id).keys.filter((other) => other.id !== key.id);
+  const name = nameOf(row);
+  if (rest.length && rest.every((other) => other.broken)) {
+    return `No other ${name} key can be decrypted: until one is updated, ${name} requests of this ${page.noun} have no key.`;
+  }
+  if (rest.length) return rest.length === 1 ? `The other ${name} key stays in use.` : `The other ${rest.length} ${name} keys stay in use.`;
+  const last = `This is the last ${name} key.`;
+  if (page.noun === "organization") return `${last} Workspaces without one of their own fall back to hosted keys.`;
+  if (!state.covered) return `${last} This workspace falls back to its organization’s keys, if there are any, else to hosted keys.`;
+  return `${last} This workspace falls back to ${state.covered.includes(id) ? "its organization’s keys" : "hosted keys"}.`;
+}
+
+// current brings the list up to date after a change. The change is stored by
+// then, so a failure here is the stream's to mend.
+const current = () => refresh().catch(() => {});
+
+// orCurrent also does so where a key turned out to be gone.
+async function orCurrent(changing) {
+  try {
+    return await changing;
+  } catch (refusal) {
+    if (refusal.status === 404) {
+      await current();
+      refusal.message = "This key is no longer there: another user deleted it. Close this dialog to see the keys as they are.";
+    }
+    throw refusal;
+  }
+}

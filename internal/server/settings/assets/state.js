@@ -1,0 +1,157 @@
+// What the page knows of the keys: delivered with the page, kept current by the
+// server's stream, fetched again after a change.
+
+import { $ } from "./dom.js";
+
+export const page = JSON.parse($("#page").textContent);
+export const state = { pools: {}, covered: [], ...page.state };
+
+// skew is how far the server's clock is ahead of this browser's.
+let skew = state.now ? state.now - Date.now() : 0;
+export const now = () => Date.now() + skew;
+
+export const pool = (id) => state.pools[id] ?? { keys: [], next: -1 };
+
+const listeners = [];
+// onChange calls f with the IDs of the keys that have served since the last
+// call.
+export const onChange = (f) => listeners.push(f);
+
+function adopt(next) {
+  skew = next.now - Date.now();
+  const served = new Set();
+  for (const [id, after] of Object.entries(next.pools)) {
+    const before = new Map(pool(id).keys.map((key) => [key.id, key.served ?? 0]));
+    for (const key of after?.keys ?? []) {
+      if (before.has(key.id) && (key.served ?? 0) > before.get(key.id)) served.add(key.id);
+    }
+    if (after) state.pools[id] = after;
+    else delete state.pools[id];
+  }
+  if (next.whole) for (const id of Object.keys(state.pools)) if (!next.pools[id]) delete state.pools[id];
+  state.covered = next.covered;
+  state.since = next.since;
+  state.now = next.now;
+  for (const f of listeners) f(served);
+}
+
+// Refusal is an answer that is no success, or none at all.
+export class Refusal extends Error {
+  constructor(status, text, field) {
+    super(text);
+    this.status = status;
+    this.field = field; // that was refused, where it is one
+  }
+}
+
+// call sends a request to this server and returns the JSON of the answer.
+export async function call(method, path, body, signal) {
+  let answer;
+  try {
+    answer = await fetch(path, {
+      method,
+      signal,
+      headers: body ? { "Content-Type": "application/json" } : {},
+      body: body && JSON.stringify(body),
+    });
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new Refusal(0, method === "GET" ? "No response from the server."
+      : "No response from the server. The change may have been stored or not: look at the list before you try again.");
+  }
+  const said = await answer.json().catch(() => ({}));
+  if (answer.ok) return said;
+  throw new Refusal(answer.status, explain(answer, said), said.details?.[0]?.path?.[0]);
+}
+
+function explain(answer, said) {
+  const id = answer.headers.get("x-request-id");
+  switch (true) {
+    case answer.status === 401:
+      return "You are signed out. Sign in again in another tab, then try again here: what you typed stays.";
+    case Array.isArray(said.details):
+      return said.details.map((issue) => issue.message).join(". ");
+    case answer.status >= 500:
+      return `${said.error ?? "The server failed"} (status ${answer.status}${id ? `, request ${id}` : ""}).`;
+  }
+  return `${said.error ?? `The server refused this with status ${answer.status}`}.`;
+}
+
+export async function refresh() {
+  adopt(await call("GET", page.base + "/state" + page.query));
+}
+
+// The stream. While it is away the page says so, and tries again.
+let source, waiting, delay;
+
+function connect() {
+  source?.close();
+  source = new EventSource(page.base + "/events" + page.query);
+  source.addEventListener("state", (event) => {
+    delay = 0;
+    say();
+    const next = JSON.parse(event.data);
+    // An event that was on its way during a refresh may be older than that.
+    if (next.now < state.now) refresh().catch(() => {});
+    else adopt(next);
+  });
+  source.onerror = () => {
+    source.close();
+    source = undefined;
+    again();
+  };
+}
+
+function again() {
+  clearTimeout(waiting);
+  waiting = setTimeout(async () => {
+    try {
+      await refresh(); // says why the stream ended
+      say();
+      if (!document.hidden) connect();
+    } catch (refusal) {
+      say(refusal);
+      again();
+    }
+  }, delay);
+  delay = Math.min(15000, 2 * delay || 500);
+}
+
+function say(refusal) {
+  const notice = $("#offline");
+  if (!refusal) {
+    notice.hidden = true;
+    return;
+  }
+  const link = $("a", notice);
+  link.hidden = true;
+  let text = "No connection to the server. What you see may be out of date; trying again.";
+  if (refusal.status === 401) {
+    text = "You are signed out. What you see may be out of date.";
+    link.hidden = false;
+    link.href = "/login?next=" + encodeURIComponent(location.pathname + location.search);
+  } else if (refusal.status === 403) {
+    text = "You no longer have access to these keys. Ask an administrator of the workspace.";
+  } else if (refusal.status) {
+    text = "The server cannot read its keys right now. What you see may be out of date; trying again.";
+  }
+  if ($("p", notice).textContent !== text) $("p", notice).textContent = text;
+  notice.hidden = false;
+}
+
+// watch follows the stream while the page is looked at. A browser opens few
+// connections to one server, so a hidden page gives its own back.
+export function watch() {
+  delay = 0;
+  connect();
+  document.addEventListener("visibilitychange", () => {
+    if (document.hidden) {
+      source?.close();
+      source = undefined;
+      clearTimeout(waiting);
+    } else if (!source) {
+      delay = 0;
+      again();
+    }
+  });
+}

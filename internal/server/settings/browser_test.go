@@ -1,0 +1,314 @@
+package settings_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/chromedp/cdproto/browser"
+	"github.com/chromedp/cdproto/cdp"
+	"github.com/chromedp/cdproto/emulation"
+	"github.com/chromedp/cdproto/input"
+	"github.com/chromedp/cdproto/log"
+	"github.com/chromedp/cdproto/network"
+	"github.com/chromedp/cdproto/runtime"
+	"github.com/chromedp/chromedp"
+	"github.com/chromedp/chromedp/kb"
+
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/testkit/tfrun"
+)
+
+// patience is how long a browser on a busy machine may take for one step.
+const patience = 30 * time.Second
+
+// chromium is the one browser of this test binary; each test has a profile of
+// its own in it.
+var chromium struct {
+	once sync.Once
+	ctx  context.Context
+	stop func()
+	err  error
+}
+
+func TestMain(m *testing.M) {
+	code := tfrun.Run(m)
+	if chromium.stop != nil {
+		chromium.stop()
+	}
+	os.Exit(code)
+}
+
+func startChromium() {
+	path := ""
+	for _, name := range []string{"chromium", "google-chrome"} {
+		if found, err := exec.LookPath(name); err == nil {
+			path = found
+			break
+		}
+	}
+	if path == "" {
+		chromium.err = errors.New("no chromium on the PATH (Debian's package chromium)")
+		return
+	}
+	options := append(chromedp.DefaultExecAllocatorOptions[:],
+		chromedp.ExecPath(path), chromedp.NoSandbox, chromedp.DisableGPU,
+		chromedp.Flag("disable-quic", true), chromedp.Flag("disable-component-update", true),
+		chromedp.Flag("lang", "en-US"), chromedp.WSURLReadTimeout(patience))
+	allocator, stopAllocator := chromedp.NewExecAllocator(context.Background(), options...)
+	ctx, stop := chromedp.NewContext(allocator)
+	chromium.ctx = ctx
+	chromium.stop = func() { stop(); stopAllocator() }
+	chromium.err = chromedp.Do(ctx)
+}
+
+// tab is one page of a browser. Its methods end the test where they fail.
+type tab struct {
+	t    *testing.T
+	ctx  context.Context
+	base string
+
+	mu       sync.Mutex
+	problems []string
+}
+
+// newTab opens a page in a fresh profile, 1300 by 900 pixels. Scripts that
+// throw and everything that the page's policy refuses fail the test.
+func newTab(t *testing.T, base string) *tab {
+	t.Helper()
+	chromium.once.Do(startChromium)
+	if chromium.err != nil {
+		if os.Getenv("CI") == "true" {
+			t.Fatalf("Chromium does not start, and CI=true needs it: %v", chromium.err)
+		}
+		t.Skipf("needs Chromium: %v", chromium.err)
+	}
+	ctx, cancel := chromedp.NewContext(chromium.ctx, chromedp.WithNewBrowserContext())
+	return prepare(t, base, ctx, cancel)
+}
+
+// secondTab opens another page with the same cookies.
+func (b *tab) secondTab() *tab {
+	b.t.Helper()
+	ctx, cancel := chromedp.NewContext(b.ctx)
+	return prepare(b.t, b.base, ctx, cancel)
+}
+
+func prepare(t *testing.T, base string, ctx context.Context, cancel func()) *tab {
+	t.Helper()
+	b := &tab{t: t, ctx: ctx, base: base}
+	t.Cleanup(func() {
+		cancel()
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		for _, problem := range b.problems {
+			t.Errorf("the browser reports: %s", problem)
+		}
+	})
+	err := chromedp.Listen(ctx, func(event any) {
+		problem := ""
+		switch e := event.(type) {
+		case *runtime.EventExceptionThrown:
+			problem = fmt.Sprintf("%s:%d: %s", e.ExceptionDetails.URL, e.ExceptionDetails.LineNumber+1, e.ExceptionDetails.Text)
+			if thrown := e.ExceptionDetails.Exception; thrown != nil {
+				problem += " " + thrown.Description
+			}
+		case *log.EventEntryAdded:
+			// Statuses of fetches are what tests provoke.
+			if e.Entry.Source != log.EntrySourceNetwork && e.Entry.Level == log.EntryLevelError {
+				problem = string(e.Entry.Source) + ": " + e.Entry.Text
+			}
+		}
+		if problem != "" {
+			b.mu.Lock()
+			defer b.mu.Unlock()
+			b.problems = append(b.problems, problem)
+		}
+	})
+	if err != nil {
+		t.Fatalf("browser: %v", err)
+	}
+	call(b, log.Enable, cdp.Empty{})
+	// Each page behaves as the one that is looked at.
+	call(b, emulation.SetFocusEmulationEnabled, emulation.SetFocusEmulationEnabledParams{Enabled: true})
+	call(b, emulation.SetLocaleOverride, emulation.SetLocaleOverrideParams{Locale: "en-US"})
+	call(b, emulation.SetTimezoneOverride, emulation.SetTimezoneOverrideParams{TimezoneID: "Etc/UTC"})
+	b.size(1300, 900)
+	return b
+}
+
+// run runs one action and returns its value.
+func run[T any](b *tab, action chromedp.Action[T]) T {
+	b.t.Helper()
+	ctx, cancel := context.WithTimeout(b.ctx, patience)
+	defer cancel()
+	value, err := chromedp.Run(ctx, action)
+	if err != nil {
+		b.t.Fatalf("browser: %v", err)
+	}
+	return value
+}
+
+// call sends one command of the protocol.
+func call[P, R any](b *tab, command cdp.Command[P, R], params P) R {
+	b.t.Helper()
+	ctx, cancel := context.WithTimeout(b.ctx, patience)
+	defer cancel()
+	result, err := chromedp.Call(ctx, command, params)
+	if err != nil {
+		b.t.Fatalf("browser: %s: %v", command.Method, err)
+	}
+	return result
+}
+
+// size sets the window, as a phone's below 640 pixels.
+func (b *tab) size(width, height int64) {
+	b.t.Helper()
+	call(b, emulation.SetDeviceMetricsOverride, emulation.SetDeviceMetricsOverrideParams{Width: width, Height: height, DeviceScaleFactor: 1, Mobile: width < 640})
+}
+
+// dark chooses the dark colours.
+func (b *tab) dark(yes bool) {
+	b.t.Helper()
+	scheme := "light"
+	if yes {
+		scheme = "dark"
+	}
+	call(b, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: scheme}}})
+}
+
+// open goes to a path of the server and returns the status. A page with modules
+// is ready when it returns.
+func (b *tab) open(path string) int64 {
+	b.t.Helper()
+	response := run(b, chromedp.NavigateResponse(b.base+path))
+	b.until(`!document.querySelector("script[type=module]") || "ready" in document.documentElement.dataset`)
+	return response.Status
+}
+
+// session signs in by cookie.
+func (b *tab) session(token string) {
+	b.t.Helper()
+	yes := true
+	call(b, network.SetCookie, network.SetCookieParams{
+		Name: "better-auth.session_token", Value: token, URL: b.base, HTTPOnly: &yes, SameSite: network.CookieSameSiteLax,
+	})
+}
+
+// clearCache removes the cookie that stands for a lookup of the session.
+func (b *tab) clearCache() {
+	b.t.Helper()
+	call(b, network.DeleteCookies, network.DeleteCookiesParams{Name: "better-auth.session_data", URL: b.base})
+}
+
+// allowClipboard lets the page write and the test read the clipboard.
+func (b *tab) allowClipboard() {
+	b.t.Helper()
+	for _, name := range []string{"clipboard-read", "clipboard-write"} {
+		if _, err := chromedp.CallBrowser(b.ctx, browser.SetPermission, browser.SetPermissionParams{
+			Permission: &browser.PermissionDescriptor{Name: name}, Setting: browser.PermissionSettingGranted,
+			Origin: b.base, BrowserContextID: chromedp.FromContext(b.ctx).BrowserContextID,
+		}); err != nil {
+			b.t.Fatalf("browser: %s: %v", name, err)
+		}
+	}
+}
+
+// eval runs an expression in the page.
+func eval[T any](b *tab, expression string) T {
+	b.t.Helper()
+	return run(b, chromedp.Evaluate[T](expression, chromedp.EvalAwaitPromise))
+}
+
+// until waits until an expression is true.
+func (b *tab) until(expression string) {
+	b.t.Helper()
+	deadline := time.Now().Add(patience)
+	for !eval[bool](b, "Boolean("+expression+")") {
+		if time.Now().After(deadline) {
+			b.t.Fatalf("never true: %s\n%s", expression, b.shown())
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+}
+
+// shown is the beginning of what the page or its dialog shows.
+func (b *tab) shown() string {
+	b.t.Helper()
+	return fmt.Sprintf("The page shows:\n%.1500s", eval[string](b, "([...document.querySelectorAll('dialog[open]')].at(-1) ?? document.body).innerText"))
+}
+
+// shows waits until an element contains a text, as it is rendered.
+func (b *tab) shows(selector, text string) {
+	b.t.Helper()
+	b.until(fmt.Sprintf("document.querySelector(%q)?.innerText.includes(%q)", selector, text))
+}
+
+// visible reports whether an element is rendered.
+func (b *tab) visible(selector string) bool {
+	b.t.Helper()
+	return eval[bool](b, fmt.Sprintf("Boolean(document.querySelector(%q)?.checkVisibility())", selector))
+}
+
+func (b *tab) text(selector string) string {
+	b.t.Helper()
+	return strings.TrimSpace(eval[string](b, fmt.Sprintf("document.querySelector(%q)?.innerText ?? '(no element)'", selector)))
+}
+
+// click clicks the middle of an element with the mouse, once it is there,
+// enabled and not covered.
+func (b *tab) click(selector string) {
+	b.t.Helper()
+	where := fmt.Sprintf(`(() => {
+		const e = document.querySelector(%q);
+		if (!e || !e.checkVisibility() || e.disabled) return [];
+		e.scrollIntoView({ block: "nearest", behavior: "instant" });
+		const r = e.getBoundingClientRect(), x = r.x + r.width / 2, y = r.y + r.height / 2, hit = document.elementFromPoint(x, y);
+		return hit === e || e.contains(hit) ? [x, y] : [];
+	})()`, selector)
+	for deadline := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
+		if at := eval[[]float64](b, where); len(at) == 2 {
+			run(b, chromedp.MouseClickXY(at[0], at[1]))
+			return
+		}
+		if time.Now().After(deadline) {
+			b.t.Fatalf("never to be clicked: %s\n%s", selector, b.shown())
+		}
+	}
+}
+
+// fill replaces what a field contains by typing.
+func (b *tab) fill(selector, text string) {
+	b.t.Helper()
+	b.until(fmt.Sprintf("(document.querySelector(%q)?.focus(), document.querySelector(%q)?.select(), document.activeElement === document.querySelector(%q))", selector, selector, selector))
+	if text == "" {
+		b.press(kb.Backspace)
+		return
+	}
+	call(b, input.InsertText, input.InsertTextParams{Text: text})
+}
+
+// press sends keys to whatever has the focus.
+func (b *tab) press(keys string) {
+	b.t.Helper()
+	run(b, chromedp.KeyEvent(keys))
+}
+
+// focused describes the element that has the focus.
+func (b *tab) focused() string {
+	b.t.Helper()
+	return eval[string](b, `(() => { const e = document.activeElement; return e.getAttribute("aria-label") || e.id || e.innerText || e.tagName })()`)
+}
+
+func (b *tab) path() string {
+	b.t.Helper()
+	return eval[string](b, "location.pathname + location.search")
+}
+
+// escape is the key.
+const escape = kb.Escape

@@ -1,0 +1,600 @@
+package settings_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/chromedp/cdproto/network"
+	"github.com/chromedp/chromedp"
+	"github.com/chromedp/chromedp/kb"
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/testkit/acctest"
+)
+
+// The sections hold these providers in this order.
+func TestSections(t *testing.T) {
+	t.Parallel()
+	w := startWorld(t)
+	w.Add(t, w.WorkspaceID, "exa", "exa-0123456789abcdef", "")
+	w.Add(t, w.WorkspaceID, "xai", "xai-0123456789abcdef", "")
+	w.Add(t, w.WorkspaceID, "xai", "xai-0123456789abcdee", "")
+	b := newTab(t, w.URL)
+	b.session(w.SessionToken)
+	b.open(w.page(""))
+	if got := b.text("h1 + p"); got == "" {
+		t.Error("no line says what the page is for")
+	}
+	got := eval[[][]string](b, `[...document.querySelectorAll(".group")].map((g) =>
+		[g.querySelector("h2").innerText, ...[...g.querySelectorAll(".row")].map((r) => r.dataset.provider)])`)
+	want := [][]string{
+		strings.Split("Models,openai,anthropic,google,mistral,zai,cohere,xai,kimi,fireworks,together,baseten,ollama-cloud,falai", ","),
+		strings.Split("Search & web,firecrawl,exa,context_dev,serper,linkup,parallel_ai,perplexity,jina,google_cloud", ","),
+		strings.Split("Enrichment,brandfetch,hunter,peopledatalabs,findymail,prospeo,wiza,datagma,dropcontact,leadmagic,icypeas,enrow,zerobounce,neverbounce,millionverifier", ","),
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+	if incomplete := eval[[]string](b, `[...document.querySelectorAll(".row")].filter((r) => ![".mark", "h3", ".what p"].every((s) => r.querySelector(s).innerText.trim())).map((r) => r.dataset.provider)`); len(incomplete) > 0 {
+		t.Errorf("without mark, name or use: %v", incomplete)
+	}
+	right := func(id string) string {
+		return eval[string](b, fmt.Sprintf(`[...document.querySelectorAll("[data-provider=%s] :is(.count, button, .badge)")].filter((e) => e.checkVisibility()).map((e) => e.innerText).join(" | ")`, id))
+	}
+	for id, want := range map[string]string{"openai": "Add Key", "exa": "1 key | Manage", "xai": "2 keys | Manage"} {
+		if got := right(id); got != want {
+			t.Errorf("%s has %q on the right, want %q", id, got, want)
+		}
+	}
+	b.session(w.reader.SessionToken)
+	b.open(w.page(""))
+	for id, want := range map[string]string{"openai": "", "exa": "1 key | View", "xai": "2 keys | View"} {
+		if got := right(id); got != want {
+			t.Errorf("for a reader %s has %q on the right, want %q", id, got, want)
+		}
+	}
+}
+
+// The search matches names and descriptions without case, and stands in the
+// URL.
+func TestSearch(t *testing.T) {
+	t.Parallel()
+	w := startWorld(t)
+	b := newTab(t, w.URL)
+	b.session(w.SessionToken)
+	hits := func() string {
+		t.Helper()
+		return eval[string](b, `[...document.querySelectorAll(".row")].filter((r) => r.checkVisibility()).map((r) => r.dataset.provider).join(" ")`)
+	}
+	b.open(w.page(""))
+	for text, want := range map[string]string{
+		"JINA": "jina", "  claude ": "anthropic", "phone": "prospeo", "google": "google serper google_cloud", "Kimi": "kimi", "<b>": "",
+	} {
+		b.fill("#search", text)
+		if got := hits(); got != want {
+			t.Errorf("%q finds %q, want %q", text, got, want)
+		}
+		if got := eval[string](b, "new URLSearchParams(location.search).get('search')"); got != text {
+			t.Errorf("%q is %q in the URL", text, got)
+		}
+		// The page comes back from the server with the same rows, before any script.
+		html := eval[string](b, "fetch(location).then((r) => r.text())")
+		if got := strings.Count(html, "data-provider=") - strings.Count(html, "\" hidden>\n      <span class=\"mark\""); got != len(strings.Fields(want)) {
+			t.Errorf("%q: the server shows %d rows, want %q", text, got, want)
+		}
+	}
+	if titles := eval[int](b, `[...document.querySelectorAll(".group")].filter((g) => g.checkVisibility() && ![...g.querySelectorAll(".row")].some((r) => r.checkVisibility())).length`); titles != 0 {
+		t.Errorf("%d sections are shown without a row", titles)
+	}
+	b.fill("#search", "no such <b>provider</b>")
+	b.shows("#no-hits", "No provider matches “no such <b>provider</b>”")
+	b.open(b.path())
+	b.shows("#no-hits", "No provider matches “no such <b>provider</b>”")
+	b.click("#clear-search")
+	if got := strings.Fields(hits()); len(got) != 36 || b.path() != w.page("") || b.visible("#no-hits") {
+		t.Errorf("a cleared search shows %d rows at %s", len(got), b.path())
+	}
+	b.press(kb.Tab)
+	b.press("/")
+	if got := b.focused(); got != "search" {
+		t.Errorf("/ moves the focus to %s", got)
+	}
+}
+
+// The life of keys, from the first to the last.
+func TestManage(t *testing.T) {
+	t.Parallel()
+	w := startWorld(t)
+	b := newTab(t, w.URL)
+	b.session(w.SessionToken)
+	b.open(w.page(""))
+	names := func() string {
+		t.Helper()
+		return eval[string](b, `[...document.querySelectorAll("#manage-keys .key")].map((k) => k.querySelector(".key-name").innerText + " " + k.querySelector(".mask").innerText).join(", ")`)
+	}
+	saved := func() string {
+		t.Helper()
+		var all []string
+		for _, key := range w.List(t, w.WorkspaceID) {
+			name := "null"
+			if key.Name != nil {
+				name = *key.Name
+			}
+			all = append(all, name+" "+key.MaskedKey)
+		}
+		return strings.Join(all, ", ")
+	}
+
+	// The first one, from the list.
+	b.click(add("openai"))
+	if got := b.focused(); got != "edit-key" {
+		t.Errorf("the dialog begins at %s", got)
+	}
+	if got := eval[string](b, `(({ type, placeholder, required, autocomplete }) => [type, placeholder, required, autocomplete].join())(document.querySelector("#edit-key"))`); got != "password,sk-...,true,off" {
+		t.Errorf("the field of the API key is %s", got)
+	}
+	if !eval[bool](b, `["data-1p-ignore", "data-lpignore", "data-bwignore", "data-form-type"].every((a) => document.querySelector("#edit-key").hasAttribute(a)) && document.querySelectorAll("#edit-form .decoy input").length === 2`) {
+		t.Error("password managers are not kept off")
+	}
+	isDisabled := func(selector string) bool {
+		return eval[bool](b, "document.querySelector('"+selector+"').disabled")
+	}
+	if !isDisabled("#edit-save") {
+		t.Error("Save is enabled without a key")
+	}
+	b.fill("#edit-key", "   ")
+	if !isDisabled("#edit-save") {
+		t.Error("Save is enabled for a blank key")
+	}
+	b.fill("#edit-key", "  sk-first-0123456789  ")
+	b.click("#edit-eye")
+	if got := eval[string](b, "document.querySelector('#edit-key').type + document.querySelector('#edit-eye').ariaLabel"); got != "textHide the API key" {
+		t.Errorf("with the eye open the field is %s", got)
+	}
+	b.click("#edit-eye")
+	b.fill("#edit-name", "  first  ")
+	b.click("#edit-save")
+	b.shows("[data-provider=openai] .count", "1 key")
+	b.shows("#toast", "OpenAI key added")
+	if got, want := saved(), "first sk-fir...6789"; got != want {
+		t.Errorf("stored is %q, want %q: both fields are trimmed", got, want)
+	}
+	if got := eval[string](b, "document.querySelector('#edit-key').value + document.querySelector('#edit-name').value + document.querySelector('#edit-key').type"); got != "password" {
+		t.Errorf("after a save the fields hold %q", got)
+	}
+	if got := b.focused(); got != "Manage, OpenAI" {
+		t.Errorf("after the first key the focus is at %s", got)
+	}
+
+	// More of them, from the dialog, up to the cap.
+	b.click(manage("openai"))
+	b.shows("#manage-lead", "Requests are spread evenly")
+	for i := 2; i <= 10; i++ {
+		b.click("#manage-add")
+		b.fill("#edit-key", fmt.Sprintf("sk-number-%02d-012345", i))
+		b.press(kb.Enter)
+		b.shows("#manage .count", fmt.Sprintf("%d of 10", i))
+		b.until("!document.querySelector('#edit').open")
+		b.shows("#manage #toast", "OpenAI key added") // where a screen reader hears it
+	}
+	if !isDisabled("#manage-add") {
+		t.Error("an eleventh key can be added")
+	}
+	b.shows("#manage-hint", "at most 10 keys per provider")
+	if got, want := names(), strings.ReplaceAll(saved(), "null", "Unnamed key"); got != want {
+		t.Errorf("shown are %s\nstored are %s", got, want)
+	}
+	if face := eval[string](b, `getComputedStyle(document.querySelector("#manage-keys .mask")).fontFamily`); !strings.Contains(face, "monospace") {
+		t.Errorf("masks are set in %s", face)
+	}
+	if order := eval[bool](b, `(() => { const r = (s) => document.querySelector("#manage-keys .key " + s).getBoundingClientRect(); return r(".key-name").bottom <= r(".mask").top + 1 })()`); !order {
+		t.Error("the name does not stand above the mask")
+	}
+	b.shows("#manage-keys .key:first-child .key-made", "by Owner")
+
+	// Update: the present name, an empty key; renamed and replaced.
+	b.click(keyButton(1, "update"))
+	if got := eval[string](b, "document.querySelector('#edit-key').value + '|' + document.querySelector('#edit-name').value"); got != "|first" {
+		t.Errorf("an update begins with %q", got)
+	}
+	b.shows("#edit-lead", "sk-fir...6789")
+	b.fill("#edit-key", "sk-second-abcdefgh")
+	b.fill("#edit-name", "renamed")
+	b.click("#edit-save")
+	b.until("!document.querySelector('#edit').open")
+	b.shows("#manage-keys .key:first-child", "renamed")
+	b.shows("#manage-keys .key:first-child .mask", "sk-sec...efgh")
+	b.shows("#manage-keys .key:first-child .key-made", "replaced")
+	b.click(keyButton(1, "update"))
+	b.fill("#edit-key", "sk-second-abcdefgh")
+	b.fill("#edit-name", "")
+	b.click("#edit-save")
+	b.shows("#manage-keys .key:first-child .key-name", "Unnamed key")
+
+	// Delete down to none.
+	b.click(keyButton(10, "delete"))
+	b.shows("#delete-title", "OpenAI")
+	b.shows("#delete-text", "The other 9 OpenAI keys stay in use. This cannot be undone.")
+	b.click("#delete [data-close]")
+	b.shows("#manage .count", "10 of 10")
+	for left := 9; left >= 1; left-- {
+		b.click(keyButton(1, "delete"))
+		b.click("#delete-do")
+		b.shows("#manage .count", fmt.Sprintf("%d of 10", left))
+		b.until("!document.querySelector('#delete').open")
+		if left == 1 {
+			break
+		}
+		if isDisabled("#manage-add") {
+			t.Fatal("below the cap no key can be added")
+		}
+	}
+	b.click(keyButton(1, "delete"))
+	b.shows("#delete-follows", "This is the last OpenAI key. This workspace falls back to hosted keys.")
+	b.click("#delete-do")
+	b.until("!document.querySelector('#manage').open")
+	b.until("document.querySelector('" + add("openai") + "').checkVisibility()")
+	b.shows("body > #toast", "OpenAI key deleted")
+	if got := b.focused(); got != "Add Key, OpenAI" {
+		t.Errorf("after the last key the focus is at %s", got)
+	}
+	if got := saved(); got != "" {
+		t.Errorf("stored are %s", got)
+	}
+}
+
+func TestPlaceholders(t *testing.T) {
+	t.Parallel()
+	w := startWorld(t)
+	b := newTab(t, w.URL)
+	b.session(w.SessionToken)
+	b.open(w.page(""))
+	for id, want := range map[string]string{
+		"openai": "sk-...", "kimi": "sk-...", "anthropic": "sk-ant-...", "xai": "xai-...", "perplexity": "pplx-...", "jina": "jina_...", "enrow": "Paste the API key",
+	} {
+		b.click(add(id))
+		if got := eval[string](b, "document.querySelector('#edit-key').placeholder"); got != want {
+			t.Errorf("the placeholder of %s is %q, want %q", id, got, want)
+		}
+		b.press(escape)
+	}
+}
+
+// Whoever may not change keys finds no way to, and everything else.
+func TestReader(t *testing.T) {
+	t.Parallel()
+	w := startWorld(t)
+	w.fill(t)
+	for name, user := range map[string]acctest.User{"reader": w.reader, "writer": w.writer} {
+		b := newTab(t, w.URL)
+		b.session(user.SessionToken)
+		b.open(w.page(""))
+		b.click(manage("exa"))
+		b.shows("#manage", "10 of 10")
+		b.shows("#manage-hint", "Only workspace admins can change these keys.")
+		if got := eval[string](b, `[...document.querySelectorAll("#manage button")].filter((e) => e.checkVisibility()).map((e) => e.innerText).join()`); got != "Close" {
+			t.Errorf("the dialog of a %s has the buttons %s", name, got)
+		}
+		if got := eval[int](b, `[...document.querySelectorAll("[data-do=add]")].filter((e) => e.checkVisibility()).length`); got != 0 {
+			t.Errorf("a %s can add %d keys", name, got)
+		}
+		b.click("#manage [data-close]")
+		b.open(w.page("tab=rotation"))
+		b.shows("#pools", "OpenAI")
+	}
+}
+
+// What the API refuses stands in the dialog, which keeps what was typed.
+func TestRefusals(t *testing.T) {
+	t.Parallel()
+	var f faults
+	w := startWorld(t, f.option())
+	id := w.Add(t, w.WorkspaceID, "openai", "sk-0123456789abcdef", "kept")
+	b := newTab(t, w.URL)
+	b.session(w.SessionToken)
+	b.open(w.page(""))
+	b.click(manage("openai"))
+
+	b.click("#manage-add")
+	b.fill("#edit-key", "sk-typed-0123456")
+	b.fill("#edit-name", strings.Repeat("n", 121))
+	b.click("#edit-save")
+	b.shows("#edit-problem", "Name must be 120 characters or fewer")
+	if got := b.focused(); got != "edit-name" {
+		t.Errorf("a refused name moves the focus to %s", got)
+	}
+	typed := func(want string) {
+		t.Helper()
+		if got := eval[string](b, "document.querySelector('#edit-key').value"); got != want || !eval[bool](b, "document.querySelector('#edit').open") {
+			t.Errorf("after a refusal the field holds %q, want %q", got, want)
+		}
+	}
+	typed("sk-typed-0123456")
+
+	// While saving nothing can be saved twice, nor the dialog be closed.
+	b.fill("#edit-name", "short")
+	reached, release := make(chan struct{}), make(chan struct{})
+	var once sync.Once
+	t.Cleanup(func() { once.Do(func() { close(release) }) })
+	f.set(func(rw http.ResponseWriter, r *http.Request) bool {
+		if r.Method != http.MethodPost {
+			return false
+		}
+		reached <- struct{}{}
+		<-release
+		rw.Header().Set("Content-Type", "application/json")
+		rw.Header().Set("X-Request-Id", "1a2b3c4d")
+		rw.WriteHeader(http.StatusInternalServerError)
+		_, _ = rw.Write([]byte(`{"error":"Another change to these keys took too long"}`))
+		return true
+	})
+	b.click("#edit-save")
+	<-reached
+	if got := b.text("#edit-save"); got != "Saving…" || !eval[bool](b, "document.querySelector('#edit-save').disabled") {
+		t.Errorf("while saving the button says %q", got)
+	}
+	b.press(escape)
+	once.Do(func() { close(release) })
+	b.shows("#edit-problem", "Another change to these keys took too long (status 500, request 1a2b3c4d).")
+	typed("sk-typed-0123456")
+
+	// The connection is cut: nobody knows what was stored.
+	f.set(func(_ http.ResponseWriter, r *http.Request) bool {
+		if r.Method != http.MethodGet {
+			panic(http.ErrAbortHandler)
+		}
+		return false
+	})
+	b.click("#edit-save")
+	b.shows("#edit-problem", "may have been stored or not")
+	typed("sk-typed-0123456")
+	b.click("#edit [data-close]")
+	if got := eval[string](b, "document.querySelector('#edit-key').value"); got != "" {
+		t.Errorf("a closed dialog keeps %q", got)
+	}
+
+	// The same for a delete.
+	b.click(keyButton(1, "delete"))
+	b.click("#delete-do")
+	b.shows("#delete-problem", "may have been stored or not")
+	f.set(func(rw http.ResponseWriter, r *http.Request) bool {
+		if r.Method != http.MethodDelete {
+			return false
+		}
+		rw.WriteHeader(http.StatusForbidden)
+		_, _ = rw.Write([]byte(`{"error":"Only workspace admins can manage BYOK keys"}`))
+		return true
+	})
+	b.click("#delete-do")
+	b.shows("#delete-problem", "Only workspace admins can manage BYOK keys.")
+	b.click("#delete [data-close]")
+	f.set(func(http.ResponseWriter, *http.Request) bool { return false })
+
+	// The session ends while somebody types.
+	b.click(keyButton(1, "update"))
+	b.fill("#edit-key", "sk-typed-again-1")
+	w.EndSessions(t, w.Email)
+	b.clearCache()
+	b.click("#edit-save")
+	b.shows("#edit-problem", "Sign in again in another tab")
+	typed("sk-typed-again-1")
+	if got := w.List(t, w.WorkspaceID); len(got) != 1 || got[0].ID != id || got[0].MaskedKey != "sk-012...cdef" {
+		t.Errorf("stored are %+v", got)
+	}
+}
+
+// Two tabs show the same keys, and what one deletes the other is told.
+func TestTwoTabs(t *testing.T) {
+	t.Parallel()
+	w := startWorld(t)
+	w.Add(t, w.WorkspaceID, "openai", "sk-0123456789abcdef", "one")
+	w.Add(t, w.WorkspaceID, "openai", "sk-0123456789abcdee", "two")
+	one := newTab(t, w.URL)
+	one.session(w.SessionToken)
+	one.open(w.page(""))
+	two := one.secondTab()
+	two.open(w.page(""))
+
+	two.click(manage("openai"))
+	two.click(keyButton(1, "update"))
+	two.fill("#edit-key", "sk-typed-in-two")
+	one.click(manage("openai"))
+	one.click(keyButton(1, "delete"))
+	one.click("#delete-do")
+	one.shows("#manage .count", "1 of 10")
+
+	two.shows("#manage .count", "1 of 10")
+	two.click("#edit-save")
+	two.shows("#edit-problem", "another user deleted it")
+	if got := eval[string](two, "document.querySelector('#edit-key').value"); got != "sk-typed-in-two" {
+		t.Errorf("the other tab's field holds %q", got)
+	}
+	two.click("#edit [data-close]")
+	two.click("#manage-add")
+	two.fill("#edit-key", "sk-added-in-two-3")
+	two.click("#edit-save")
+	one.shows("#manage .count", "2 of 10")
+	one.shows("#manage-keys", "sk-add...wo-3")
+	// Another user's, by the API.
+	w.Add(t, w.WorkspaceID, "exa", "exa-0123456789abc", "")
+	one.shows("[data-provider=exa] .count", "1 key")
+	two.shows("[data-provider=exa] .count", "1 key")
+}
+
+// Names are text, whatever they look like.
+func TestEscaping(t *testing.T) {
+	t.Parallel()
+	w := startWorld(t)
+	w.Exec(t, "UPDATE workspace SET name = $1", `</script><img src=x onerror=alert(1)> "W" & 'S'`)
+	names := []string{
+		`<script>window.hacked = true</script>`, `"><img src=x onerror="window.hacked = true">`, "\u202Egnp.exe\u202C", "</script><script>window.hacked=true</script>",
+		"{{.Data}} ${window.hacked = true}", "a\u2028b &amp; 'c'",
+	}
+	for _, name := range names {
+		w.Add(t, w.WorkspaceID, "openai", "sk-<b>bold</b>-0123456789", name)
+	}
+	b := newTab(t, w.URL)
+	b.session(w.SessionToken)
+	b.open(w.page(""))
+	b.click(manage("openai"))
+	if diff := cmp.Diff(names, eval[[]string](b, `[...document.querySelectorAll("#manage-keys .key-name")].map((e) => e.textContent)`)); diff != "" {
+		t.Error(diff)
+	}
+	// Marks that turn the direction stay within the name.
+	if got := eval[bool](b, `[...document.querySelectorAll("#manage-keys .key-name")].every((e) => getComputedStyle(e).unicodeBidi === "isolate")`); !got {
+		t.Error("names are not isolated")
+	}
+	b.click(keyButton(1, "delete"))
+	if got := eval[string](b, "document.querySelector('#delete-name').textContent"); got != names[0] {
+		t.Errorf("the delete dialog shows %q", got)
+	}
+	b.click("#delete [data-close]")
+	b.click(keyButton(2, "update"))
+	if got := eval[string](b, "document.querySelector('#edit-name').value"); got != names[1] {
+		t.Errorf("the update dialog shows %q", got)
+	}
+	b.press(escape)
+	b.press(escape)
+	b.open(w.page("tab=rotation"))
+	if diff := cmp.Diff(names, eval[[]string](b, `[...document.querySelectorAll(".turn .key-name")].map((e) => e.textContent)`)); diff != "" {
+		t.Error(diff)
+	}
+	if eval[bool](b, "window.hacked === true || document.querySelectorAll('img').length > 0") {
+		t.Error("a name became HTML")
+	}
+}
+
+// No secret is in a page, a URL or the browser's storage, and the page asks no
+// other host.
+func TestSecretsStayAway(t *testing.T) {
+	t.Parallel()
+	w := startWorld(t)
+	b := newTab(t, w.URL)
+	var mu sync.Mutex
+	var seen []string
+	if err := chromedp.Listen(b.ctx, func(event any) {
+		if e, ok := event.(*network.EventRequestWillBeSent); ok {
+			mu.Lock()
+			defer mu.Unlock()
+			seen = append(seen, e.Request.URL)
+		}
+	}); err != nil {
+		t.Fatal(err)
+	}
+	b.session(w.SessionToken)
+	b.open(w.page(""))
+	secrets := []string{"sk-very-secret-one-1234", "sk-very-secret-two-5678"}
+	b.click(add("openai"))
+	b.fill("#edit-key", secrets[0])
+	b.click("#edit-save")
+	b.shows("[data-provider=openai] .count", "1 key")
+	b.click(manage("openai"))
+	b.click(keyButton(1, "update"))
+	b.fill("#edit-key", secrets[1])
+	b.click("#edit-save")
+	b.shows("#manage-keys", "5678")
+	b.until("!document.querySelector('#edit').open")
+	everything := eval[string](b, `(async () => [document.documentElement.outerHTML, ...[...document.querySelectorAll("input")].map((i) => i.value),
+		JSON.stringify(localStorage), JSON.stringify(sessionStorage), JSON.stringify(history.state), JSON.stringify(await indexedDB.databases()), JSON.stringify(await caches.keys()),
+		await (await fetch(location)).text(), await (await fetch(location.pathname + "/state")).text(), await (await fetch(location.pathname + "/terraform")).text()].join("\n"))()`)
+	if got := eval[string](b, "fetch(location).then((r) => r.headers.get('Cache-Control'))"); got != "no-store" {
+		t.Errorf("browsers may keep the page: Cache-Control is %q", got)
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	for _, url := range seen {
+		if !strings.HasPrefix(url, w.URL+"/") {
+			t.Errorf("the page asks %s", url)
+		}
+	}
+	everything += strings.Join(seen, "\n")
+	for _, secret := range secrets {
+		if strings.Contains(everything, secret) || strings.Contains(everything, secret[8:]) {
+			t.Errorf("%s is in the page, its storage or a URL", secret)
+		}
+	}
+}
+
+// The keyboard alone reaches everything; dialogs give the focus back.
+func TestKeyboard(t *testing.T) {
+	t.Parallel()
+	w := startWorld(t)
+	w.Add(t, w.WorkspaceID, "openai", "sk-0123456789abcdef", "one")
+	b := newTab(t, w.URL)
+	b.session(w.SessionToken)
+	b.open(w.page(""))
+	walk := func(n int) []string {
+		t.Helper()
+		var steps []string
+		for range n {
+			b.press(kb.Tab)
+			steps = append(steps, strings.TrimSpace(b.focused()))
+		}
+		return steps
+	}
+	want := []string{"Skip to the keys", "byok-server, to your first workspace", "Workspace\nProduction", "Account of Owner\nO", "Keys", "Rotation", "as-terraform", "search", "Manage, OpenAI", "Add Key, Anthropic"}
+	if diff := cmp.Diff(want, walk(len(want))); diff != "" {
+		t.Error(diff)
+	}
+	if got := eval[string](b, `(() => { const s = getComputedStyle(document.activeElement); return s.outlineStyle + " " + s.outlineWidth })()`); got != "solid 2px" {
+		t.Errorf("the focus is shown as %q", got)
+	}
+	// What gets the focus is in sight, not under the bar.
+	eval[any](b, "document.querySelector('"+add("enrow")+"').focus()")
+	eval[any](b, "document.querySelector('"+manage("openai")+"').focus()")
+	if top := eval[float64](b, "document.activeElement.getBoundingClientRect().top - document.querySelector('.bar').getBoundingClientRect().bottom"); top < 0 {
+		t.Errorf("the focus is %.0f pixels under the bar", -top)
+	}
+	b.press(kb.Enter)
+	b.until("document.querySelector('#manage').open")
+	for range 12 { // the focus stays in the dialog
+		b.press(kb.Tab)
+		if !eval[bool](b, "document.activeElement === document.body || Boolean(document.activeElement.closest('#manage'))") {
+			t.Fatalf("the focus leaves the dialog for %s", b.focused())
+		}
+	}
+	eval[any](b, "document.querySelector('"+keyButton(1, "update")+"').focus()")
+	b.press(kb.Enter)
+	b.until("document.querySelector('#edit').open")
+	b.press(escape)
+	b.until("!document.querySelector('#edit').open")
+	if got := b.focused(); got != "Update one, sk-012...cdef" {
+		t.Errorf("closing the update moves the focus to %s", got)
+	}
+	b.press(escape)
+	b.until("!document.querySelector('#manage').open")
+	if got := b.focused(); got != "Manage, OpenAI" {
+		t.Errorf("closing the dialog moves the focus to %s", got)
+	}
+}
+
+// A key is deleted while its place has the focus: the next one gets it.
+func TestFocusAfterDelete(t *testing.T) {
+	t.Parallel()
+	w := startWorld(t)
+	for i := range 3 {
+		w.Add(t, w.WorkspaceID, "exa", fmt.Sprintf("exa-0123456789ab%d", i), "")
+	}
+	b := newTab(t, w.URL)
+	b.session(w.SessionToken)
+	b.open(w.page(""))
+	b.click(manage("exa"))
+	b.click(keyButton(3, "delete"))
+	b.click("#delete-do")
+	b.shows("#manage .count", "2 of 10")
+	b.until("document.activeElement === document.querySelector('#manage-keys .key:nth-child(2)')")
+}
+
+// decode reads JSON of the server.
+func decode[T any](t *testing.T, text string) T {
+	t.Helper()
+	var value T
+	if err := json.Unmarshal([]byte(text), &value); err != nil {
+		t.Fatalf("%v: %s", err, text)
+	}
+	return value
+}

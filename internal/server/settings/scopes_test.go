@@ -1,0 +1,469 @@
+package settings_test
+
+import (
+	"fmt"
+	"log/slog"
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/server"
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/testkit/acctest"
+)
+
+// An organization's admins switch between its keys and the workspace's, in the
+// URL; others see the workspace's alone.
+func TestOrganization(t *testing.T) {
+	t.Parallel()
+	w := startWorld(t)
+	w.Add(t, w.WorkspaceID, "exa", "exa-workspace-012345", "of the workspace")
+	b := newTab(t, w.URL)
+	b.session(w.superuser.SessionToken)
+	b.open(w.page(""))
+	current := func() string {
+		return eval[string](b, "document.querySelector('.switch [aria-current=page]').innerText + ' at ' + location.search")
+	}
+	if got := current(); got != "Workspace at " {
+		t.Errorf("the switch stands on %s", got)
+	}
+	b.click(".switch a:last-child")
+	b.shows("main", "Workspaces of Acme Corporation that have no key of their own")
+	if got := current(); got != "Organization at ?scope=organization" {
+		t.Errorf("the switch stands on %s", got)
+	}
+	b.click(add("mistral"))
+	b.fill("#edit-key", "mistral-organization-1")
+	b.fill("#edit-name", "shared")
+	b.click("#edit-save")
+	b.shows("[data-provider=mistral] .count", "1 key")
+	if b.visible(manage("exa")) {
+		t.Error("the organization shows a key of the workspace")
+	}
+	b.click(manage("mistral"))
+	b.click(keyButton(1, "update"))
+	b.fill("#edit-key", "mistral-organization-2")
+	b.fill("#edit-name", "still shared")
+	b.click("#edit-save")
+	b.shows("#manage-keys", "still shared")
+	b.click(keyButton(1, "delete"))
+	b.shows("#delete-follows", "Workspaces without one of their own fall back to hosted keys.")
+	b.click("#delete [data-close]")
+	b.click("#manage [data-close]")
+
+	// The workspace takes mistral from its organization.
+	b.click(".switch a:first-child")
+	b.shows("[data-provider=mistral] .badge", "From organization")
+	if !b.visible(add("mistral")) || b.visible("[data-provider=exa] .badge") {
+		t.Error("the badge is not where nothing but the organization serves")
+	}
+	b.click(add("mistral"))
+	b.fill("#edit-key", "mistral-workspace-1")
+	b.click("#edit-save")
+	b.shows("[data-provider=mistral] .count", "1 key")
+	b.until("!document.querySelector('[data-provider=mistral] .badge').checkVisibility()")
+	b.click(manage("mistral"))
+	b.click(keyButton(1, "delete"))
+	b.shows("#delete-follows", "This is the last Mistral key. This workspace falls back to its organization’s keys.")
+	b.click("#delete-do")
+	b.shows("[data-provider=mistral] .badge", "From organization")
+
+	// Others have no switch, and the URL does not help them.
+	for name, user := range map[string]string{"owner": w.SessionToken, "reader": w.reader.SessionToken} {
+		b.session(user)
+		b.open(w.page(""))
+		b.shows("[data-provider=mistral] .badge", "From organization")
+		if b.visible(".switch") {
+			t.Errorf("the %s has the switch", name)
+		}
+		if status := b.open(w.page("scope=organization")); status != http.StatusNotFound {
+			t.Errorf("the %s gets %d for the organization's keys", name, status)
+		}
+	}
+}
+
+// Where the organization's status cannot be had, the page says so and works.
+func TestInheritedUnknown(t *testing.T) {
+	t.Parallel()
+	w := startWorld(t)
+	w.addOrganization(t, "mistral", "mistral-organization-1", "")
+	b := newTab(t, w.URL)
+	b.session(w.SessionToken)
+	w.Exec(t, "ALTER TABLE organization_byok_keys RENAME TO hidden_byok_keys")
+	b.open(w.page(""))
+	b.shows("#coverage", "Could not find out which providers this workspace takes from its organization.")
+	b.click(add("openai"))
+	b.fill("#edit-key", "sk-0123456789abcdef")
+	b.click("#edit-save")
+	b.shows("[data-provider=openai] .count", "1 key")
+	b.click(manage("openai"))
+	b.click(keyButton(1, "delete"))
+	b.shows("#delete-follows", "falls back to its organization’s keys, if there are any, else to hosted keys")
+	b.click("#delete-do")
+	b.until("!document.querySelector('#manage').open")
+	w.Exec(t, "ALTER TABLE hidden_byok_keys RENAME TO organization_byok_keys")
+	// The stream may be quicker than a mouse.
+	eval[any](b, "document.querySelector('#coverage-retry').click()")
+	b.shows("[data-provider=mistral] .badge", "From organization")
+	b.until("!document.querySelector('#coverage').checkVisibility()")
+}
+
+// An organization that is not entitled can view and delete, and is told why no
+// more.
+func TestNotEntitled(t *testing.T) {
+	t.Parallel()
+	w := startWorld(t, func(c *server.Config) { c.Hosted = false })
+	b := newTab(t, w.URL)
+	b.session(w.superuser.SessionToken)
+	b.open(w.page(""))
+	if b.visible(".switch") {
+		t.Error("there is a switch to an organization that neither has keys nor can have any")
+	}
+	// Keys from when there was a plan.
+	for _, id := range []string{"organization-key-0001", "organization-key-0002"} {
+		w.Exec(t, `INSERT INTO organization_byok_keys (id, organization_id, provider_id, encrypted_api_key, name, created_by, created_at, updated_at)
+			VALUES ($1, $2, 'openai', 'x', NULL, NULL, '2026-01-02 03:04:05.000000', '2026-01-02 03:04:05.000000')`, id, organizationID)
+	}
+	b.open(w.page(""))
+	b.click(".switch a:last-child")
+	b.shows(".notice:not([hidden])", "Organization keys need an active plan, and this organization has none.")
+	if b.visible(add("exa")) {
+		t.Error("a key can be added")
+	}
+	b.click(manage("openai"))
+	b.shows("#manage-keys", "a user who is gone")
+	if got := eval[string](b, `[...document.querySelectorAll("#manage button")].filter((e) => e.checkVisibility()).map((e) => e.innerText).join()`); got != "Delete,Delete,Close" {
+		t.Errorf("the dialog has the buttons %s", got)
+	}
+	for range 2 {
+		b.click(keyButton(1, "delete"))
+		b.click("#delete-do")
+		b.until("!document.querySelector('#delete').open")
+	}
+	b.until("!document.querySelector('" + manage("openai") + "').checkVisibility()")
+	if b.visible(add("openai")) {
+		t.Error("a key can be added once there is none")
+	}
+}
+
+// The mothership's keys are for superusers alone.
+func TestMothership(t *testing.T) {
+	t.Parallel()
+	w := startWorld(t)
+	target := w.NewWorkspace(t)
+	b := newTab(t, w.URL)
+	b.session(w.superuser.SessionToken)
+	b.open(w.page(""))
+	b.click(".tabs a:last-child")
+	b.shows("h1", "Mothership keys")
+	if b.visible("#mothership") || b.visible("#search") {
+		t.Error("something is shown before there is a workspace")
+	}
+	b.fill("#target", "  "+target+" ")
+	b.until("document.querySelector('#mothership').checkVisibility()")
+	if got := eval[[]string](b, `[...document.querySelectorAll("#mothership h2")].map((e) => e.innerText)`); !cmp.Equal(got, []string{"OpenAI", "Anthropic"}) {
+		t.Errorf("the providers are %v", got)
+	}
+	if got := b.path(); got != w.page("tab=mothership&workspace="+target) {
+		t.Errorf("the page is at %s", got)
+	}
+	buttons := func(provider string) string {
+		t.Helper()
+		return eval[string](b, fmt.Sprintf(`[...document.querySelectorAll("[data-provider=%s] button")].filter((e) => e.checkVisibility()).map((e) => e.innerText).join()`, provider))
+	}
+	if got := buttons("openai") + buttons("anthropic"); got != "Add KeyAdd Key" {
+		t.Errorf("without keys the buttons are %s", got)
+	}
+	b.click(add("anthropic"))
+	if b.visible("#edit-name") {
+		t.Error("the dialog asks for a name")
+	}
+	b.fill("#edit-key", " sk-ant-0123456789 ")
+	b.click("#edit-save")
+	b.shows("[data-provider=anthropic]", "Ends in …6789, added")
+	b.shows("[data-provider=anthropic]", "by you")
+	if got := buttons("anthropic"); got != "Update,Delete" {
+		t.Errorf("with a key the buttons are %s", got)
+	}
+	b.click("[data-provider=anthropic] [data-do=update]")
+	b.fill("#edit-key", "sk-ant-abcdefghij")
+	b.click("#edit-save")
+	b.shows("[data-provider=anthropic]", "Ends in …ghij, replaced")
+	// They are no pool: neither listed nor served.
+	if keys := w.List(t, target); len(keys) != 0 || w.Resolve(t, target, "anthropic") != nil {
+		t.Errorf("the workspace's pool has them: %v", keys)
+	}
+	b.click("[data-provider=anthropic] [data-do=delete]")
+	b.shows("#delete-follows", target)
+	b.click("#delete-do")
+	b.shows("[data-provider=anthropic]", "No key")
+	b.open(b.path())
+	b.until("document.querySelector('#mothership').checkVisibility()")
+
+	for name, user := range map[string]acctest.User{"owner": {SessionToken: w.SessionToken}, "reader": w.reader} {
+		b.session(user.SessionToken)
+		b.open(w.page(""))
+		if got := eval[string](b, "document.querySelector('.tabs nav').innerText"); strings.Contains(got, "Mothership") {
+			t.Errorf("the %s sees the tab", name)
+		}
+		if status := b.open(w.page("tab=mothership&workspace=" + target)); status != http.StatusNotFound {
+			t.Errorf("the %s gets %d", name, status)
+		}
+		if got := eval[string](b, "fetch('/api/copilot/byok?workspaceId="+target+"').then(async (r) => r.status + ' ' + await r.text())"); got != `401 {"error":"Unauthorized"}` {
+			t.Errorf("the %s gets %s from the API", name, got)
+		}
+	}
+}
+
+// What the rotation serves is seen while it serves.
+func TestRotation(t *testing.T) {
+	t.Parallel()
+	w := startWorld(t)
+	var ids []string
+	for _, name := range []string{"a", "b", "c"} {
+		ids = append(ids, w.Add(t, w.WorkspaceID, "openai", "sk-0123456789abcde"+name, name))
+	}
+	b := newTab(t, w.URL)
+	b.session(w.reader.SessionToken)
+	b.open(w.page("tab=rotation"))
+	b.shows("#since", "Counted since this process started")
+	b.shows("#pools", "3 of 10")
+	turns := func() []string {
+		t.Helper()
+		return eval[[]string](b, `[...document.querySelectorAll(".turn")].map((e) => ["key-name", "badge", "turn-count", "turn-last"].map((c) => e.querySelector("." + c).innerText.replace(/\d+ s ago/, "just now")).join(" "))`)
+	}
+	if diff := cmp.Diff([]string{"a Next served 0× never", "b  served 0× never", "c  served 0× never"}, turns()); diff != "" {
+		t.Error(diff)
+	}
+	wait := func(want ...string) {
+		t.Helper()
+		b.until(fmt.Sprintf(`[...document.querySelectorAll(".turn-count")].map((e) => e.innerText).join() === %q`, strings.Join(want, ",")))
+	}
+	w.Resolve(t, w.WorkspaceID, "openai")
+	wait("served 1×", "served 0×", "served 0×")
+	b.until("document.querySelector('.turn.pulse')")
+	if diff := cmp.Diff([]string{"a  served 1× just now", "b Next served 0× never", "c  served 0× never"}, turns()); diff != "" {
+		t.Error(diff)
+	}
+	// A key that cannot be decrypted is named and skipped; the next one says so.
+	w.Corrupt(t, ids[1])
+	w.Resolve(t, w.WorkspaceID, "openai")
+	wait("served 1×", "served 0×", "served 1×")
+	if diff := cmp.Diff([]string{"a  served 1× just now", "b Unreadable served 0× never", "c Next served 1× just now"}, turns()); diff != "" {
+		t.Error(diff)
+	}
+
+	// The same in the dialog, which an admin has open.
+	b.session(w.SessionToken)
+	b.open(w.page(""))
+	b.shows("[data-provider=openai] .trouble", "1 unreadable")
+	b.click(manage("openai"))
+	b.shows("#manage-lead", "Uses are counted since this process started")
+	shown := func() []string {
+		t.Helper()
+		return eval[[]string](b, `[...document.querySelectorAll("#manage-keys .key")].map((e) => ["key-name", "badge", "key-use"].map((c) => e.querySelector("." + c).innerText.replace(/\n/g, " ").replace(/\d+ s ago/, "just now")).join(" "))`)
+	}
+	if diff := cmp.Diff([]string{"a  served 1× just now", "b Cannot be decrypted served 0× never", "c Next served 1× just now"}, shown()); diff != "" {
+		t.Error(diff)
+	}
+	w.Resolve(t, w.WorkspaceID, "openai")
+	b.shows("#manage-keys .key:nth-child(3)", "served 2×")
+	b.shows("#manage-keys .key:nth-child(1)", "Next")
+	b.click(keyButton(1, "delete"))
+	b.shows("#delete-follows", "The other 2 OpenAI keys stay in use.")
+	b.click("#delete-do")
+	b.shows("#manage .count", "2 of 10")
+	b.click(keyButton(2, "delete"))
+	b.shows("#delete-follows", "No other OpenAI key can be decrypted: until one is updated, OpenAI requests of this workspace have no key.")
+	b.click("#delete [data-close]")
+
+	// An organization has a rotation of its own.
+	w.addOrganization(t, "mistral", "mistral-organization-1", "shared")
+	w.Resolve(t, w.WorkspaceID, "mistral")
+	b.session(w.superuser.SessionToken)
+	b.open(w.page("scope=organization&tab=rotation"))
+	if diff := cmp.Diff([]string{"shared Next served 1× just now"}, turns()); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestEmptyRotation(t *testing.T) {
+	t.Parallel()
+	w := startWorld(t)
+	b := newTab(t, w.URL)
+	b.session(w.SessionToken)
+	b.open(w.page("tab=rotation"))
+	b.shows("#no-pools", "Nothing to rotate yet")
+	b.click("#no-pools a")
+	b.shows("#summary", "No keys yet")
+}
+
+// "As Terraform" copies what declares the keys that are stored.
+func TestAsTerraform(t *testing.T) {
+	t.Parallel()
+	w := startWorld(t)
+	id := w.Add(t, w.WorkspaceID, "openai", "sk-0123456789abcdef", "primary")
+	b := newTab(t, w.URL)
+	b.session(w.SessionToken)
+	b.open(w.page(""))
+	b.allowClipboard()
+	b.click("#as-terraform")
+	b.shows("#terraform-text", "byok_pool.openai")
+	b.click("#terraform-copy")
+	b.shows("#terraform-hint", "Copied")
+	clipboard := func() string { return eval[string](b, "navigator.clipboard.readText()") }
+	for _, want := range []string{"to = byok_pool.openai", `id = "` + w.WorkspaceID + `/openai"`, `primary = { api_key_wo = var.openai_api_keys["primary"] }`} {
+		if got := clipboard(); !strings.Contains(got, want) {
+			t.Errorf("the clipboard lacks %s:\n%s", want, got)
+		}
+	}
+	b.click("#terraform label:last-of-type")
+	b.shows("#terraform-text", "to = byok_key.openai_primary")
+	b.click("#terraform-copy")
+	b.until("document.querySelector('#terraform-hint').innerText.includes('Copied')")
+	if got := clipboard(); !strings.Contains(got, `id = "`+w.WorkspaceID+"/openai/"+id+`"`) || strings.Contains(got, "sk-0") {
+		t.Errorf("the clipboard holds\n%s", got)
+	}
+	// The provider does not manage an organization's keys.
+	b.session(w.superuser.SessionToken)
+	b.open(w.page("scope=organization"))
+	if b.visible("#as-terraform") {
+		t.Error("an organization's keys can be exported")
+	}
+}
+
+// The page says when the server is gone and mends itself when it is back.
+func TestServerGone(t *testing.T) {
+	t.Parallel()
+	var f faults
+	w := startWorld(t, f.option())
+	w.Add(t, w.WorkspaceID, "openai", "sk-0123456789abcdef", "")
+	b := newTab(t, w.URL)
+	b.session(w.SessionToken)
+	b.open(w.page(""))
+	b.click(manage("openai"))
+
+	f.set(func(http.ResponseWriter, *http.Request) bool { panic(http.ErrAbortHandler) })
+	f.cut()
+	b.until("!document.querySelector('#offline').hidden")
+	if got := eval[string](b, "document.querySelector('#offline').textContent"); !strings.Contains(got, "No connection to the server. What you see may be out of date; trying again.") {
+		t.Errorf("the page says %q", got)
+	}
+	b.shows("#manage", "1 of 10") // what it knows stays
+	w.Add(t, w.WorkspaceID, "openai", "sk-0123456789abcdee", "")
+	f.set(func(http.ResponseWriter, *http.Request) bool { return false })
+	b.shows("#manage", "2 of 10")
+	b.until("document.querySelector('#offline').hidden")
+	b.click("#manage [data-close]")
+
+	// The server is there, its database is not.
+	w.Exec(t, "ALTER TABLE workspace_byok_keys RENAME TO hidden_byok_keys")
+	b.shows("#offline", "The server cannot read its keys right now.")
+	checkAxe(b)
+	if status := b.open(w.page("")); status != http.StatusInternalServerError {
+		t.Errorf("without a database the page is %d", status)
+	}
+	b.shows("main", "The server could not read its database. Nothing was changed.")
+	w.Exec(t, "ALTER TABLE hidden_byok_keys RENAME TO workspace_byok_keys")
+	b.click(".card-actions a")
+	b.shows("[data-provider=openai] .count", "2 keys")
+
+	// The session ends, and access is taken away.
+	w.EndSessions(t, w.Email)
+	b.clearCache()
+	f.cut()
+	b.shows("#offline", "You are signed out.")
+	if got := eval[string](b, "document.querySelector('#offline a').getAttribute('href')"); !strings.HasPrefix(got, "/login?next=%2Fworkspace%2F") {
+		t.Errorf("the link leads to %s", got)
+	}
+	b.session(w.reader.SessionToken)
+	b.open(w.page(""))
+	w.Exec(t, `DELETE FROM permissions WHERE user_id = (SELECT id FROM "user" WHERE email = $1)`, w.reader.Email)
+	w.Resolve(t, w.WorkspaceID, "openai")
+	b.shows("#offline", "You no longer have access to these keys.")
+}
+
+// TestCopilotRoutes is the API of the mothership's keys.
+func TestCopilotRoutes(t *testing.T) {
+	t.Parallel()
+	var log syncBuffer
+	w := startWorld(t, func(c *server.Config) { c.Logger = slog.New(slog.NewTextHandler(&log, nil)) })
+	send := func(session, method, query, body string, header ...string) string {
+		t.Helper()
+		r, err := http.NewRequestWithContext(t.Context(), method, w.URL+"/api/copilot/byok"+query, strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set("Cookie", "better-auth.session_token="+session)
+		for i := 0; i+1 < len(header); i += 2 {
+			r.Header.Set(header[i], header[i+1])
+		}
+		return response(t, r)
+	}
+	issue := func(field string) string {
+		return `{"expected":"string","code":"invalid_type","path":["` + field + `"],"message":"` + field + ` is required"}`
+	}
+	validation := func(issues ...string) string {
+		return `400 {"error":"Validation error","details":[` + strings.Join(issues, ",") + `]}`
+	}
+	const secret = "sk-ant-never-to-be-shown-9876"
+	for i, step := range []struct{ session, method, query, body, want string }{
+		{"", "GET", "?workspaceId=w", "", `401 {"error":"Unauthorized"}`},
+		{w.SessionToken, "GET", "?workspaceId=w", "", `401 {"error":"Unauthorized"}`},
+		{w.SessionToken, "POST", "", `{}`, `401 {"error":"Unauthorized"}`},
+		{w.SessionToken, "DELETE", "?workspaceId=w&provider=openai", "", `401 {"error":"Unauthorized"}`},
+		{w.superuser.SessionToken, "GET", "", "", validation(issue("workspaceId"))},
+		{w.superuser.SessionToken, "GET", "?workspaceId=", "", validation(`{"origin":"string","code":"too_small","minimum":1,"inclusive":true,"path":["workspaceId"],"message":"workspaceId is required"}`)},
+		{w.superuser.SessionToken, "GET", "?workspaceId=w", "", `200 {"keys":[]}`},
+		{w.superuser.SessionToken, "POST", "", `{}`, validation(issue("workspaceId"), issue("provider"), issue("apiKey"))},
+		{w.superuser.SessionToken, "POST", "", `{"workspaceId":1,"provider":"exa","apiKey":"x"}`, validation(
+			`{"expected":"string","code":"invalid_type","path":["workspaceId"],"message":"Invalid input: expected string, received number"}`,
+			`{"code":"invalid_value","values":["openai","anthropic"],"path":["provider"],"message":"Invalid option: expected one of \"openai\"|\"anthropic\""}`)},
+		{w.superuser.SessionToken, "POST", "", `nonsense`, `400 {"error":"Request body must be valid JSON"}`},
+		{w.superuser.SessionToken, "DELETE", "?workspaceId=w", "", validation(issue("provider"))},
+		{w.superuser.SessionToken, "DELETE", "?workspaceId=w&provider=openai", "", `404 {"error":"BYOK key not found"}`},
+		{w.superuser.SessionToken, "POST", "", `{"workspaceId":"w","provider":"anthropic","apiKey":"` + secret + `","createdBy":"somebody"}`, `200 {"success":true}`},
+		{w.superuser.SessionToken, "POST", "", `{"workspaceId":"w","provider":"openai","apiKey":"short"}`, `200 {"success":true}`},
+		{w.superuser.SessionToken, "POST", "", `{"workspaceId":"w","provider":"openai","apiKey":"shorter"}`, `200 {"success":true}`},
+	} {
+		if got := send(step.session, step.method, step.query, step.body); got != step.want {
+			t.Errorf("%d: %s %s %s\n got %s\nwant %s", i, step.method, step.query, step.body, got, step.want)
+		}
+	}
+	if got := send(w.superuser.SessionToken, "POST", "", `{"workspaceId":"w","provider":"openai","apiKey":"x"}`, "Origin", "https://evil.example", "Sec-Fetch-Site", "cross-site"); !strings.HasPrefix(got, "403 ") {
+		t.Errorf("a form of another site: %s", got)
+	}
+	type single struct{ Provider, KeyLastFour, CreatedBy, CreatedAt, UpdatedAt string }
+	listed := decode[struct{ Keys []single }](t, strings.TrimPrefix(send(w.superuser.SessionToken, "GET", "?workspaceId=w", ""), "200 "))
+	me := decode[struct{ User struct{ ID string } }](t, w.get(t, w.superuser, "/api/auth/get-session")).User.ID
+	if len(listed.Keys) != 2 || listed.Keys[0].Provider != "anthropic" || listed.Keys[0].KeyLastFour != "9876" || listed.Keys[0].CreatedBy != me || listed.Keys[1].KeyLastFour != "••••" {
+		t.Errorf("the keys are %+v", listed.Keys)
+	}
+	if listed.Keys[1].CreatedAt >= listed.Keys[1].UpdatedAt {
+		t.Errorf("a replaced key was created at %s and updated at %s", listed.Keys[1].CreatedAt, listed.Keys[1].UpdatedAt)
+	}
+	if got := send(w.superuser.SessionToken, "DELETE", "?workspaceId=w&provider=openai", ""); got != `200 {"success":true}` {
+		t.Errorf("delete: %s", got)
+	}
+	if got := send(w.superuser.SessionToken, "GET", "?workspaceId=w", ""); strings.Contains(got, "openai") {
+		t.Errorf("after a delete: %s", got)
+	}
+	logged := log.String()
+	for _, want := range []string{
+		"msg=audit action=add actor=" + me + " scope=copilot owner=w provider_id=anthropic", "msg=audit action=add actor=" + me + " scope=copilot owner=w provider_id=openai",
+		"msg=audit action=replace actor=" + me + " scope=copilot owner=w provider_id=openai", "msg=audit action=delete actor=" + me + " scope=copilot owner=w provider_id=openai",
+	} {
+		if !strings.Contains(logged, want) {
+			t.Errorf("the log lacks %q:\n%s", want, logged)
+		}
+	}
+	if strings.Contains(logged, secret) {
+		t.Error("the log has a secret")
+	}
+	// A stored value that does not open shows nothing of itself.
+	w.Exec(t, "UPDATE copilot_byok_keys SET encrypted_api_key = 'garbage'")
+	if got := send(w.superuser.SessionToken, "GET", "?workspaceId=w", ""); !strings.Contains(got, `"keyLastFour":"••••"`) || strings.Contains(got, "garbage") {
+		t.Errorf("an undecryptable key: %s", got)
+	}
+}

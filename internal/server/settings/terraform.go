@@ -1,0 +1,174 @@
+package settings
+
+import (
+	"fmt"
+	"net/http"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/server/api"
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/server/keystore"
+)
+
+// showTerraform is the configuration that declares what is stored: import
+// blocks and resources, without a secret. ?style=key writes one resource per
+// key, anything else one per pool.
+func (p *Pages) showTerraform(w http.ResponseWriter, r *http.Request) {
+	user, _, err := p.api.Session(r)
+	var v visit
+	if err == nil {
+		note(w, user.ID, nil)
+		v, err = p.visit(r, user)
+	}
+	if err == nil && v.ofOrganization() {
+		err = errNoAccess // the provider manages a workspace's keys
+	}
+	var keys []api.KeyView
+	if err == nil {
+		keys, err = p.api.Keys(r.Context(), v.owner)
+	}
+	if err != nil {
+		p.writeJSON(w, r, user.ID, nil, err)
+		return
+	}
+	text := poolConfiguration(v.workspace.ID, keys)
+	if r.URL.Query().Get("style") == "key" {
+		text = keyConfiguration(v.workspace.ID, keys)
+	}
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	write(w, r, http.StatusOK, []byte(text), nil)
+}
+
+// poolConfiguration declares each pool as one byok_pool.
+func poolConfiguration(workspaceID string, keys []api.KeyView) string {
+	var out strings.Builder
+	for pool := range pools(keys) {
+		id := pool[0].ProviderID
+		if out.Len() > 0 {
+			out.WriteString("\n")
+		}
+		fmt.Fprintf(&out, "import {\n  to = byok_pool.%s\n  id = %s\n}\n\n", id, quote(workspaceID+"/"+id))
+		fmt.Fprintf(&out, "resource \"byok_pool\" \"%s\" {\n  workspace_id = %s\n  provider_id  = %s\n\n  keys = {\n", id, quote(workspaceID), quote(id))
+		labels := elementKeys(pool)
+		width := 0
+		for _, label := range labels {
+			width = max(width, len(label))
+		}
+		for i, key := range pool {
+			name := ""
+			if n := keystore.Text(key.Name); n != "" && n != labels[i] {
+				name = fmt.Sprintf("name = %s, ", quote(n))
+			}
+			fmt.Fprintf(&out, "    %-*s = { %sapi_key_wo = var.%s[%s] }\n", width, labels[i], name, secretsVariable(id), quote(labels[i]))
+		}
+		out.WriteString("  }\n}\n\n")
+		writeVariable(&out, id, "element of keys")
+	}
+	return orNothing(out.String())
+}
+
+// keyConfiguration declares each key as one byok_key.
+func keyConfiguration(workspaceID string, keys []api.KeyView) string {
+	var out strings.Builder
+	for pool := range pools(keys) {
+		id := pool[0].ProviderID
+		for i, label := range elementKeys(pool) {
+			key := pool[i]
+			if out.Len() > 0 {
+				out.WriteString("\n")
+			}
+			to := "byok_key." + id + "_" + label
+			fmt.Fprintf(&out, "import {\n  to = %s\n  id = %s\n}\n\n", to, quote(workspaceID+"/"+id+"/"+key.ID))
+			fmt.Fprintf(&out, "resource \"byok_key\" \"%s_%s\" {\n  workspace_id = %s\n  provider_id  = %s\n", id, label, quote(workspaceID), quote(id))
+			if name := keystore.Text(key.Name); name != "" {
+				fmt.Fprintf(&out, "  name         = %s\n", quote(name))
+			}
+			fmt.Fprintf(&out, "  api_key_wo   = var.%s[%s]\n}\n", secretsVariable(id), quote(label))
+		}
+		out.WriteString("\n")
+		writeVariable(&out, id, "resource")
+	}
+	return orNothing(out.String())
+}
+
+func writeVariable(out *strings.Builder, providerID, by string) {
+	fmt.Fprintf(out, "variable \"%s\" {\n  description = \"The %s API keys, one per %s.\"\n  type        = map(string)\n  sensitive   = true\n  ephemeral   = true\n}\n",
+		secretsVariable(providerID), providerID, by)
+}
+
+func secretsVariable(providerID string) string { return providerID + "_api_keys" }
+
+func orNothing(text string) string {
+	if text == "" {
+		return "# No keys are stored.\n"
+	}
+	return text
+}
+
+// pools yields the keys of one provider ID after the other.
+func pools(keys []api.KeyView) func(yield func([]api.KeyView) bool) {
+	return func(yield func([]api.KeyView) bool) {
+		for len(keys) > 0 {
+			end := slices.IndexFunc(keys, func(k api.KeyView) bool { return k.ProviderID != keys[0].ProviderID })
+			if end < 0 {
+				end = len(keys)
+			}
+			if !yield(keys[:end]) {
+				return
+			}
+			keys = keys[end:]
+		}
+	}
+}
+
+// identifier is what HCL writes as a map key without quotes.
+var identifier = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_-]*$`)
+
+// elementKeys returns the map key of each key of a pool, as an import of
+// byok_pool chooses it: its name where that is unique and an identifier, else
+// its ID where that is one, else key_ and the ID.
+func elementKeys(pool []api.KeyView) []string {
+	named := map[string]int{}
+	for _, key := range pool {
+		named[keystore.Text(key.Name)]++
+	}
+	labels := make([]string, len(pool))
+	for i, key := range pool {
+		switch name := keystore.Text(key.Name); {
+		case named[name] == 1 && identifier.MatchString(name):
+			labels[i] = name
+		case identifier.MatchString(key.ID):
+			labels[i] = key.ID
+		default:
+			labels[i] = "key_" + key.ID
+		}
+	}
+	return labels
+}
+
+// quote writes a string as HCL does.
+func quote(text string) string {
+	var out strings.Builder
+	out.WriteByte('"')
+	for i, r := range text {
+		switch {
+		case r == '"' || r == '\\':
+			out.WriteString(`\` + string(r))
+		case r == '\n':
+			out.WriteString(`\n`)
+		case r == '\r':
+			out.WriteString(`\r`)
+		case r == '\t':
+			out.WriteString(`\t`)
+		case (r == '$' || r == '%') && strings.HasPrefix(text[i+1:], "{"):
+			out.WriteString(string(r) + string(r))
+		case r < ' ' || r == 0x7f || (r >= 0x2028 && r <= 0x202e) || (r >= 0x2066 && r <= 0x2069) || r == 0x200e || r == 0x200f:
+			// Invisible, or changes the direction of what follows.
+			fmt.Fprintf(&out, `\u%04x`, r)
+		default:
+			out.WriteRune(r)
+		}
+	}
+	return out.String() + `"`
+}
