@@ -82,7 +82,10 @@ func TestSecondSignal(t *testing.T) {
 		select {
 		case <-again.C:
 			_ = cmd.Process.Signal(os.Interrupt)
-		case <-ended:
+		case err := <-ended:
+			if err == nil {
+				t.Error("ended as if it had not been interrupted")
+			}
 			if took := time.Since(began); took > 10*time.Second {
 				t.Errorf("ended after %s", took)
 			}
