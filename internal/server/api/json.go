@@ -478,8 +478,9 @@ func (o *object) string(name, s string) *object {
 	return o
 }
 
-func (o *object) utf16(name string, units []uint16) *object {
-	o.key(name)
+// mask writes a masked key, in UTF-16.
+func (o *object) mask(units []uint16) *object {
+	o.key("maskedKey")
 	o.out = appendUTF16(o.out, units)
 	return o
 }

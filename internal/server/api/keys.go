@@ -54,9 +54,9 @@ func saveWorkspaceKey(x *exchange) answer {
 	}
 	key := saved.start()
 	if request.keyID == "" {
-		key.string("createdAt", byok.FormatTime(saved.CreatedAt)).utf16("maskedKey", saved.masked)
+		key.string("createdAt", byok.FormatTime(saved.CreatedAt)).mask(saved.masked)
 	} else {
-		key.utf16("maskedKey", saved.masked).string("updatedAt", byok.FormatTime(saved.UpdatedAt))
+		key.mask(saved.masked).string("updatedAt", byok.FormatTime(saved.UpdatedAt))
 	}
 	return ok(new(object).raw("success", "true").raw("key", string(key.end())).end())
 }
@@ -172,7 +172,7 @@ func saveOrganizationKey(x *exchange) answer {
 	if err != nil {
 		return x.failWithID(err, keystore.Organization)
 	}
-	key := saved.start().utf16("maskedKey", saved.masked)
+	key := saved.start().mask(saved.masked)
 	if request.keyID == "" {
 		key.string("createdAt", byok.FormatTime(saved.CreatedAt))
 	}
@@ -341,7 +341,7 @@ func (x *exchange) appendKey(out []byte, r keystore.Record) []byte {
 	}
 	o := object{out: out, start: len(out)}
 	return o.string("id", r.ID).string("providerId", r.ProviderID).nullable("name", r.Name).
-		utf16("maskedKey", x.mask(r.Sealed)).nullable("createdBy", r.CreatedBy).
+		mask(x.mask(r.Sealed)).nullable("createdBy", r.CreatedBy).
 		string("createdAt", byok.FormatTime(r.CreatedAt)).string("updatedAt", byok.FormatTime(r.UpdatedAt)).end()
 }
 

@@ -13,7 +13,7 @@ import (
 
 // queue runs writes one after the other, all that wait in one transaction: they
 // share the sync to disk, which is what a write costs. A goroutine commits for
-// everybody who waits, and ends when nobody does: a disk that hangs holds it,
+// everybody who waits, and ends when nobody does for a while: a disk that hangs holds it,
 // not the callers.
 type queue struct {
 	db *database.DB
@@ -23,6 +23,8 @@ type queue struct {
 	mu         sync.Mutex
 	waiting    []*write
 	committing bool
+	// wake tells the committing goroutine that somebody waits.
+	wake chan struct{}
 }
 
 type write struct {
@@ -33,7 +35,9 @@ type write struct {
 	done chan struct{}
 }
 
-func newQueue(db *database.DB) *queue { return &queue{db: db, deadline: database.Deadline} }
+func newQueue(db *database.DB) *queue {
+	return &queue{db: db, deadline: database.Deadline, wake: make(chan struct{}, 1)}
+}
 
 // do returns what run returned once it is committed, or an error when nothing
 // of it is. A context that ends takes back a write that has not begun. After
@@ -81,21 +85,42 @@ func (q *queue) add(w *write) {
 	if !q.committing {
 		q.committing = true
 		go q.commitAll()
+		return
+	}
+	select {
+	case q.wake <- struct{}{}:
+	default: // it is about to look anyway
 	}
 }
 
-// commitAll commits until nobody waits.
+// linger is how long the committing goroutine waits for the next write. SQLite
+// needs a deep stack, and to grow one for each write costs as much as the write.
+const linger = time.Minute
+
+// commitAll commits until nobody has written for a while.
 func (q *queue) commitAll() {
-	for {
+	idle := time.NewTimer(linger)
+	defer idle.Stop()
+	for ended := false; ; {
 		q.mu.Lock()
 		batch := q.waiting
 		q.waiting = nil
-		q.committing = len(batch) > 0
+		q.committing = len(batch) > 0 || !ended
 		q.mu.Unlock()
-		if len(batch) == 0 {
+		switch {
+		case len(batch) > 0:
+			q.commit(batch)
+			ended = false
+			idle.Reset(linger)
+		case ended:
 			return
+		default:
+			select {
+			case <-q.wake:
+			case <-idle.C:
+				ended = true
+			}
 		}
-		q.commit(batch)
 	}
 }
 
