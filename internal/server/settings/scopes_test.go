@@ -227,7 +227,12 @@ func TestRotation(t *testing.T) {
 	b := newTab(t, w.URL)
 	b.session(w.reader.SessionToken)
 	b.open(w.page("tab=rotation"))
-	b.shows("#since", "Counted since this process started")
+	b.shows("#since", "Counted since this process started, ")
+	for days, want := range map[int]string{0: "09:41", 3: "Nov 20, 2026, 09:41"} {
+		if got := eval[string](b, fmt.Sprintf("import(document.querySelector('link[href$=\"dom.js\"]').href).then((dom) => dom.since(Date.UTC(2026, 10, %d, 9, 41), Date.UTC(2026, 10, 23, 18, 0)))", 23-days)); got != want {
+			t.Errorf("%d days ago is %q, want %q", days, got, want)
+		}
+	}
 	b.shows("#pools", "3 of 10")
 	turns := func() []string {
 		t.Helper()

@@ -63,7 +63,10 @@ export function showName(element, name) {
 
 const day = new Intl.DateTimeFormat("en", { day: "numeric", month: "short", year: "numeric" });
 const moment = new Intl.DateTimeFormat("en", { dateStyle: "medium", timeStyle: "medium" });
-export const clock = new Intl.DateTimeFormat("en", { hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
+const clock = new Intl.DateTimeFormat("en", { hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
+
+// since is a time of today, or a day and a time.
+export const since = (at, now) => (day.format(at) === day.format(now) ? "" : `${day.format(at)}, `) + clock.format(at);
 
 export function ago(at, now) {
   const s = Math.max(0, Math.round((now - at) / 1000));

@@ -1,6 +1,6 @@
 // The list of providers, its search, and the dialog with a provider's keys.
 
-import { $, ago, all, clone, keyed, pips, plural, pulse, put, showName, time, toast, clock } from "./dom.js";
+import { $, ago, all, clone, keyed, pips, plural, pulse, put, showName, since, time, toast } from "./dom.js";
 import { openDelete, openEdit } from "./dialogs.js";
 import { call, now, onChange, page, pool, refresh, state } from "./state.js";
 
@@ -87,7 +87,7 @@ function list() {
   const { keys, next } = pool(shown.dataset.provider);
   const isFull = keys.length >= page.cap;
   put($("#manage-lead"), (keys.length === 1 ? "Requests are spread evenly over all keys; there is one." : "Requests are spread evenly over these keys, in this order.")
-    + ` Uses are counted since this process started, ${clock.format(state.since)}.`);
+    + ` Uses are counted since this process started, ${since(state.since, now())}.`);
   put($(".count", manage), `${keys.length} of ${page.cap}`);
   pips($(".pips", manage), keys.length, page.cap);
   let hint = "";

@@ -1,6 +1,6 @@
 // The overview of the rotation: who serves next, how often each key has served.
 
-import { $, ago, all, clock, clone, keyed, pips, plural, pulse, put, showName, time } from "./dom.js";
+import { $, ago, all, clone, keyed, pips, plural, pulse, put, showName, since, time } from "./dom.js";
 import { now, onChange, page, pool, state } from "./state.js";
 
 const providers = all("#catalogue li").map((item) => ({ id: item.dataset.provider, mark: item.dataset.mark, name: item.textContent }));
@@ -16,7 +16,7 @@ export function start() {
 
 function render() {
   const held = providers.filter(({ id }) => state.pools[id]);
-  put($("#since"), held.length ? `Counted since this process started, ${clock.format(state.since)}. Updates live.` : "");
+  put($("#since"), held.length ? `Counted since this process started, ${since(state.since, now())}. Updates live.` : "");
   $("#no-pools").hidden = held.length > 0;
   keyed($("#pools"), held, ({ id }) => id, ({ mark, name }) => {
     const section = clone("#pool-template");
