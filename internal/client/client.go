@@ -44,6 +44,9 @@ type AddInput struct {
 	// WaitForRoom makes an add that finds its pool full wait, until ctx ends,
 	// for keys of the pool to be deleted.
 	WaitForRoom bool
+	// SkipRecord returns the key as the response shows it, without UpdatedAt
+	// and CreatedBy: the caller adds several keys and lists once afterwards.
+	SkipRecord bool
 }
 
 // ReplaceInput is what a stored key becomes.
