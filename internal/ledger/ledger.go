@@ -176,8 +176,11 @@ func (c *Call) Keep(ctx context.Context, pool byok.Pool, keyID string) Verdict {
 	l := c.ledger
 	l.mu.Lock()
 	verdict, waiter := l.plan.keep(time.Now(), pool, keyID)
+	shared := l.plan.shareKey(pool)
 	l.mu.Unlock()
-	return l.await(ctx, verdict, waiter)
+	verdict = l.await(ctx, verdict, waiter)
+	verdict.Shared = shared
+	return verdict
 }
 
 // KeepUnchanged is Keep as long as no pool is in doubt: it never waits and has
@@ -190,9 +193,10 @@ func (c *Call) KeepUnchanged(pool byok.Pool, keyID string) bool {
 	l := c.ledger
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.plan.hasOverfull() {
+	if l.plan.hasOverfull() || l.plan.totals(pool).exclusive {
 		return false
 	}
+	l.plan.shareKey(pool)
 	_, waiter := l.plan.keep(time.Now(), pool, keyID)
 	if waiter != nil { // this very key raises a doubt
 		l.plan.abandon(waiter)
@@ -227,6 +231,7 @@ func (c *Call) Create(ctx context.Context, pool byok.Pool, replacedID string) Ve
 	l := c.ledger
 	l.mu.Lock()
 	l.plan.create(pool, replacedID)
+	shared := l.plan.shareKey(pool)
 	l.mu.Unlock()
 
 	unchecked := l.list(ctx, pool.Scope)
@@ -235,7 +240,7 @@ func (c *Call) Create(ctx context.Context, pool byok.Pool, replacedID string) Ve
 	verdict, waiter := l.plan.decide(time.Now(), pool)
 	l.mu.Unlock()
 	verdict = l.await(ctx, verdict, waiter)
-	verdict.Unchecked = unchecked
+	verdict.Unchecked, verdict.Shared = unchecked, shared
 	return verdict
 }
 
@@ -260,6 +265,9 @@ type Verdict struct {
 	// Unchecked is set when the pools of a workspace cannot be checked
 	// because its list failed: a warning, once per workspace.
 	Unchecked *Unchecked
+	// Shared is set when the call's pool belongs to an exclusive resource and
+	// to another one: an error, once per pool.
+	Shared *Shared
 }
 
 // list enters the keys of a workspace in the book, once. The caller that finds

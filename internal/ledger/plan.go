@@ -37,6 +37,13 @@ type totals struct {
 	kept     int                 // keys kept that take up room
 	going    int                 // stored keys that are removed or presumed removed
 	reported bool
+
+	// Of resources that have keys of this pool: see pool.go.
+	declarations   []*declaration
+	resources      int  // kept or created keys, and declarations
+	singles        bool // some are single keys
+	exclusive      bool // one of them has to be alone
+	sharedReported bool
 }
 
 // outcome is what becomes of one key.
@@ -45,6 +52,7 @@ type outcome uint8
 const (
 	undeclared      outcome = iota
 	read                    // refreshed, not planned yet
+	readInPool              // the same, as part of a resource that has a whole pool
 	presumedRemoved         // refreshed, and not planned when the plan was quiet: tainted
 	kept
 	removed
@@ -102,21 +110,25 @@ func (p *plan) end(now time.Time) {
 }
 
 func (p *plan) read(pool byok.Pool, keyID string) {
+	p.totals(pool).singles = true
 	p.setOutcome(p.totals(pool), keyID, read)
 }
 
 func (p *plan) keep(now time.Time, pool byok.Pool, keyID string) (Verdict, *waiter) {
+	p.totals(pool).singles = true
 	p.setOutcome(p.totals(pool), keyID, kept)
 	return p.decide(now, pool)
 }
 
 func (p *plan) remove(pool byok.Pool, keyID string) {
+	p.totals(pool).singles = true
 	p.setOutcome(p.totals(pool), keyID, removed)
 }
 
 // create adds a key to a pool. The caller lists the scope and then decides.
 func (p *plan) create(pool byok.Pool, replacedID string) {
 	t := p.totals(pool)
+	t.singles = true
 	if replacedID == "" {
 		t.created++
 	} else {
@@ -204,7 +216,7 @@ func (p *plan) tick(now time.Time, w *waiter) (next time.Time) {
 	var over []*totals
 	for t := range p.overfull {
 		for id, f := range t.outcomes {
-			if f == read {
+			if f == read || f == readInPool {
 				t.set(id, presumedRemoved)
 			}
 		}
@@ -245,7 +257,7 @@ func (p *plan) totals(pool byok.Pool) *totals {
 // already planned.
 func (p *plan) setOutcome(t *totals, keyID string, f outcome) {
 	p.poolOf[keyID] = t
-	if was := t.outcomes[keyID]; was == removed || f == read && was != undeclared {
+	if was := t.outcomes[keyID]; was == removed || (f == read || f == readInPool) && was != undeclared {
 		return
 	}
 	t.set(keyID, f)

@@ -187,6 +187,9 @@ func refusedDiagnostic(ctx context.Context, w *operation, pool byok.Pool, err er
 // provider_id, the attribute that puts a key into a pool.
 func verdictDiagnostics(v ledger.Verdict, capCheck string) diag.Diagnostics {
 	var diags diag.Diagnostics
+	if v.Shared != nil {
+		diags.AddAttributeError(path.Root("provider_id"), v.Shared.Summary(), v.Shared.Detail())
+	}
 	for _, over := range v.Over {
 		if capCheck == capCheckWarning {
 			diags.AddAttributeWarning(path.Root("provider_id"), over.Summary(), over.Detail())
@@ -213,7 +216,7 @@ func missingWorkspaceDiagnostic() diag.Diagnostic {
 func renameWithoutSecretDiagnostic(key keyRef) diag.Diagnostic {
 	return diag.NewAttributeErrorDiagnostic(path.Root("name"), "A rename needs the API key",
 		fmt.Sprintf("The name of the %s is to change. The API takes a new name only together with the secret, and the configuration declares none. "+
-			"Set api_key_wo or api_key to the secret, or leave the name as it is.", key))
+			"Declare the secret, or leave the name as it is.", key))
 }
 
 func versionWithoutSecretDiagnostic() diag.Diagnostic {

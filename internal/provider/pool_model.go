@@ -1,0 +1,342 @@
+package provider
+
+import (
+	"context"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/hashicorp/terraform-plugin-framework-timeouts/resource/timeouts"
+	"github.com/hashicorp/terraform-plugin-framework/attr"
+	"github.com/hashicorp/terraform-plugin-framework/diag"
+	"github.com/hashicorp/terraform-plugin-framework/types"
+
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/byok"
+)
+
+// defaultPoolTimeout is longer than that of one key: a pool is up to ten adds,
+// one after the other.
+const defaultPoolTimeout = 20 * time.Minute
+
+// poolModel is a byok_pool: as configured (with the write-only values), as
+// planned, or as stored in state.
+type poolModel struct {
+	WorkspaceID    types.String
+	ProviderID     types.String
+	Keys           poolKeys
+	Exclusive      types.Bool
+	Unmanaged      unmanagedKeys
+	OnRemoteChange types.String
+	Timeouts       timeouts.Value
+}
+
+// poolKeys are the keys that a byok_pool owns, by map key. Nil elements that
+// are known mean null.
+type poolKeys struct {
+	unknown  bool
+	elements map[string]poolKey
+}
+
+// poolKey is one element of keys.
+type poolKey struct {
+	// unknown: the element as a whole is not known yet.
+	unknown bool
+
+	APIKeyWO        types.String
+	APIKeyWOVersion types.Int64
+	Name            types.String
+	ID              types.String
+	MaskedKey       types.String
+	CreatedBy       types.String
+	CreatedAt       types.String
+	UpdatedAt       types.String
+}
+
+// unmanagedKeys are the other keys of the pool, by key ID.
+type unmanagedKeys struct {
+	unknown  bool
+	elements map[string]unmanagedKey
+}
+
+type unmanagedKey struct{ Name, MaskedKey, CreatedBy, CreatedAt types.String }
+
+// poolIdentity is what Terraform 1.12 and later know a byok_pool by.
+type poolIdentity struct {
+	WorkspaceID types.String `tfsdk:"workspace_id"`
+	ProviderID  types.String `tfsdk:"provider_id"`
+}
+
+func (m poolModel) identity() poolIdentity {
+	return poolIdentity{WorkspaceID: m.WorkspaceID, ProviderID: m.ProviderID}
+}
+
+// pool is what the model declares or stores; known is false while that is not
+// known.
+func (m poolModel) pool() (pool byok.Pool, known bool) {
+	return byok.Pool{Scope: byok.WorkspaceScope(m.WorkspaceID.ValueString()), ProviderID: m.ProviderID.ValueString()},
+		!m.WorkspaceID.IsUnknown() && !m.ProviderID.IsUnknown()
+}
+
+// names returns the map keys of keys, sorted: the order of adds.
+func (m poolModel) names() []string { return slices.Sorted(maps.Keys(m.Keys.elements)) }
+
+// ids returns the IDs of the stored keys, by map key order.
+func (m poolModel) ids() (ids []string) {
+	for _, name := range m.names() {
+		if id := m.Keys.elements[name].ID; !id.IsNull() && !id.IsUnknown() {
+			ids = append(ids, id.ValueString())
+		}
+	}
+	return ids
+}
+
+// key is one element as byok_key would have it, so that the same functions
+// decide about it.
+func (m poolModel) key(name string) keyModel {
+	element := m.Keys.elements[name]
+	return keyModel{
+		WorkspaceID: m.WorkspaceID, ProviderID: m.ProviderID, OnRemoteChange: m.OnRemoteChange,
+		APIKeyWO: element.APIKeyWO, APIKeyWOVersion: element.APIKeyWOVersion, Name: element.Name,
+		ID: element.ID, MaskedKey: element.MaskedKey,
+		CreatedBy: element.CreatedBy, CreatedAt: element.CreatedAt, UpdatedAt: element.UpdatedAt,
+	}
+}
+
+// declaredKey is key for a configuration: with the name that the element has
+// where it declares none. id is that of the stored key, or "".
+func (m poolModel) declaredKey(name, id string) keyModel {
+	key := m.key(name)
+	if key.Name.IsNull() && !namesKeyWithoutName(name, id) {
+		key.Name = types.StringValue(name)
+	}
+	return key
+}
+
+// idPrefix makes a map key of a key ID that is not an identifier.
+const idPrefix = "key_"
+
+// namesKeyWithoutName reports whether a map key is the one that an import
+// gives to the key of this ID for want of a name.
+func namesKeyWithoutName(name, id string) bool {
+	return id != "" && (name == id || name == idPrefix+id)
+}
+
+// poolKeyOf is the reverse of key.
+func poolKeyOf(m keyModel) poolKey {
+	return poolKey{
+		APIKeyWOVersion: m.APIKeyWOVersion, Name: m.Name, ID: m.ID, MaskedKey: m.MaskedKey,
+		CreatedBy: m.CreatedBy, CreatedAt: m.CreatedAt, UpdatedAt: m.UpdatedAt,
+	}
+}
+
+// unmanagedKeyOf is what unmanaged shows of a stored key.
+func unmanagedKeyOf(key byok.Key) unmanagedKey {
+	return unmanagedKey{
+		Name:      types.StringPointerValue(key.Name),
+		MaskedKey: types.StringValue(key.MaskedKey),
+		CreatedBy: types.StringPointerValue(key.CreatedBy),
+		CreatedAt: types.StringValue(key.CreatedAt),
+	}
+}
+
+func (k poolKeys) equal(other poolKeys) bool {
+	return k.unknown == other.unknown && (k.elements == nil) == (other.elements == nil) && maps.Equal(k.elements, other.elements)
+}
+
+func (k unmanagedKeys) equal(other unmanagedKeys) bool {
+	return k.unknown == other.unknown && (k.elements == nil) == (other.elements == nil) && maps.Equal(k.elements, other.elements)
+}
+
+// equal reports whether both have the same value of every attribute.
+func (m poolModel) equal(other poolModel) bool {
+	return m.WorkspaceID == other.WorkspaceID && m.ProviderID == other.ProviderID && m.Keys.equal(other.Keys) &&
+		m.Exclusive == other.Exclusive && m.Unmanaged.equal(other.Unmanaged) &&
+		m.OnRemoteChange == other.OnRemoteChange && m.Timeouts.Equal(other.Timeouts)
+}
+
+// inPool returns the keys of a list that are in the pool.
+func inPool(keys []byok.Key, pool byok.Pool) (stored []byok.Key) {
+	for _, key := range keys {
+		if key.ProviderID == pool.ProviderID {
+			stored = append(stored, key)
+		}
+	}
+	return stored
+}
+
+// importNames returns a map key for each stored key: its name where that is
+// unique and an identifier, else its ID where that is one, else the ID after
+// key_. Identifiers are all that generated configuration can have as map keys:
+// OpenTofu writes them without quotes, and Terraform fails on ${.
+func importNames(stored []byok.Key) map[string]byok.Key {
+	uses := map[string]int{}
+	for _, key := range stored {
+		uses[key.ID]++
+		uses[idPrefix+key.ID]++
+		if key.Name != nil {
+			uses[*key.Name]++
+		}
+	}
+	byName := map[string]byok.Key{}
+	for _, key := range stored {
+		switch {
+		case key.Name != nil && isIdentifier(*key.Name) && uses[*key.Name] == 1:
+			byName[*key.Name] = key
+		case isIdentifier(key.ID):
+			byName[key.ID] = key
+		default:
+			byName[idPrefix+key.ID] = key
+		}
+	}
+	return byName
+}
+
+// isIdentifier reports whether name can be a map key without quotes in
+// configuration. ASCII only: what else HCL allows depends on its version.
+func isIdentifier(name string) bool {
+	if name == "" || strings.ContainsRune("0123456789-", rune(name[0])) {
+		return false
+	}
+	return !strings.ContainsFunc(name, func(r rune) bool {
+		return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && r != '_' && r != '-'
+	}) && !isHCLKeyword(name)
+}
+
+// isHCLKeyword reports whether name as a map key has another meaning than
+// itself.
+func isHCLKeyword(name string) bool {
+	switch name {
+	case "null", "true", "false", "for":
+		return true
+	}
+	return false
+}
+
+// The types of the nested objects.
+var (
+	poolKeyTypes = map[string]attr.Type{
+		"api_key_wo": types.StringType, "api_key_wo_version": types.Int64Type, "name": types.StringType,
+		"id": types.StringType, "masked_key": types.StringType,
+		"created_by": types.StringType, "created_at": types.StringType, "updated_at": types.StringType,
+	}
+	unmanagedKeyTypes = map[string]attr.Type{
+		"name": types.StringType, "masked_key": types.StringType, "created_by": types.StringType, "created_at": types.StringType,
+	}
+)
+
+// nullTimeouts is the timeouts block of a configuration without one.
+func nullTimeouts() timeouts.Value {
+	return timeouts.Value{Object: types.ObjectNull(map[string]attr.Type{
+		"create": types.StringType, "read": types.StringType, "update": types.StringType, "delete": types.StringType,
+	})}
+}
+
+// read sets m to what from holds.
+func (m *poolModel) read(ctx context.Context, from objectReader) diag.Diagnostics {
+	var object types.Object
+	if diags := from.Get(ctx, &object); diags.HasError() {
+		return diags
+	}
+	values := object.Attributes()
+	m.WorkspaceID = values["workspace_id"].(types.String)
+	m.ProviderID = values["provider_id"].(types.String)
+	m.OnRemoteChange = values["on_remote_change"].(types.String)
+	m.Exclusive = values["exclusive"].(types.Bool)
+	m.Timeouts = values["timeouts"].(timeouts.Value)
+	m.Keys.unknown, m.Keys.elements = readElements(values["keys"].(types.Map), readPoolKey)
+	m.Unmanaged.unknown, m.Unmanaged.elements = readElements(values["unmanaged"].(types.Map), readUnmanagedKey)
+	return nil
+}
+
+func readElements[E any](value types.Map, read func(types.Object) E) (unknown bool, elements map[string]E) {
+	if value.IsNull() || value.IsUnknown() {
+		return value.IsUnknown(), nil
+	}
+	elements = make(map[string]E, len(value.Elements()))
+	for name, element := range value.Elements() {
+		elements[name] = read(element.(types.Object))
+	}
+	return false, elements
+}
+
+func readPoolKey(object types.Object) (k poolKey) {
+	if object.IsNull() || object.IsUnknown() {
+		return poolKey{unknown: object.IsUnknown()}
+	}
+	for name, value := range object.Attributes() {
+		switch value := value.(type) {
+		case types.String:
+			*k.text(name) = value
+		case types.Int64:
+			k.APIKeyWOVersion = value
+		}
+	}
+	return k
+}
+
+// text is the field of an attribute that is a text.
+func (k *poolKey) text(name string) *types.String {
+	return map[string]*types.String{
+		"api_key_wo": &k.APIKeyWO, "name": &k.Name, "id": &k.ID, "masked_key": &k.MaskedKey,
+		"created_by": &k.CreatedBy, "created_at": &k.CreatedAt, "updated_at": &k.UpdatedAt,
+	}[name]
+}
+
+func readUnmanagedKey(object types.Object) unmanagedKey {
+	values := object.Attributes()
+	return unmanagedKey{
+		Name: values["name"].(types.String), MaskedKey: values["masked_key"].(types.String),
+		CreatedBy: values["created_by"].(types.String), CreatedAt: values["created_at"].(types.String),
+	}
+}
+
+// value is m as the framework's Set takes it.
+func (m poolModel) value(ctx context.Context) types.Object {
+	return objectOf(ctx, map[string]attr.Value{
+		"workspace_id":     m.WorkspaceID,
+		"provider_id":      m.ProviderID,
+		"keys":             elementsValue(m.Keys.unknown, m.Keys.elements, poolKeyTypes, poolKey.value),
+		"exclusive":        m.Exclusive,
+		"unmanaged":        elementsValue(m.Unmanaged.unknown, m.Unmanaged.elements, unmanagedKeyTypes, unmanagedKey.value),
+		"on_remote_change": m.OnRemoteChange,
+		"timeouts":         m.Timeouts,
+	})
+}
+
+func elementsValue[E any](unknown bool, elements map[string]E, kinds map[string]attr.Type, value func(E) types.Object) types.Map {
+	kind := types.ObjectType{AttrTypes: kinds}
+	switch {
+	case unknown:
+		return types.MapUnknown(kind)
+	case elements == nil:
+		return types.MapNull(kind)
+	}
+	values := make(map[string]attr.Value, len(elements))
+	for name, element := range elements {
+		values[name] = value(element)
+	}
+	return types.MapValueMust(kind, values)
+}
+
+func (k poolKey) value() types.Object {
+	if k.unknown {
+		return types.ObjectUnknown(poolKeyTypes)
+	}
+	return types.ObjectValueMust(poolKeyTypes, map[string]attr.Value{
+		"api_key_wo": k.APIKeyWO, "api_key_wo_version": k.APIKeyWOVersion, "name": k.Name,
+		"id": k.ID, "masked_key": k.MaskedKey,
+		"created_by": k.CreatedBy, "created_at": k.CreatedAt, "updated_at": k.UpdatedAt,
+	})
+}
+
+func (k unmanagedKey) value() types.Object {
+	return types.ObjectValueMust(unmanagedKeyTypes, map[string]attr.Value{
+		"name": k.Name, "masked_key": k.MaskedKey, "created_by": k.CreatedBy, "created_at": k.CreatedAt,
+	})
+}
+
+// value is i as the framework's Set takes it.
+func (i poolIdentity) value(ctx context.Context) types.Object {
+	return objectOf(ctx, map[string]attr.Value{"workspace_id": i.WorkspaceID, "provider_id": i.ProviderID})
+}

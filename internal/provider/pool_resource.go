@@ -1,0 +1,400 @@
+package provider
+
+import (
+	"context"
+
+	"github.com/hashicorp/terraform-plugin-framework-timeouts/resource/timeouts"
+	"github.com/hashicorp/terraform-plugin-framework-validators/int64validator"
+	"github.com/hashicorp/terraform-plugin-framework-validators/mapvalidator"
+	"github.com/hashicorp/terraform-plugin-framework-validators/stringvalidator"
+	"github.com/hashicorp/terraform-plugin-framework/path"
+	"github.com/hashicorp/terraform-plugin-framework/resource"
+	"github.com/hashicorp/terraform-plugin-framework/resource/identityschema"
+	"github.com/hashicorp/terraform-plugin-framework/resource/schema"
+	"github.com/hashicorp/terraform-plugin-framework/resource/schema/booldefault"
+	"github.com/hashicorp/terraform-plugin-framework/resource/schema/stringdefault"
+	"github.com/hashicorp/terraform-plugin-framework/schema/validator"
+
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/byok"
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/client"
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/ledger"
+)
+
+var (
+	_ resource.ResourceWithConfigure      = (*poolResource)(nil)
+	_ resource.ResourceWithIdentity       = (*poolResource)(nil)
+	_ resource.ResourceWithImportState    = (*poolResource)(nil)
+	_ resource.ResourceWithModifyPlan     = (*poolResource)(nil)
+	_ resource.ResourceWithValidateConfig = (*poolResource)(nil)
+)
+
+const poolTypeName = "byok_pool"
+
+// poolResource is byok_pool: the keys of one provider ID in one workspace, as
+// one resource. Terraform makes one for each call.
+type poolResource struct{ operation *operation }
+
+func newPoolResource() resource.Resource { return &poolResource{operation: &operation{}} }
+
+func (r *poolResource) Metadata(_ context.Context, _ resource.MetadataRequest, resp *resource.MetadataResponse) {
+	resp.TypeName = poolTypeName
+}
+
+func (r *poolResource) IdentitySchema(_ context.Context, _ resource.IdentitySchemaRequest, resp *resource.IdentitySchemaResponse) {
+	resp.IdentitySchema = identityschema.Schema{
+		Attributes: map[string]identityschema.Attribute{
+			"workspace_id": identityschema.StringAttribute{
+				OptionalForImport: true,
+				Description:       "ID of the workspace. Default: that of the provider.",
+			},
+			"provider_id": identityschema.StringAttribute{
+				RequiredForImport: true,
+				Description:       "AI provider that the keys belong to.",
+			},
+		},
+	}
+}
+
+// Schema has no plan modifiers: planPool plans every attribute, so that one
+// place decides what is known.
+func (r *poolResource) Schema(ctx context.Context, _ resource.SchemaRequest, resp *resource.SchemaResponse) {
+	resp.Schema = schema.Schema{
+		MarkdownDescription: "The pool of keys that a Sim workspace holds for one AI provider, as one resource. Sim serves the keys of a pool in rotation, in the order of their creation; a pool holds up to 10.",
+		Attributes: map[string]schema.Attribute{
+			"workspace_id": schema.StringAttribute{
+				Optional:            true,
+				Computed:            true,
+				MarkdownDescription: "ID of the workspace. Default: `workspace_id` of the provider. A change replaces the pool.",
+				Validators:          []validator.String{keyChecks["workspace_id"]},
+			},
+			"provider_id": schema.StringAttribute{
+				Required:            true,
+				MarkdownDescription: "AI provider that the keys belong to, such as `openai` or `anthropic`. Unrecognized IDs produce a warning, because newer servers may support more providers. A change replaces the pool.",
+				Validators:          []validator.String{keyChecks["provider_id"]},
+			},
+			"keys": schema.MapNestedAttribute{
+				Required: true,
+				MarkdownDescription: "The keys that this resource owns, at least one. The map key identifies a key within the resource and is the default of its name. " +
+					"A pool that is created serves its keys in the order of the sorted map keys (`k10` before `k2`); keys that are added later come last.",
+				Validators: []validator.Map{mapvalidator.SizeAtLeast(1), mapKeysCheck{}},
+				NestedObject: schema.NestedAttributeObject{Attributes: map[string]schema.Attribute{
+					"api_key_wo": schema.StringAttribute{
+						Optional:  true,
+						WriteOnly: true,
+						// See byok_key.
+						Sensitive: true,
+						MarkdownDescription: "Secret of the key, write-only: never in state or plan, and may come from an ephemeral resource. A new key needs it. " +
+							"Without `api_key_wo_version`, a salted hash of it is kept in private state, and a changed value replaces the secret in place.",
+						Validators: []validator.String{keyChecks["api_key_wo"]},
+					},
+					"api_key_wo_version": schema.Int64Attribute{
+						Optional: true,
+						MarkdownDescription: "Version of `api_key_wo`, at least 1. When set, a change of it, and nothing else, uploads `api_key_wo`, and nothing derived from the value is stored. " +
+							"Needed for a value that differs from run to run, or between plan and apply.",
+						Validators: []validator.Int64{int64validator.AtLeast(1)},
+					},
+					"name": schema.StringAttribute{
+						Optional: true,
+						Computed: true,
+						MarkdownDescription: "Label of the key, up to 120 characters; need not be unique. Default: the map key. `\"\"` stands for a key without a name. " +
+							"The API takes a new name only together with the secret.",
+						Validators: []validator.String{keyChecks["name"]},
+					},
+					"id":         schema.StringAttribute{Computed: true, MarkdownDescription: "ID of the key. Stays the same when the secret, the name or the map key changes."},
+					"masked_key": schema.StringAttribute{Computed: true, MarkdownDescription: "What Sim shows of the secret, such as `sk-pro...7Qz3`."},
+					"created_by": schema.StringAttribute{Computed: true, MarkdownDescription: "ID of the user who added the key, if Sim still knows."},
+					"created_at": schema.StringAttribute{Computed: true, MarkdownDescription: "When the key was added (RFC 3339, UTC). It decides the place in the rotation."},
+					"updated_at": schema.StringAttribute{Computed: true, MarkdownDescription: "When the secret or the name was last written (RFC 3339, UTC)."},
+				}},
+			},
+			"exclusive": schema.BoolAttribute{
+				Optional: true,
+				Computed: true,
+				Default:  booldefault.StaticBool(false),
+				MarkdownDescription: "Whether this resource owns the whole pool. `false` (default): other keys of the pool are left alone, and count towards its cap. " +
+					"`true`: an update removes them, and its plan shows each of them in `unmanaged`. A create and a destroy leave them alone.",
+			},
+			"unmanaged": schema.MapNestedAttribute{
+				Computed:            true,
+				MarkdownDescription: "The other keys of the pool by key ID, as last read. A plan with `exclusive` that is to remove them shows that here.",
+				NestedObject: schema.NestedAttributeObject{Attributes: map[string]schema.Attribute{
+					"name":       schema.StringAttribute{Computed: true, MarkdownDescription: "Label of the key, or null."},
+					"masked_key": schema.StringAttribute{Computed: true, MarkdownDescription: "What Sim shows of the secret."},
+					"created_by": schema.StringAttribute{Computed: true, MarkdownDescription: "ID of the user who added the key, or null."},
+					"created_at": schema.StringAttribute{Computed: true, MarkdownDescription: "When the key was added (RFC 3339, UTC)."},
+				}},
+			},
+			"on_remote_change": schema.StringAttribute{
+				Optional: true,
+				Computed: true,
+				Default:  stringdefault.StaticString(onRemoteChangeRepair),
+				MarkdownDescription: "What a plan does about a key that another user has replaced or renamed: `repair` (default) warns and puts the declared secret and name back, `warn` only warns. " +
+					"A key that was deleted is planned for creation in either case.",
+				Validators: []validator.String{stringvalidator.OneOf(onRemoteChanges...)},
+			},
+		},
+		Blocks: map[string]schema.Block{
+			"timeouts": timeouts.Block(ctx, timeouts.Opts{
+				Create: true, Read: true, Update: true, Delete: true,
+				CreateDescription: "How long adding all keys may take, as a duration such as `30s` or `5m`. Default: `20m`.",
+				ReadDescription:   "How long reading the pool may take. Default: `20m`.",
+				UpdateDescription: "How long all changes to the pool may take. Default: `20m`.",
+				DeleteDescription: "How long deleting all keys may take. Default: `20m`.",
+			}),
+		},
+	}
+}
+
+func (r *poolResource) Configure(_ context.Context, req resource.ConfigureRequest, _ *resource.ConfigureResponse) {
+	if w, ok := req.ProviderData.(*operation); ok {
+		r.operation = w
+	}
+}
+
+// ValidateConfig covers what one attribute alone cannot tell.
+func (r *poolResource) ValidateConfig(ctx context.Context, req resource.ValidateConfigRequest, resp *resource.ValidateConfigResponse) {
+	var config poolModel
+	resp.Diagnostics.Append(config.read(ctx, req.Config)...)
+	if resp.Diagnostics.HasError() {
+		return
+	}
+	_, diags := durationsOf(config.Timeouts, defaultPoolTimeout)
+	resp.Diagnostics.Append(diags...)
+}
+
+// ModifyPlan decides what becomes of the pool, tells the ledger, and reports
+// what the ledger and the history of the keys have to say.
+func (r *poolResource) ModifyPlan(ctx context.Context, req resource.ModifyPlanRequest, resp *resource.ModifyPlanResponse) {
+	call := r.operation.ledger.Begin()
+	defer call.End()
+	// A hint of Terraform's that this is the apply.
+	applying := req.ClientCapabilities.DeferralAllowed
+	if applying {
+		r.operation.ledger.Applying()
+	}
+
+	var config, prior poolModel
+	creates, deletes := req.State.Raw.IsNull(), req.Plan.Raw.IsNull()
+	if !creates {
+		resp.Diagnostics.Append(prior.read(ctx, req.State)...)
+	}
+	if !deletes {
+		resp.Diagnostics.Append(config.read(ctx, req.Config)...)
+	}
+	if resp.Diagnostics.HasError() {
+		return
+	}
+	if deletes {
+		pool, _ := prior.pool()
+		call.RemovePool(pool, prior.ids())
+		return
+	}
+	record := readPoolRecord(ctx, req.Private, prior)
+	p := planPool(config, prior, record, r.operation.workspaceID)
+	resp.Diagnostics.Append(resp.Plan.Set(ctx, p.planned.value(ctx))...)
+	resp.Diagnostics.Append(newKeyDiagnostics(p)...)
+	if config.Exclusive.IsUnknown() {
+		resp.Diagnostics.Append(unknownExclusiveDiagnostic())
+	}
+	if creates {
+		r.modifyCreate(ctx, call, p, record, applying, resp)
+		return
+	}
+	r.modifyUpdate(ctx, call, prior, p, record, applying, resp)
+}
+
+func (r *poolResource) modifyCreate(ctx context.Context, call *ledger.Call, p poolPlan, record poolRecord, applying bool, resp *resource.ModifyPlanResponse) {
+	if p.planned.WorkspaceID.IsNull() {
+		resp.Diagnostics.Append(missingWorkspaceDiagnostic())
+		return
+	}
+	pool, known := p.planned.pool()
+	if !known {
+		return
+	}
+	// The record of a replace is that of the pool that goes.
+	verdict := call.Pool(ctx, pool, ledger.PoolChange{Added: p.adds(), Exclusive: p.planned.Exclusive.ValueBool(), Replaces: !record.absent(), Replaced: record.ids()})
+	resp.Diagnostics.Append(poolVerdictDiagnostics(verdict, r.operation.capCheck)...)
+	if p.planned.Exclusive.ValueBool() && !applying && r.operation.client != nil {
+		// Without the list there is nothing to name, and the ledger has said
+		// that it failed.
+		keys, _ := r.operation.client.List(ctx, pool.Scope)
+		resp.Diagnostics.Append(leftAloneDiagnostics(pool, undeclared(call, pool, record, inPool(keys, pool)))...)
+	}
+}
+
+// undeclared returns the stored keys that no resource of the plan is known to
+// have.
+func undeclared(call *ledger.Call, pool byok.Pool, record poolRecord, stored []byok.Key) (others []byok.Key) {
+	own := map[string]bool{}
+	for _, id := range record.ids() {
+		own[id] = true
+	}
+	for _, key := range stored {
+		if !own[key.ID] && !call.Declared(pool, key.ID) {
+			others = append(others, key)
+		}
+	}
+	return others
+}
+
+func (r *poolResource) modifyUpdate(ctx context.Context, call *ledger.Call, prior poolModel, p poolPlan, record poolRecord, applying bool, resp *resource.ModifyPlanResponse) {
+	// A replace shows in a second call, which has no state, and for -replace
+	// and replace_triggered_by in that one only: the record tells it which keys
+	// go.
+	planned := record.clone()
+	for _, name := range prior.names() {
+		if planned.keys[name].absent() {
+			planned.keys[name] = adoptedRecord(prior.key(name).key())
+		}
+	}
+	resp.Diagnostics.Append(planned.write(ctx, resp.Private, poolModel{})...)
+
+	pool, _ := prior.pool()
+	if p.replaces() {
+		call.RemovePool(pool, prior.ids())
+		resp.RequiresReplace.Append(p.replacedBy()...)
+		return
+	}
+	verdict := call.Pool(ctx, pool, poolChange(prior, p))
+	resp.Diagnostics.Append(poolVerdictDiagnostics(verdict, r.operation.capCheck)...)
+	for _, key := range p.keys {
+		if key.from == "" {
+			continue
+		}
+		resp.Diagnostics.Append(within(key.name, updateDiagnostics(key.config, key.prior, key.record))...)
+		if !applying {
+			resp.Diagnostics.Append(within(key.name, driftDiagnostics(key.config, key.prior, key.update))...)
+		}
+	}
+	if p.planned.Keys.unknown && !applying {
+		resp.Diagnostics.Append(unknownKeysDiagnostic(prior, p))
+	}
+}
+
+// poolChange is what a plan tells the ledger about a pool that exists.
+func poolChange(prior poolModel, p poolPlan) ledger.PoolChange {
+	change := ledger.PoolChange{Added: p.adds(), Exclusive: p.planned.Exclusive.ValueBool(), Removed: append([]string(nil), p.unmanaged...)}
+	going := map[string]bool{}
+	for _, name := range p.removed {
+		going[prior.Keys.elements[name].ID.ValueString()] = true
+	}
+	for _, id := range prior.ids() {
+		if going[id] {
+			change.Removed = append(change.Removed, id)
+		} else {
+			change.Kept = append(change.Kept, id)
+		}
+	}
+	return change
+}
+
+func (r *poolResource) Create(ctx context.Context, req resource.CreateRequest, resp *resource.CreateResponse) {
+	r.operation.ledger.Applying()
+	var config, plan poolModel
+	resp.Diagnostics.Append(config.read(ctx, req.Config)...)
+	resp.Diagnostics.Append(plan.read(ctx, req.Plan)...)
+	limits, diags := durationsOf(plan.Timeouts, defaultPoolTimeout)
+	resp.Diagnostics.Append(diags...)
+	config.WorkspaceID = plan.WorkspaceID
+	p := planPool(config, poolModel{}, poolRecord{}, plan.WorkspaceID)
+	resp.Diagnostics.Append(newKeyDiagnostics(p)...)
+	if resp.Diagnostics.HasError() {
+		return
+	}
+	w := newPoolWriter(r.operation, poolModel{}, poolRecord{}, p)
+	w.create(ctx, limits.create)
+	resp.Diagnostics.Append(w.diags...)
+	if len(w.state.Keys.elements) == 0 {
+		return
+	}
+	resp.Diagnostics.Append(resp.State.Set(ctx, w.state.value(ctx))...)
+	resp.Diagnostics.Append(resp.Identity.Set(ctx, w.state.identity().value(ctx))...)
+	resp.Diagnostics.Append(w.record.write(ctx, resp.Private, w.state)...)
+}
+
+// Read takes the keys from the list that all reads of a plan share.
+func (r *poolResource) Read(ctx context.Context, req resource.ReadRequest, resp *resource.ReadResponse) {
+	call := r.operation.ledger.Begin()
+	defer call.End()
+	var prior poolModel
+	resp.Diagnostics.Append(prior.read(ctx, req.State)...)
+	limits, diags := durationsOf(prior.Timeouts, defaultPoolTimeout)
+	resp.Diagnostics.Append(diags...)
+	if resp.Diagnostics.HasError() {
+		return
+	}
+	resp.Diagnostics.Append(resp.Identity.Set(ctx, prior.identity().value(ctx))...)
+	if r.operation.client == nil {
+		return // nothing can be known yet
+	}
+	ctx, cancel := context.WithTimeout(ctx, limits.read)
+	defer cancel()
+
+	pool, _ := prior.pool()
+	keys, err := r.operation.client.List(ctx, pool.Scope)
+	if err != nil {
+		resp.Diagnostics.Append(clientDiagnostic(err, "read", keysRef(pool)))
+		return
+	}
+	refreshed := refreshPool(prior, readPoolRecord(ctx, req.Private, prior), inPool(keys, pool))
+	for _, key := range refreshed.deleted {
+		resp.Diagnostics.Append(deletedDiagnostic(key))
+	}
+	call.ReadPool(pool, refreshed.state.ids())
+	if refreshed.changed {
+		resp.Diagnostics.Append(resp.State.Set(ctx, refreshed.state.value(ctx))...)
+		resp.Diagnostics.Append(refreshed.record.write(ctx, resp.Private, refreshed.state)...)
+	}
+}
+
+func (r *poolResource) Update(ctx context.Context, req resource.UpdateRequest, resp *resource.UpdateResponse) {
+	r.operation.ledger.Applying()
+	var config, plan, prior poolModel
+	resp.Diagnostics.Append(config.read(ctx, req.Config)...)
+	resp.Diagnostics.Append(plan.read(ctx, req.Plan)...)
+	resp.Diagnostics.Append(prior.read(ctx, req.State)...)
+	limits, diags := durationsOf(plan.Timeouts, defaultPoolTimeout)
+	resp.Diagnostics.Append(diags...)
+	record := readPoolRecord(ctx, req.Private, prior)
+	config.WorkspaceID = plan.WorkspaceID
+	p := planPool(config, prior, record, plan.WorkspaceID)
+	resp.Diagnostics.Append(newKeyDiagnostics(p)...)
+	if resp.Diagnostics.HasError() {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, limits.update)
+	defer cancel()
+	w := newPoolWriter(r.operation, prior, record, p)
+	w.update(ctx)
+	resp.Diagnostics.Append(w.diags...)
+	resp.Diagnostics.Append(resp.State.Set(ctx, w.state.value(ctx))...)
+	resp.Diagnostics.Append(resp.Identity.Set(ctx, w.state.identity().value(ctx))...)
+	resp.Diagnostics.Append(w.record.write(ctx, resp.Private, w.state)...)
+}
+
+// Delete removes the keys in state, each by its ID, and leaves all others
+// alone.
+func (r *poolResource) Delete(ctx context.Context, req resource.DeleteRequest, resp *resource.DeleteResponse) {
+	r.operation.ledger.Applying()
+	var prior poolModel
+	resp.Diagnostics.Append(prior.read(ctx, req.State)...)
+	limits, diags := durationsOf(prior.Timeouts, defaultPoolTimeout)
+	resp.Diagnostics.Append(diags...)
+	if resp.Diagnostics.HasError() {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, limits.delete)
+	defer cancel()
+
+	pool, _ := prior.pool()
+	for _, name := range prior.names() {
+		err := r.operation.client.Delete(ctx, pool, prior.Keys.elements[name].ID.ValueString())
+		if err != nil && !client.IsKind(err, client.KindKeyNotFound) {
+			resp.Diagnostics.Append(clientDiagnostic(err, "delete", prior.key(name).ref()))
+			resp.Diagnostics.Append(resp.State.SetAttribute(ctx, path.Root("keys"), prior.value(ctx).Attributes()["keys"])...)
+			return
+		}
+		delete(prior.Keys.elements, name)
+	}
+}
