@@ -1,10 +1,12 @@
 package provider
 
 import (
+	"context"
 	"fmt"
 	"time"
 
 	"github.com/hashicorp/terraform-plugin-framework-timeouts/resource/timeouts"
+	"github.com/hashicorp/terraform-plugin-framework/attr"
 	"github.com/hashicorp/terraform-plugin-framework/diag"
 	"github.com/hashicorp/terraform-plugin-framework/path"
 	"github.com/hashicorp/terraform-plugin-framework/types"
@@ -15,22 +17,33 @@ import (
 )
 
 // keyModel is a byok_key: as configured (with the write-only value), as
-// planned, or as stored in state.
+// planned, or as stored in state. Each field has a row in keyTable.
 type keyModel struct {
-	WorkspaceID     types.String   `tfsdk:"workspace_id"`
-	ProviderID      types.String   `tfsdk:"provider_id"`
-	Name            types.String   `tfsdk:"name"`
-	APIKey          types.String   `tfsdk:"api_key"`
-	APIKeyWO        types.String   `tfsdk:"api_key_wo"`
-	APIKeyWOVersion types.Int64    `tfsdk:"api_key_wo_version"`
-	OnRemoteChange  types.String   `tfsdk:"on_remote_change"`
-	ID              types.String   `tfsdk:"id"`
-	MaskedKey       types.String   `tfsdk:"masked_key"`
-	CreatedBy       types.String   `tfsdk:"created_by"`
-	CreatedAt       types.String   `tfsdk:"created_at"`
-	UpdatedAt       types.String   `tfsdk:"updated_at"`
-	Timeouts        timeouts.Value `tfsdk:"timeouts"`
+	WorkspaceID     types.String
+	ProviderID      types.String
+	Name            types.String
+	APIKey          types.String
+	APIKeyWO        types.String
+	APIKeyWOVersion types.Int64
+	OnRemoteChange  types.String
+	ID              types.String
+	MaskedKey       types.String
+	CreatedBy       types.String
+	CreatedAt       types.String
+	UpdatedAt       types.String
+	Timeouts        timeouts.Value
 }
+
+// read sets m to a configuration, a plan or a state.
+func (m *keyModel) read(ctx context.Context, from objectReader) diag.Diagnostics {
+	return keyTable.read(ctx, from, m)
+}
+
+// value is m as the framework's Set takes it.
+func (m keyModel) value(ctx context.Context) types.Object { return keyTable.value(ctx, &m) }
+
+// equal reports whether all attributes are equal.
+func (m keyModel) equal(other keyModel) bool { return keyTable.equal(&m, &other) }
 
 // keyIdentity is what Terraform 1.12 and later know a byok_key by.
 type keyIdentity struct {
@@ -38,13 +51,12 @@ type keyIdentity struct {
 	ID          types.String `tfsdk:"id"`
 }
 
-// equal reports whether both say the same of every attribute.
-func (m keyModel) equal(other keyModel) bool {
-	return m.WorkspaceID == other.WorkspaceID && m.ProviderID == other.ProviderID && m.Name == other.Name &&
-		m.APIKey == other.APIKey && m.APIKeyWO == other.APIKeyWO && m.APIKeyWOVersion == other.APIKeyWOVersion &&
-		m.OnRemoteChange == other.OnRemoteChange && m.ID == other.ID && m.MaskedKey == other.MaskedKey &&
-		m.CreatedBy == other.CreatedBy && m.CreatedAt == other.CreatedAt && m.UpdatedAt == other.UpdatedAt &&
-		m.Timeouts.Equal(other.Timeouts)
+// value is i as the framework's Set takes it.
+func (i keyIdentity) value(context.Context) types.Object {
+	return types.ObjectValueMust(
+		map[string]attr.Type{"workspace_id": types.StringType, "id": types.StringType},
+		map[string]attr.Value{"workspace_id": i.WorkspaceID, "id": i.ID},
+	)
 }
 
 func (m keyModel) identity() keyIdentity {

@@ -1,7 +1,6 @@
 package provider
 
 import (
-	"github.com/hashicorp/terraform-plugin-framework/path"
 	"github.com/hashicorp/terraform-plugin-framework/types"
 
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/byok"
@@ -21,37 +20,22 @@ func planCreate(config, proposed keyModel, defaultWorkspaceID types.String) keyM
 	planned := proposed
 	planned.WorkspaceID = workspaceOf(config, types.StringNull(), defaultWorkspaceID)
 	planned.APIKey = config.APIKey
-	planned.ID = types.StringUnknown()
-	planned.MaskedKey = types.StringUnknown()
-	planned.CreatedBy = types.StringUnknown()
-	planned.CreatedAt = types.StringUnknown()
-	planned.UpdatedAt = types.StringUnknown()
+	keyTable.setUnknown(&planned, computed)
 	return planned
 }
 
 // updatePlan is what a plan does with a key that exists.
 type updatePlan struct {
 	planned keyModel
-	// movesWorkspace and movesProviderID ask for a replace.
-	movesWorkspace, movesProviderID bool
+	// replacedBy names the attributes that ask for a replace.
+	replacedBy []string
 	// upload says that an apply sends the secret and the name.
 	upload bool
 	drift  drift
 }
 
 // replaces reports whether the key makes way for another one.
-func (p updatePlan) replaces() bool { return p.movesWorkspace || p.movesProviderID }
-
-// replacedBy names the attributes that ask for a replace.
-func (p updatePlan) replacedBy() (paths path.Paths) {
-	if p.movesWorkspace {
-		paths.Append(path.Root("workspace_id"))
-	}
-	if p.movesProviderID {
-		paths.Append(path.Root("provider_id"))
-	}
-	return paths
-}
+func (p updatePlan) replaces() bool { return len(p.replacedBy) > 0 }
 
 // planUpdate decides what happens to a key that exists. It is pure, so that
 // the plan, the second look at the start of the apply, and the apply itself
@@ -62,14 +46,8 @@ func planUpdate(config, proposed, prior keyModel, record keyRecord, defaultWorks
 	planned := &p.planned
 
 	planned.WorkspaceID = workspaceOf(config, prior.WorkspaceID, defaultWorkspaceID)
-	p.movesWorkspace = !planned.WorkspaceID.Equal(prior.WorkspaceID)
-	p.movesProviderID = !planned.ProviderID.Equal(prior.ProviderID)
-
-	planned.ID = prior.ID
-	planned.CreatedBy = prior.CreatedBy
-	planned.CreatedAt = prior.CreatedAt
-	planned.MaskedKey = prior.MaskedKey
-	planned.UpdatedAt = prior.UpdatedAt
+	p.replacedBy = keyTable.different(planned, &prior, placing)
+	keyTable.copy(planned, &prior, computed)
 	planned.APIKey = apiKeyOf(config, prior)
 	// Terraform accepts the prior value in place of a configured one that
 	// means the same, as long as neither is null.
@@ -88,11 +66,7 @@ func planUpdate(config, proposed, prior keyModel, record keyRecord, defaultWorks
 // changesState reports whether the plan differs from the state in anything
 // that the user configures.
 func (p updatePlan) changesState(prior keyModel) bool {
-	return !p.planned.Name.Equal(prior.Name) ||
-		!p.planned.APIKey.Equal(prior.APIKey) ||
-		!p.planned.APIKeyWOVersion.Equal(prior.APIKeyWOVersion) ||
-		!p.planned.OnRemoteChange.Equal(prior.OnRemoteChange) ||
-		!p.planned.Timeouts.Equal(prior.Timeouts)
+	return keyTable.differs(&p.planned, &prior, configurable, secret)
 }
 
 // needsUpload reports whether an apply has to send the key. What is not known

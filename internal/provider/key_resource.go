@@ -4,16 +4,11 @@ import (
 	"context"
 	"time"
 
-	"github.com/hashicorp/terraform-plugin-framework-timeouts/resource/timeouts"
-	"github.com/hashicorp/terraform-plugin-framework-validators/int64validator"
-	"github.com/hashicorp/terraform-plugin-framework-validators/stringvalidator"
 	"github.com/hashicorp/terraform-plugin-framework/diag"
 	"github.com/hashicorp/terraform-plugin-framework/path"
 	"github.com/hashicorp/terraform-plugin-framework/resource"
 	"github.com/hashicorp/terraform-plugin-framework/resource/identityschema"
 	"github.com/hashicorp/terraform-plugin-framework/resource/schema"
-	"github.com/hashicorp/terraform-plugin-framework/resource/schema/stringdefault"
-	"github.com/hashicorp/terraform-plugin-framework/schema/validator"
 
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/client"
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/ledger"
@@ -62,100 +57,12 @@ func (r *keyResource) IdentitySchema(_ context.Context, _ resource.IdentitySchem
 	}
 }
 
-// Schema has no plan modifiers: planCreate and planUpdate plan every
-// attribute, so that one place decides what is known.
-func (r *keyResource) Schema(ctx context.Context, _ resource.SchemaRequest, resp *resource.SchemaResponse) {
+func (r *keyResource) Schema(_ context.Context, _ resource.SchemaRequest, resp *resource.SchemaResponse) {
 	resp.Schema = schema.Schema{
 		Version:             keySchemaVersion,
 		MarkdownDescription: "An AI provider API key that a Sim workspace brings along. Sim serves the keys of one provider ID in rotation, in the order of their creation; a workspace holds up to 10 of them.",
-		Attributes: map[string]schema.Attribute{
-			"workspace_id": schema.StringAttribute{
-				Optional:            true,
-				Computed:            true,
-				MarkdownDescription: "ID of the workspace. Default: `workspace_id` of the provider. A change replaces the key.",
-				Validators:          []validator.String{keyChecks["workspace_id"]},
-			},
-			"provider_id": schema.StringAttribute{
-				Required:            true,
-				MarkdownDescription: "AI provider that the key belongs to, such as `openai` or `anthropic`. An ID that this version does not know is a warning, for servers learn new ones. A change replaces the key.",
-				Validators:          []validator.String{keyChecks["provider_id"]},
-			},
-			"name": schema.StringAttribute{
-				Optional:            true,
-				MarkdownDescription: "Label of the key, up to 120 characters; need not be unique. White space at both ends does not count, and a blank name is none. The API takes a new name only together with the secret.",
-				Validators:          []validator.String{keyChecks["name"]},
-			},
-			"api_key": schema.StringAttribute{
-				Optional: true,
-				// Computed, so that a configuration that leaves the secret
-				// out plans nothing; it is never anything but what a
-				// configuration once said.
-				Computed:  true,
-				Sensitive: true,
-				MarkdownDescription: "Secret of the key. Stored in state and in plans in plain text: prefer `api_key_wo`. Conflicts with `api_key_wo`. " +
-					"A key that is to be created needs one of the two. A change replaces the secret in place. " +
-					"Once removed from the configuration, the stored key and the value in state stay as they are; a change to `api_key_wo` removes it from state.",
-				Validators: []validator.String{
-					keyChecks["api_key"],
-					stringvalidator.ConflictsWith(path.MatchRoot("api_key_wo"), path.MatchRoot("api_key_wo_version")),
-					whenSet{stringvalidator.PreferWriteOnlyAttribute(path.MatchRoot("api_key_wo"))},
-				},
-			},
-			"api_key_wo": schema.StringAttribute{
-				Optional:  true,
-				WriteOnly: true,
-				// No plan or state ever shows it. But Terraform takes it for an
-				// update when a value becomes sensitive, as one does that is
-				// imported and then set from a sensitive variable.
-				Sensitive: true,
-				MarkdownDescription: "Secret of the key, write-only: never in state or plan, and may come from an ephemeral resource. Conflicts with `api_key`. " +
-					"Without `api_key_wo_version`, a salted hash of it is kept in private state, and a changed value replaces the secret in place.",
-				Validators: []validator.String{keyChecks["api_key_wo"]},
-			},
-			"api_key_wo_version": schema.Int64Attribute{
-				Optional: true,
-				MarkdownDescription: "Version of `api_key_wo`, at least 1. When set, a change of it, and nothing else, uploads `api_key_wo`, and nothing derived from the value is stored. " +
-					"Needed for a value that differs from run to run.",
-				Validators: []validator.Int64{int64validator.AtLeast(1)},
-			},
-			"on_remote_change": schema.StringAttribute{
-				Optional: true,
-				Computed: true,
-				Default:  stringdefault.StaticString(onRemoteChangeRepair),
-				MarkdownDescription: "What a plan does about a key that somebody else has replaced or renamed: `repair` (default) warns and puts the declared secret and name back, `warn` only warns. " +
-					"A key that was deleted is planned for creation in either case.",
-				Validators: []validator.String{stringvalidator.OneOf(onRemoteChanges...)},
-			},
-			"id": schema.StringAttribute{
-				Computed:            true,
-				MarkdownDescription: "ID of the key. Stays the same when the secret or the name changes.",
-			},
-			"masked_key": schema.StringAttribute{
-				Computed:            true,
-				MarkdownDescription: "What Sim shows of the secret, such as `sk-pro...7Qz3`. Eight bullets for a secret of up to 8 characters, and for one that the server cannot decrypt.",
-			},
-			"created_by": schema.StringAttribute{
-				Computed:            true,
-				MarkdownDescription: "ID of the user who added the key, if Sim still knows.",
-			},
-			"created_at": schema.StringAttribute{
-				Computed:            true,
-				MarkdownDescription: "When the key was added (RFC 3339, UTC). It decides the place in the rotation.",
-			},
-			"updated_at": schema.StringAttribute{
-				Computed:            true,
-				MarkdownDescription: "When the secret or the name was last written (RFC 3339, UTC).",
-			},
-		},
-		Blocks: map[string]schema.Block{
-			"timeouts": timeouts.Block(ctx, timeouts.Opts{
-				Create: true, Read: true, Update: true, Delete: true,
-				CreateDescription: "How long adding the key may take, as a duration such as `30s` or `5m`. In a full pool, this includes waiting for keys that the same apply deletes. Default: `2m`.",
-				ReadDescription:   "How long reading the key may take. Default: `2m`.",
-				UpdateDescription: "How long replacing the secret or the name may take. Default: `2m`.",
-				DeleteDescription: "How long deleting the key may take. Default: `2m`.",
-			}),
-		},
+		Attributes:          keyTable.attributes(),
+		Blocks:              keyTable.blocks(),
 	}
 }
 
@@ -246,7 +153,9 @@ func (r *keyResource) modifyUpdate(ctx context.Context, call *ledger.Call, m pla
 	pool, _ := m.prior.pool()
 	if p.replaces() {
 		call.Remove(pool, m.prior.ID.ValueString())
-		resp.RequiresReplace.Append(p.replacedBy()...)
+		for _, name := range p.replacedBy {
+			resp.RequiresReplace.Append(path.Root(name))
+		}
 		return p
 	}
 	verdict := call.Keep(ctx, pool, m.prior.ID.ValueString())

@@ -10,6 +10,7 @@ import (
 	"github.com/hashicorp/terraform-plugin-go/tfprotov6"
 
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/client"
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/fastpath"
 )
 
 // NewServer returns the constructor of what main serves: the provider, behind
@@ -23,51 +24,58 @@ func NewServer(version string, edits ...func(*client.Config)) func() tfprotov6.P
 }
 
 func newProtocolServer(p *byokProvider) tfprotov6.ProviderServer {
-	return shortcutServer{contextReleasingServer{providerserver.NewProtocol6(p)()}, p}
+	return fastpath.New(contextReleasingServer{newFramework(p)}, fastPaths(p))
+}
+
+// newFramework is the framework's own server.
+func newFramework(p *byokProvider) fastpath.Framework {
+	// TestServerHasEveryCall fails where a new version of the framework does
+	// not implement it any more.
+	return providerserver.NewProtocol6(p)().(fastpath.Framework)
+}
+
+// fastPaths are the resources that have one, by type name.
+func fastPaths(p *byokProvider) map[string]fastpath.Resource {
+	return map[string]fastpath.Resource{keyTypeName: keyFastPath{p}}
 }
 
 // contextReleasingServer lets go of the contexts of calls that have ended. The
 // framework keeps the cancel function of each call, and thereby its context
 // with all that it carries, until the process ends: some 9 KB a call, four
 // calls a key in each plan.
-type contextReleasingServer struct{ tfprotov6.ProviderServer }
+type contextReleasingServer struct{ fastpath.Framework }
 
 // The calls that Terraform makes once per resource instance.
 
 func (s contextReleasingServer) UpgradeResourceState(ctx context.Context, req *tfprotov6.UpgradeResourceStateRequest) (*tfprotov6.UpgradeResourceStateResponse, error) {
-	call := begin(ctx)
-	defer call.end()
-	return s.ProviderServer.UpgradeResourceState(call, req)
+	return during(ctx, req, s.Framework.UpgradeResourceState)
 }
 
 func (s contextReleasingServer) ValidateResourceConfig(ctx context.Context, req *tfprotov6.ValidateResourceConfigRequest) (*tfprotov6.ValidateResourceConfigResponse, error) {
-	call := begin(ctx)
-	defer call.end()
-	return s.ProviderServer.ValidateResourceConfig(call, req)
+	return during(ctx, req, s.Framework.ValidateResourceConfig)
 }
 
 func (s contextReleasingServer) ReadResource(ctx context.Context, req *tfprotov6.ReadResourceRequest) (*tfprotov6.ReadResourceResponse, error) {
-	call := begin(ctx)
-	defer call.end()
-	return s.ProviderServer.ReadResource(call, req)
+	return during(ctx, req, s.Framework.ReadResource)
 }
 
 func (s contextReleasingServer) PlanResourceChange(ctx context.Context, req *tfprotov6.PlanResourceChangeRequest) (*tfprotov6.PlanResourceChangeResponse, error) {
-	call := begin(ctx)
-	defer call.end()
-	return s.ProviderServer.PlanResourceChange(call, req)
+	return during(ctx, req, s.Framework.PlanResourceChange)
 }
 
 func (s contextReleasingServer) ApplyResourceChange(ctx context.Context, req *tfprotov6.ApplyResourceChangeRequest) (*tfprotov6.ApplyResourceChangeResponse, error) {
-	call := begin(ctx)
-	defer call.end()
-	return s.ProviderServer.ApplyResourceChange(call, req)
+	return during(ctx, req, s.Framework.ApplyResourceChange)
 }
 
 func (s contextReleasingServer) ImportResourceState(ctx context.Context, req *tfprotov6.ImportResourceStateRequest) (*tfprotov6.ImportResourceStateResponse, error) {
+	return during(ctx, req, s.Framework.ImportResourceState)
+}
+
+// during makes a call with a context that is let go of at its end.
+func during[Request, Response any](ctx context.Context, req Request, do func(context.Context, Request) (Response, error)) (Response, error) {
 	call := begin(ctx)
 	defer call.end()
-	return s.ProviderServer.ImportResourceState(call, req)
+	return do(call, req)
 }
 
 // callContext is the context of a call while it lasts, and a cancelled one

@@ -3,7 +3,6 @@ package provider
 import (
 	"context"
 	"fmt"
-	"slices"
 	"strconv"
 	"strings"
 	"unicode"
@@ -34,42 +33,6 @@ func (c stringCheck) ValidateString(_ context.Context, req validator.StringReque
 	}
 	if warning != "" {
 		resp.Diagnostics.AddAttributeWarning(req.Path, summary, warning)
-	}
-}
-
-// keyChecks are the checks of what a configuration of byok_key declares, by
-// attribute.
-var keyChecks = map[string]stringCheck{
-	"workspace_id": idCheck, "provider_id": providerIDCheck, "name": nameCheck, "api_key": apiKeyCheck, "api_key_wo": apiKeyCheck,
-}
-
-// isValid reports whether no validator of byok_key, and not Terraform
-// either, has anything to say of a configuration. It may say no of one that is
-// fine: with api_key, several validators look at other attributes as well.
-func (m keyModel) isValid() bool {
-	for name, check := range keyChecks {
-		value := m.text(name)
-		if value.IsNull() {
-			continue
-		}
-		if _, problem, warning := check.check(value.ValueString()); problem != "" || warning != "" {
-			return false
-		}
-	}
-	return m.APIKey.IsNull() && !m.ProviderID.IsNull() && m.Timeouts.IsNull() &&
-		(m.APIKeyWOVersion.IsNull() || m.APIKeyWOVersion.ValueInt64() >= 1) &&
-		(m.OnRemoteChange.IsNull() || slices.Contains(onRemoteChanges, m.OnRemoteChange.ValueString())) &&
-		m.ID.IsNull() && m.MaskedKey.IsNull() && m.CreatedBy.IsNull() && m.CreatedAt.IsNull() && m.UpdatedAt.IsNull()
-}
-
-// whenSet runs a validator on a value that is not null. Those of the framework
-// that look at other attributes do so before they look at their own, which is
-// null in nearly every key.
-type whenSet struct{ validator.String }
-
-func (v whenSet) ValidateString(ctx context.Context, req validator.StringRequest, resp *validator.StringResponse) {
-	if !req.ConfigValue.IsNull() {
-		v.String.ValidateString(ctx, req, resp)
 	}
 }
 

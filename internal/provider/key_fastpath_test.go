@@ -6,63 +6,63 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
+	"regexp"
 	"slices"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	"github.com/hashicorp/terraform-plugin-framework/providerserver"
-	"github.com/hashicorp/terraform-plugin-framework/resource"
-	"github.com/hashicorp/terraform-plugin-framework/resource/schema"
+	"github.com/hashicorp/terraform-plugin-framework-timeouts/resource/timeouts"
 	"github.com/hashicorp/terraform-plugin-framework/types"
 	"github.com/hashicorp/terraform-plugin-go/tfprotov6"
 	"github.com/hashicorp/terraform-plugin-go/tftypes"
 
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/acctest"
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/byok"
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/fastpath"
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/ledger"
 )
 
 // framework counts the calls that get as far as the framework.
 type framework struct {
-	tfprotov6.ProviderServer
+	fastpath.Framework
 	calls int
 }
 
 func (f *framework) UpgradeResourceState(ctx context.Context, req *tfprotov6.UpgradeResourceStateRequest) (*tfprotov6.UpgradeResourceStateResponse, error) {
 	f.calls++
-	return f.ProviderServer.UpgradeResourceState(ctx, req)
+	return f.Framework.UpgradeResourceState(ctx, req)
 }
 
 func (f *framework) ValidateResourceConfig(ctx context.Context, req *tfprotov6.ValidateResourceConfigRequest) (*tfprotov6.ValidateResourceConfigResponse, error) {
 	f.calls++
-	return f.ProviderServer.ValidateResourceConfig(ctx, req)
+	return f.Framework.ValidateResourceConfig(ctx, req)
 }
 
 func (f *framework) ReadResource(ctx context.Context, req *tfprotov6.ReadResourceRequest) (*tfprotov6.ReadResourceResponse, error) {
 	f.calls++
-	return f.ProviderServer.ReadResource(ctx, req)
+	return f.Framework.ReadResource(ctx, req)
 }
 
 func (f *framework) PlanResourceChange(ctx context.Context, req *tfprotov6.PlanResourceChangeRequest) (*tfprotov6.PlanResourceChangeResponse, error) {
 	f.calls++
-	return f.ProviderServer.PlanResourceChange(ctx, req)
+	return f.Framework.PlanResourceChange(ctx, req)
 }
 
-// bothWays are two providers, one with shortcuts and one without.
+// bothWays are two providers, one with the fast path and one without.
 type bothWays struct {
 	short, long *protocol
-	framework   *framework // behind the shortcuts
+	framework   *framework // behind the fast path
 }
 
 func newBothWays(t *testing.T, s *acctest.Server) bothWays {
 	t.Helper()
 	short := &byokProvider{version: "test", getenv: func(string) string { return "" }}
 	long := &byokProvider{version: "test", getenv: func(string) string { return "" }}
-	f := &framework{ProviderServer: providerserver.NewProtocol6(short)()}
+	f := &framework{Framework: newFramework(short)}
 	return bothWays{
-		short:     newProtocolTo(t, s, shortcutServer{f, short}),
-		long:      newProtocolTo(t, s, providerserver.NewProtocol6(long)()),
+		short:     newProtocolTo(t, s, fastpath.New(f, fastPaths(short))),
+		long:      newProtocolTo(t, s, newFramework(long)),
 		framework: f,
 	}
 }
@@ -83,7 +83,7 @@ type answers struct {
 	Upgrade, Validation, Reading, Plan []string // diagnostics
 }
 
-func (p *protocol) ask(i instance, computed []string) (a answers) {
+func (p *protocol) ask(i instance) (a answers) {
 	p.t.Helper()
 	ctx := p.t.Context()
 	stored := map[string]any{}
@@ -127,9 +127,9 @@ func (p *protocol) ask(i instance, computed []string) (a answers) {
 	}
 
 	proposed := maps.Clone(i.config)
-	for _, name := range computed {
-		if i.config[name] == nil {
-			proposed[name] = i.state[name]
+	for _, row := range keyTable.rows {
+		if row.schema != nil && row.schema.IsComputed() && i.config[row.name] == nil {
+			proposed[row.name] = i.state[row.name]
 		}
 	}
 	plan, err := p.server.PlanResourceChange(ctx, &tfprotov6.PlanResourceChangeRequest{
@@ -140,7 +140,9 @@ func (p *protocol) ask(i instance, computed []string) (a answers) {
 		p.t.Fatal(err)
 	}
 	a.Planned, a.PlannedPrivate, a.Plan = p.decoded(p.resource, plan.PlannedState), records(p.t, plan.PlannedPrivate), said(plan.Diagnostics)
-	a.PlannedIdentity = p.decoded(p.identity, plan.PlannedIdentity.IdentityData)
+	if plan.PlannedIdentity != nil {
+		a.PlannedIdentity = p.decoded(p.identity, plan.PlannedIdentity.IdentityData)
+	}
 	for _, path := range plan.RequiresReplace {
 		a.RequiresReplace = append(a.RequiresReplace, path.String())
 	}
@@ -159,9 +161,11 @@ func (p *protocol) decoded(object tftypes.Object, dynamic *tfprotov6.DynamicValu
 	return value
 }
 
+var requestID = regexp.MustCompile(`request ID \w+`)
+
 func said(diags []*tfprotov6.Diagnostic) (all []string) {
 	for _, d := range diags {
-		all = append(all, fmt.Sprint(d.Severity, d.Attribute, d.Summary, d.Detail))
+		all = append(all, requestID.ReplaceAllString(fmt.Sprint(d.Severity, d.Attribute, d.Summary, d.Detail), "request ID"))
 	}
 	slices.Sort(all) // the framework validates attributes in no order
 	return all
@@ -188,22 +192,8 @@ func records(t testing.TB, private []byte) map[string]any {
 	return all
 }
 
-// computedAttributes are those that Terraform proposes the state's value of
-// where the configuration has none.
-func computedAttributes(t testing.TB) (names []string) {
-	t.Helper()
-	var resp resource.SchemaResponse
-	newKeyResource().Schema(t.Context(), resource.SchemaRequest{}, &resp)
-	for name, attribute := range resp.Schema.Attributes {
-		if attribute.IsComputed() {
-			names = append(names, name)
-		}
-	}
-	return names
-}
-
-// atRest are instances of keys, each as the provider left it.
-func atRest(t testing.TB, s *acctest.Server) (all []instance) {
+// unchanged are instances of keys, each as the provider left it.
+func unchanged(t testing.TB, s *acctest.Server) (all []instance) {
 	t.Helper()
 	for i, add := range []struct{ providerID, secret, name string }{
 		{"openai", secretA, "prod"}, {"openai", secretB, ""}, {"openai", "short", "short"}, {"anthropic", secretA, "prod"}, {"anthropic", secretA, "ä 😀"},
@@ -219,9 +209,9 @@ func atRest(t testing.TB, s *acctest.Server) (all []instance) {
 			config["api_key_wo_version"], state["api_key_wo_version"] = 300, 300
 			record = writtenRecord(key)
 		}
-		for _, name := range keyAttributes {
-			if field := model.text(name); field != nil && !field.IsNull() {
-				state[name] = field.ValueString()
+		for _, row := range keyTable.rows {
+			if text, ok := row.field(&model).(*types.String); ok && !text.IsNull() {
+				state[row.name] = text.ValueString()
 			}
 		}
 		all = append(all, instance{state: state, config: config, private: encoded(t, record, model), identity: i%2 == 0})
@@ -249,22 +239,21 @@ func encoded(t testing.TB, record keyRecord, beside keyModel) []byte {
 	return private
 }
 
-// A key at rest never gets as far as the framework, but for the first read of
-// a workspace, which has to ask the API.
-func TestShortcutsAreTaken(t *testing.T) {
+// An unchanged key never gets as far as the framework, but for the first read
+// of a workspace, which has to ask the API.
+func TestFastPathIsTaken(t *testing.T) {
 	t.Parallel()
 	s := acctest.Start(t)
-	instances := atRest(t, s)
+	instances := unchanged(t, s)
 	both := newBothWays(t, s)
-	computed := computedAttributes(t)
 	for i, at := range instances {
 		before := both.framework.calls
-		short, long := both.short.ask(at, computed), both.long.ask(at, computed)
+		short, long := both.short.ask(at), both.long.ask(at)
 		if diff := cmp.Diff(long, short); diff != "" {
 			t.Errorf("instance %d: %s", i, diff)
 		}
 		if !short.Planned.Equal(short.Upgraded) || !short.Read.Equal(short.Upgraded) {
-			t.Errorf("instance %d is not at rest: %s", i, cmp.Diff(short.Upgraded, short.Planned))
+			t.Errorf("instance %d changes: %s", i, cmp.Diff(short.Upgraded, short.Planned))
 		}
 		if got, want := both.framework.calls-before, 0; i > 0 && got != want || i == 0 && got != 1 {
 			t.Errorf("instance %d: %d calls to the framework", i, got)
@@ -272,57 +261,107 @@ func TestShortcutsAreTaken(t *testing.T) {
 	}
 }
 
-// TestShortcuts compares the provider with the framework alone, over instances
-// of which anything may have changed.
-func TestShortcuts(t *testing.T) {
+// samples are values of an attribute that are worth a try, in a state and in a
+// configuration, beside those that its type suggests.
+var samples = map[string]struct{ state, config []any }{
+	"masked_key":       {state: []any{byok.MaskUnknown, byok.Mask(secretA), "sk-oth...9abc"}},
+	"updated_at":       {state: []any{moved}},
+	"on_remote_change": {state: []any{"repair", "warn"}, config: []any{"repair", "warn", "never"}},
+	"name":             {state: []any{"  prod ", "prod"}, config: []any{"prod ", "prod"}},
+	"api_key":          {state: []any{secretA, secretB}, config: []any{secretA, secretB, " " + secretA}},
+	"api_key_wo":       {config: []any{secretA, secretB, " " + secretA}},
+	"provider_id":      {config: []any{"openai", "anthropic", "not-known-to-us", "Not An ID"}},
+	"workspace_id":     {config: []any{"elsewhere", "a/b"}},
+}
+
+// values are what the state or the configuration may hold of an attribute.
+func values(t testing.TB, row row[keyModel]) (state, config []any) {
+	t.Helper()
+	state, config = samples[row.name].state, samples[row.name].config
+	var byType []any
+	switch field := row.field(new(keyModel)).(type) {
+	case *types.String:
+		byType = []any{nil, "", "other"}
+	case *types.Int64:
+		byType = []any{nil, 0, -1, 1, 2, 1 << 40}
+	case *timeouts.Value:
+		return []any{nil, someTimeouts}, []any{nil, someTimeouts}
+	default:
+		t.Fatalf("no values for a field of type %T", field)
+	}
+	config = slices.Concat(config, byType, []any{tftypes.UnknownValue})
+	if row.writeOnly {
+		return nil, config // no state has one
+	}
+	return slices.Concat(state, byType), config
+}
+
+var someTimeouts = map[string]tftypes.Value{
+	"create": tftypes.NewValue(tftypes.String, "5m"), "read": tftypes.NewValue(tftypes.String, nil),
+	"update": tftypes.NewValue(tftypes.String, nil), "delete": tftypes.NewValue(tftypes.String, nil),
+}
+
+// with returns an instance with another value in its state or configuration.
+func (i instance) with(state bool, name string, value any) instance {
+	if state {
+		i.state = maps.Clone(i.state)
+		i.state[name] = value
+		return i
+	}
+	i.config = maps.Clone(i.config)
+	i.config[name] = value
+	return i
+}
+
+func (b bothWays) compare(t *testing.T, at instance) {
+	t.Helper()
+	if diff := cmp.Diff(b.long.ask(at), b.short.ask(at)); diff != "" {
+		t.Fatalf("state %v\nconfig %v\nprivate %s\n%s", at.state, at.config, at.private, diff)
+	}
+}
+
+// TestFastPathNoticesEveryAttribute changes one attribute at a time, in the
+// state and in the configuration.
+func TestFastPathNoticesEveryAttribute(t *testing.T) {
 	t.Parallel()
 	s := acctest.Start(t)
-	instances := atRest(t, s)
+	at := unchanged(t, s)[1]
 	both := newBothWays(t, s)
-	computed := computedAttributes(t)
+	for _, row := range keyTable.rows {
+		state, config := values(t, row)
+		for _, value := range state {
+			both.compare(t, at.with(true, row.name, value))
+		}
+		for _, value := range config {
+			both.compare(t, at.with(false, row.name, value))
+		}
+	}
+}
+
+// TestFastPath compares the provider with the framework alone, over instances
+// of which anything may have changed.
+func TestFastPath(t *testing.T) {
+	t.Parallel()
+	s := acctest.Start(t)
+	instances := unchanged(t, s)
+	both := newBothWays(t, s)
 	const seed, rounds = 7, 1500
+	t.Logf("seed %d", seed)
 	random := rand.New(rand.NewPCG(seed, 0))
 	pick := func(values ...any) any { return values[random.IntN(len(values))] }
-	unknown := tftypes.UnknownValue
-	timeouts := map[string]tftypes.Value{
-		"create": tftypes.NewValue(tftypes.String, "5m"), "read": tftypes.NewValue(tftypes.String, nil),
-		"update": tftypes.NewValue(tftypes.String, nil), "delete": tftypes.NewValue(tftypes.String, nil),
-	}
-	for round := range rounds {
+	for range rounds {
 		at := instances[random.IntN(len(instances))]
-		at.state, at.config = maps.Clone(at.state), maps.Clone(at.config)
 		for range random.IntN(4) {
-			switch random.IntN(14) {
-			case 0:
-				at.state["name"] = pick(nil, "", "other", "  prod ", "prod")
-			case 1:
-				at.state["masked_key"] = pick(byok.MaskUnknown, byok.Mask(secretA), "sk-oth...9abc")
-			case 2:
-				at.state["updated_at"] = moved
-			case 3:
-				at.state["on_remote_change"] = pick(nil, "warn")
-			case 4:
-				at.state["id"] = pick("no-such-key-0123456789", at.state["id"])
-			case 5:
-				at.state["created_by"] = pick(nil, "somebody")
-			case 6:
-				at.state["api_key"] = pick(nil, secretA, secretB)
-			case 7:
-				at.state["api_key_wo_version"] = pick(nil, 1, 2, 1<<40)
-			case 8:
-				at.config["name"] = pick(nil, "", "other", "prod ", unknown)
-			case 9:
-				delete(at.config, "api_key_wo")
-				at.config[pick("api_key", "api_key_wo").(string)] = pick(nil, secretA, secretB, unknown, " "+secretA, "")
-			case 10:
-				at.config["api_key_wo_version"] = pick(nil, 0, -1, 1, 2, 1<<40, unknown)
-			case 11:
-				at.config["on_remote_change"] = pick(nil, "warn", "repair", "never")
-			case 12:
-				at.config["workspace_id"] = pick(s.WorkspaceID, "elsewhere", "a/b", unknown)
-				at.config["provider_id"] = pick("openai", "anthropic", "not-known-to-us", "Not An ID", nil)
-			case 13:
-				at.state["timeouts"], at.config["timeouts"] = pick(nil, timeouts), pick(nil, timeouts)
+			row := keyTable.rows[random.IntN(len(keyTable.rows))]
+			state, config := values(t, row)
+			switch change := random.IntN(3); {
+			case change == 0 && state != nil:
+				at = at.with(true, row.name, pick(state...))
+			case change == 1 && state != nil:
+				value := pick(state...) // the same in both
+				at = at.with(true, row.name, value).with(false, row.name, value)
+			default:
+				at = at.with(false, row.name, pick(config...))
 			}
 		}
 		if random.IntN(3) == 0 {
@@ -331,31 +370,38 @@ func TestShortcuts(t *testing.T) {
 			renamed.RenamedTo = new(string)
 			unread := writtenRecord(key)
 			unread.UpdatedAt = ""
+			unconfirmed := writtenRecord(key)
+			unconfirmed.Unconfirmed = true
 			at.private = pick(
-				[]byte(nil), []byte(`{}`), []byte(`{"key":"e30="}`), []byte(`{"key":"eyJ2IjozfQ==","other":"e30="}`), []byte(`{"key":"eyJ2IjozfQ=="}`),
-				encoded(t, renamed, keyModel{}), encoded(t, unread, keyModel{}), encoded(t, adoptedRecord(key), keyModel{}),
+				[]byte(nil), []byte(`{}`), privateOf(``), privateOf(`{}`), privateOf(`{"v":1}`), privateOf(`{"v":2}`),
+				privateOf(`{"v":2,"unconfirmed":true}`), []byte(`{"key":"eyJ2IjoxfQ==","other":"e30="}`),
+				encoded(t, renamed, keyModel{}), encoded(t, unread, keyModel{}), encoded(t, adoptedRecord(key), keyModel{}), encoded(t, unconfirmed, keyModel{}),
 				encoded(t, writtenRecord(key).declared(keyModel{APIKeyWO: types.StringValue(secretB)}), keyModel{}),
 			).([]byte)
 		}
-		if diff := cmp.Diff(both.long.ask(at, computed), both.short.ask(at, computed)); diff != "" {
-			t.Fatalf("round %d (seed %d)\nstate %v\nconfig %v\nprivate %s\n%s", round, seed, at.state, at.config, at.private, diff)
-		}
+		both.compare(t, at)
 	}
 	if asked := both.framework.calls; asked < rounds/2 || asked > 4*rounds*3/4 {
 		t.Errorf("%d of %d calls got as far as the framework: too few or too many to tell anything", asked, 4*rounds)
 	}
 }
 
+// privateOf is private state with a record.
+func privateOf(record string) []byte {
+	data, _ := json.Marshal(map[string][]byte{recordKey: []byte(record)})
+	return data
+}
+
 // A key that is kept can have to report a full pool in the place of a create
-// that was cancelled: then it is no shortcut's business.
-func TestShortcutReportsTheCap(t *testing.T) {
+// that was cancelled: that takes the framework.
+func TestFastPathReportsTheCap(t *testing.T) {
 	t.Parallel()
 	s := acctest.Start(t)
-	at := atRest(t, s)[0]
+	at := unchanged(t, s)[0]
 	said := map[string][]string{}
 	for title, server := range map[string]func(*byokProvider) tfprotov6.ProviderServer{
 		"short": newProtocolServer,
-		"long":  func(p *byokProvider) tfprotov6.ProviderServer { return providerserver.NewProtocol6(p)() },
+		"long":  func(p *byokProvider) tfprotov6.ProviderServer { return newFramework(p) },
 	} {
 		provider := &byokProvider{version: "test", getenv: func(string) string { return "" }}
 		p := newProtocolTo(t, s, server(provider))
@@ -370,7 +416,7 @@ func TestShortcutReportsTheCap(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		answer := p.ask(at, computedAttributes(t))
+		answer := p.ask(at)
 		said[title] = answer.Plan
 	}
 	if len(said["short"]) != 1 || !cmp.Equal(said["short"], said["long"]) {
@@ -378,63 +424,42 @@ func TestShortcutReportsTheCap(t *testing.T) {
 	}
 }
 
-// isValid knows every validator of the schema: a new one has to be told to
-// it as well.
-func TestFlawlessKnowsEveryValidator(t *testing.T) {
-	t.Parallel()
-	known := map[string]int{"workspace_id": 1, "provider_id": 1, "name": 1, "api_key": 3, "api_key_wo": 1, "api_key_wo_version": 1, "on_remote_change": 1}
-	var resp resource.SchemaResponse
-	newKeyResource().Schema(t.Context(), resource.SchemaRequest{}, &resp)
-	found, names := map[string]int{}, []string{}
-	for name, attribute := range resp.Schema.Attributes {
-		names = append(names, name)
-		n := 0
-		switch attribute := attribute.(type) {
-		case schema.StringAttribute:
-			n = len(attribute.Validators)
-		case schema.Int64Attribute:
-			n = len(attribute.Validators)
-		default:
-			t.Errorf("%s is of a kind that shortcuts do not know", name)
-		}
-		if n > 0 {
-			found[name] = n
-		}
-	}
-	for name := range resp.Schema.Blocks {
-		names = append(names, name)
-	}
-	if diff := cmp.Diff(known, found); diff != "" {
-		t.Error(diff)
-	}
-	slices.Sort(names)
-	if diff := cmp.Diff(keyAttributes, names); diff != "" {
-		t.Error(diff)
-	}
-}
-
 // FuzzDecodeKey feeds what a broken peer could send: nothing panics, and what
 // is understood is what the framework's own decoder understands.
 func FuzzDecodeKey(f *testing.F) {
-	var resp resource.SchemaResponse
-	newKeyResource().Schema(context.Background(), resource.SchemaRequest{}, &resp)
-	object := resp.Schema.Type().TerraformType(context.Background())
-	f.Add(encodeKey(stored(secretA)).MsgPack, []byte(`{"v":3}`))
-	f.Add(encodeKey(configured(apiKeyWO(secretA), version(1<<40))).MsgPack, []byte(`{"key":"eyJ2IjozfQ=="}`))
+	ctx := context.Background()
+	object := types.ObjectType{AttrTypes: keyTable.types}.TerraformType(ctx)
+	for _, m := range []keyModel{stored(secretA), configured(apiKeyWO(secretA), version(1<<40))} {
+		f.Add(encodedKey(f, m), []byte(`{"key":"eyJ2IjoxfQ=="}`))
+	}
 	f.Add([]byte{0xc0}, []byte("null"))
 	f.Fuzz(func(t *testing.T, data, private []byte) {
 		decodePrivate(private, stored(secretA))
-		m, ok := decodeKey(&tfprotov6.DynamicValue{MsgPack: data})
+		m, ok := keyTable.decode(data)
 		if !ok {
 			return
 		}
 		want, err := (&tfprotov6.DynamicValue{MsgPack: data}).Unmarshal(object)
 		if err != nil {
-			return // incomplete, which Terraform never sends
+			t.Fatalf("%x is understood, but is %v", data, err)
 		}
-		got, err := encodeKey(m).Unmarshal(object)
+		got, err := (&tfprotov6.DynamicValue{MsgPack: encodedKey(t, m)}).Unmarshal(object)
 		if err != nil || !got.Equal(want) {
 			t.Errorf("%x: %s, %v", data, got, want)
 		}
 	})
+}
+
+// encodedKey is a model without timeouts as the protocol carries it.
+func encodedKey(t testing.TB, m keyModel) []byte {
+	t.Helper()
+	value, err := m.value(context.Background()).ToTerraformValue(context.Background())
+	if err != nil {
+		t.Fatal(err)
+	}
+	dynamic, err := tfprotov6.NewDynamicValue(value.Type(), value)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return dynamic.MsgPack
 }

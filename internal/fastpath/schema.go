@@ -1,0 +1,250 @@
+package fastpath
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"maps"
+	"math"
+	"slices"
+
+	"github.com/hashicorp/terraform-plugin-go/tfprotov6"
+	"github.com/hashicorp/terraform-plugin-go/tftypes"
+	"github.com/vmihailenco/msgpack/v5"
+	"github.com/vmihailenco/msgpack/v5/msgpcode"
+)
+
+// schema is that of a resource, as Terraform gets it.
+type schema struct {
+	version int64
+	root    *node
+}
+
+// node is the type of a value. One without a scalar, fields and elements is of
+// a type that is not understood: its values are compared as a whole, and its
+// states are left to the framework.
+type node struct {
+	writeOnly bool
+	scalar    tftypes.Type // String, Number or Bool
+	fields    map[string]*node
+	names     []string // of fields, sorted as in the protocol
+	elements  *node    // of a map
+}
+
+// schemasOf asks a server for its schemas. Where that fails, the framework
+// reports it when Terraform asks for them.
+func schemasOf(server tfprotov6.ProviderServer) map[string]*schema {
+	resp, err := server.GetProviderSchema(context.Background(), &tfprotov6.GetProviderSchemaRequest{})
+	if err != nil {
+		return nil
+	}
+	all := make(map[string]*schema, len(resp.ResourceSchemas))
+	for name, s := range resp.ResourceSchemas {
+		if s != nil && s.Block != nil {
+			all[name] = &schema{version: s.Version, root: nodeOfBlock(s.Block)}
+		}
+	}
+	return all
+}
+
+func nodeOfBlock(block *tfprotov6.SchemaBlock) *node {
+	n := nodeOfAttributes(block.Attributes)
+	for _, nested := range block.BlockTypes {
+		child := &node{}
+		if nested.Nesting == tfprotov6.SchemaNestedBlockNestingModeSingle {
+			child = nodeOfBlock(nested.Block)
+		}
+		n.fields[nested.TypeName] = child
+	}
+	n.names = slices.Sorted(maps.Keys(n.fields))
+	return n
+}
+
+func nodeOfAttributes(attributes []*tfprotov6.SchemaAttribute) *node {
+	n := &node{fields: make(map[string]*node, len(attributes))}
+	for _, attribute := range attributes {
+		child := &node{}
+		switch nested := attribute.NestedType; {
+		case nested == nil:
+			if attribute.Type.Is(tftypes.String) || attribute.Type.Is(tftypes.Number) || attribute.Type.Is(tftypes.Bool) {
+				child.scalar = attribute.Type
+			}
+		case nested.Nesting == tfprotov6.SchemaObjectNestingModeSingle:
+			child = nodeOfAttributes(nested.Attributes)
+		case nested.Nesting == tfprotov6.SchemaObjectNestingModeMap:
+			child.elements = nodeOfAttributes(nested.Attributes)
+		}
+		child.writeOnly = attribute.WriteOnly
+		n.fields[attribute.Name] = child
+	}
+	n.names = slices.Sorted(maps.Keys(n.fields))
+	return n
+}
+
+// same reports whether two states are equal byte for byte in everything that
+// is not write-only. Terraform puts write-only values into the proposed state;
+// a prior state never has any.
+func (s *schema) same(prior, proposed []byte) bool {
+	if bytes.Equal(prior, proposed) {
+		return true
+	}
+	a, b := newCursor(prior), newCursor(proposed)
+	return s.root.same(a, b) && a.atEnd() && b.atEnd()
+}
+
+func (n *node) same(prior, proposed *cursor) bool {
+	switch {
+	case n.writeOnly:
+		value, ok := prior.next()
+		_, proposedOK := proposed.next()
+		return ok && proposedOK && len(value) == 1 && value[0] == msgpcode.Nil
+	case (n.fields != nil || n.elements != nil) && prior.isMap() && proposed.isMap():
+		return n.sameMap(prior, proposed)
+	}
+	a, ok := prior.next()
+	b, proposedOK := proposed.next()
+	return ok && proposedOK && bytes.Equal(a, b)
+}
+
+func (n *node) sameMap(prior, proposed *cursor) bool {
+	size, err := prior.in.DecodeMapLen()
+	if other, otherErr := proposed.in.DecodeMapLen(); err != nil || otherErr != nil || size != other {
+		return false
+	}
+	for range size {
+		key, ok := prior.next()
+		other, otherOK := proposed.next()
+		if !ok || !otherOK || !bytes.Equal(key, other) {
+			return false
+		}
+		child := n.elements
+		if child == nil {
+			child = n.fields[text(key)]
+		}
+		if child == nil || !child.same(prior, proposed) {
+			return false
+		}
+	}
+	return true
+}
+
+// text is an encoded string.
+func text(encoded []byte) string {
+	if len(encoded) > 0 && msgpcode.IsFixedString(encoded[0]) {
+		return string(encoded[1:])
+	}
+	var s string
+	if msgpack.Unmarshal(encoded, &s) != nil {
+		return ""
+	}
+	return s
+}
+
+// cursor moves over encoded values without decoding them.
+type cursor struct {
+	data []byte
+	rest *bytes.Reader
+	in   *msgpack.Decoder
+}
+
+func newCursor(data []byte) *cursor {
+	rest := bytes.NewReader(data)
+	// The decoder does not buffer: a bytes.Reader can unread.
+	return &cursor{data: data, rest: rest, in: msgpack.NewDecoder(rest)}
+}
+
+func (c *cursor) at() int     { return len(c.data) - c.rest.Len() }
+func (c *cursor) atEnd() bool { return c.rest.Len() == 0 }
+
+func (c *cursor) isMap() bool {
+	code, err := c.in.PeekCode()
+	return err == nil && (msgpcode.IsFixedMap(code) || code == msgpcode.Map16 || code == msgpcode.Map32)
+}
+
+// next returns the next value as it is encoded.
+func (c *cursor) next() (value []byte, ok bool) {
+	from := c.at()
+	if c.in.Skip() != nil {
+		return nil, false
+	}
+	return c.data[from:c.at()], true
+}
+
+var errUnusual = errors.New("the framework decides")
+
+// fromJSON turns a state as Terraform stores it into one as the protocol
+// carries it.
+func (s *schema) fromJSON(stored []byte) (state []byte, ok bool) {
+	var value any
+	if json.Unmarshal(stored, &value) != nil || value == nil {
+		return nil, false
+	}
+	var b bytes.Buffer
+	if s.root.encode(msgpack.NewEncoder(&b), value) != nil {
+		return nil, false
+	}
+	return b.Bytes(), true
+}
+
+// encode writes a value. Nothing that is written to a buffer fails.
+func (n *node) encode(out *msgpack.Encoder, value any) error {
+	if n.writeOnly && value != nil {
+		return errUnusual
+	}
+	switch value := value.(type) {
+	case nil:
+		return out.EncodeNil()
+	case string:
+		if n.scalar != nil && n.scalar.Is(tftypes.String) {
+			return out.EncodeString(value)
+		}
+	case bool:
+		if n.scalar != nil && n.scalar.Is(tftypes.Bool) {
+			return out.EncodeBool(value)
+		}
+	case float64:
+		if n.scalar != nil && n.scalar.Is(tftypes.Number) && value == math.Trunc(value) && math.Abs(value) < 1<<53 {
+			return out.EncodeInt(int64(value))
+		}
+	case map[string]any:
+		return n.encodeMap(out, value)
+	}
+	return errUnusual
+}
+
+func (n *node) encodeMap(out *msgpack.Encoder, value map[string]any) error {
+	names := n.names
+	switch {
+	case n.elements != nil:
+		names = slices.Sorted(maps.Keys(value))
+	case n.fields == nil || !n.knows(value):
+		return errUnusual
+	}
+	if err := out.EncodeMapLen(len(names)); err != nil {
+		return err
+	}
+	for _, name := range names {
+		child := n.elements
+		if child == nil {
+			child = n.fields[name]
+		}
+		if err := out.EncodeString(name); err != nil {
+			return err
+		}
+		if err := child.encode(out, value[name]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// knows reports whether all fields of an object are in the schema.
+func (n *node) knows(value map[string]any) bool {
+	for name := range value {
+		if n.fields[name] == nil {
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,126 @@
+package provider
+
+import (
+	"bytes"
+	"encoding/json"
+
+	"github.com/vmihailenco/msgpack/v5"
+
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/fastpath"
+)
+
+var _ fastpath.Resource = keyFastPath{}
+
+// keyFastPath decides which keys do not change, by refresh, planUpdate and the
+// validators, as keyResource does. TestFastPath compares the two.
+type keyFastPath struct{ provider *byokProvider }
+
+// Valid declines a configuration with timeouts, which are all that
+// keyResource.ValidateConfig looks at.
+func (k keyFastPath) Valid(config []byte) bool {
+	m, ok := keyTable.decode(config)
+	return ok && keyTable.valid(&m)
+}
+
+// Read needs a list that is there already.
+func (k keyFastPath) Read(state, private []byte) (identity []byte, unchanged bool) {
+	operation := k.provider.operation.Load()
+	if operation == nil || operation.client == nil {
+		return nil, false
+	}
+	prior, ok := keyTable.decode(state)
+	if !ok {
+		return nil, false
+	}
+	record, ok := decodePrivate(private, prior)
+	if !ok {
+		return nil, false
+	}
+	key, ok := operation.client.Listed(prior.scope(), prior.ID.ValueString())
+	if !ok {
+		return nil, false
+	}
+	if _, _, changed := refresh(prior, record, key); changed {
+		return nil, false
+	}
+
+	call := operation.ledger.Begin()
+	defer call.End()
+	pool, _ := prior.pool()
+	call.Read(pool, key.ID)
+	return prior.identity().encode(), true
+}
+
+// Plan leaves it to the framework to report drift.
+func (k keyFastPath) Plan(req fastpath.PlanRequest) (private []byte, unchanged bool) {
+	operation := k.provider.operation.Load()
+	if operation == nil {
+		return nil, false
+	}
+	prior, ok := keyTable.decode(req.Prior)
+	if !ok {
+		return nil, false
+	}
+	config, ok := keyTable.decode(req.Config)
+	if !ok {
+		return nil, false
+	}
+	record, ok := decodePrivate(req.Private, prior)
+	if !ok {
+		return nil, false
+	}
+	proposed := prior
+	keyTable.setDefaults(&proposed, &config)
+	p := planUpdate(config, proposed, prior, record, operation.workspaceID)
+	if p.upload || p.drift != (drift{}) || !p.planned.equal(prior) {
+		return nil, false
+	}
+	private, err := encodePrivate(record)
+	if err != nil {
+		return nil, false
+	}
+
+	call := operation.ledger.Begin()
+	defer call.End()
+	if req.DeferralAllowed {
+		operation.ledger.Applying()
+	}
+	if pool, _ := prior.pool(); !call.KeepUnchanged(pool, prior.ID.ValueString()) {
+		return nil, false
+	}
+	return private, true
+}
+
+// encode is the identity as Terraform's protocol carries it.
+func (i keyIdentity) encode() []byte {
+	var b bytes.Buffer
+	out := msgpack.NewEncoder(&b)
+	// Nothing that is written to a buffer fails.
+	_ = out.EncodeMapLen(2)
+	_ = out.EncodeString("id")
+	_ = out.EncodeString(i.ID.ValueString())
+	_ = out.EncodeString("workspace_id")
+	_ = out.EncodeString(i.WorkspaceID.ValueString())
+	return b.Bytes()
+}
+
+// decodePrivate returns the record in private state as the framework stores
+// it: JSON by name, in base64. Anything beside a record is unusual.
+func decodePrivate(private []byte, state keyModel) (r keyRecord, ok bool) {
+	var values map[string][]byte
+	if json.Unmarshal(private, &values) != nil || len(values) != 1 {
+		return keyRecord{}, false
+	}
+	r = decodeRecord(values[recordKey], state)
+	return r, !r.absent()
+}
+
+// encodePrivate is private state with the record with all its fields,
+// independent of the state.
+func encodePrivate(r keyRecord) ([]byte, error) {
+	data, err := r.encode(keyModel{})
+	if err != nil {
+		return nil, err
+	}
+	return json.Marshal(map[string][]byte{recordKey: data})
+}
