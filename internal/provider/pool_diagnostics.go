@@ -7,7 +7,6 @@ import (
 
 	"github.com/hashicorp/terraform-plugin-framework/diag"
 	"github.com/hashicorp/terraform-plugin-framework/path"
-	"github.com/hashicorp/terraform-plugin-framework/types"
 
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/byok"
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/ledger"
@@ -31,7 +30,7 @@ func rebase(base path.Path, d diag.Diagnostic) diag.Diagnostic {
 	if d, ok := d.(diag.DiagnosticWithPath); ok && !base.Equal(path.Root("keys")) {
 		steps := d.Path().Steps()
 		if name, ok := steps[len(steps)-1].(path.PathStepAttributeName); ok {
-			if _, nested := poolKeyTypes[string(name)]; nested {
+			if _, nested := poolKeyTable.types[string(name)]; nested {
 				at = base.AtName(string(name))
 			} else {
 				return d // about the pool as a whole
@@ -134,14 +133,14 @@ func count(keys int) string {
 
 // storedLines describes keys, one a line.
 func storedLines(keys []byok.Key) []string {
-	unmanaged := unmanagedKeys{elements: map[string]unmanagedKey{}}
+	unmanaged := objectMap[unmanagedKey]{elements: map[string]unmanagedKey{}}
 	for _, key := range keys {
 		unmanaged.elements[key.ID] = unmanagedKeyOf(key)
 	}
 	return keyLines(unmanaged)
 }
 
-func keyLines(keys unmanagedKeys) (lines []string) {
+func keyLines(keys objectMap[unmanagedKey]) (lines []string) {
 	type row struct{ id, line, at string }
 	var rows []row
 	for id, key := range keys.elements {
@@ -159,17 +158,15 @@ func keyLines(keys unmanagedKeys) (lines []string) {
 }
 
 // mapKeyDiagnostics checks the map keys of keys.
-func mapKeyDiagnostics(keys types.Map) (diags diag.Diagnostics) {
-	for name, element := range keys.Elements() {
-		at := path.Root("keys").AtMapKey(name)
-		if _, problem, _ := nameCheck.check(name); problem != "" {
-			diags.AddAttributeError(at, "Invalid map key", "The map key is the default of the name. "+problem)
-		}
+func mapKeyDiagnostics(config poolModel) (diags diag.Diagnostics) {
+	if config.Keys.elements != nil && len(config.Keys.elements) == 0 {
+		diags.AddAttributeError(path.Root("keys"), "Empty pool", "keys has no element. A byok_pool owns at least one key; to remove the last one, remove the resource.")
+	}
+	for _, name := range config.names() {
 		if byok.TrimName(name) == "" {
-			diags.AddAttributeError(at, "Invalid map key", `A map key of keys cannot be blank. For a key without a name, set name = "".`)
-		}
-		if element.IsNull() {
-			diags.AddAttributeError(at, "Missing key", fmt.Sprintf("The element %q of keys is null. Leave it out, or declare the key.", name))
+			diags.AddAttributeError(keyPath(name), "Invalid map key", `A map key of keys cannot be blank. For a key without a name, set name = "".`)
+		} else if _, problem, _ := nameCheck.check(name); problem != "" {
+			diags.AddAttributeError(keyPath(name), "Invalid map key", "The map key is the default of the name. "+problem)
 		}
 	}
 	return diags

@@ -60,8 +60,8 @@ func importedPool(pool byok.Pool, stored []byok.Key) poolModel {
 	m := poolModel{
 		WorkspaceID: types.StringValue(pool.Scope.ID),
 		ProviderID:  types.StringValue(pool.ProviderID),
-		Keys:        poolKeys{elements: map[string]poolKey{}},
-		Unmanaged:   unmanagedKeys{elements: map[string]unmanagedKey{}},
+		Keys:        objectMap[poolKey]{elements: map[string]poolKey{}},
+		Unmanaged:   objectMap[unmanagedKey]{elements: map[string]unmanagedKey{}},
 		Timeouts:    nullTimeouts(),
 	}.withDefaults()
 	for name, key := range importNames(stored) {

@@ -20,29 +20,19 @@ import (
 const defaultPoolTimeout = 20 * time.Minute
 
 // poolModel is a byok_pool: as configured (with the write-only values), as
-// planned, or as stored in state.
+// planned, or as stored in state. Each field has a row in poolTable.
 type poolModel struct {
 	WorkspaceID    types.String
 	ProviderID     types.String
-	Keys           poolKeys
+	Keys           objectMap[poolKey]
 	Exclusive      types.Bool
-	Unmanaged      unmanagedKeys
+	Unmanaged      objectMap[unmanagedKey]
 	OnRemoteChange types.String
 	Timeouts       timeouts.Value
 }
 
-// poolKeys are the keys that a byok_pool owns, by map key. Nil elements that
-// are known mean null.
-type poolKeys struct {
-	unknown  bool
-	elements map[string]poolKey
-}
-
-// poolKey is one element of keys.
+// poolKey is one element of keys. Each field has a row in poolKeyTable.
 type poolKey struct {
-	// unknown: the element as a whole is not known yet.
-	unknown bool
-
 	APIKeyWO        types.String
 	APIKeyWOVersion types.Int64
 	Name            types.String
@@ -53,12 +43,7 @@ type poolKey struct {
 	UpdatedAt       types.String
 }
 
-// unmanagedKeys are the other keys of the pool, by key ID.
-type unmanagedKeys struct {
-	unknown  bool
-	elements map[string]unmanagedKey
-}
-
+// unmanagedKey is another key of the pool.
 type unmanagedKey struct{ Name, MaskedKey, CreatedBy, CreatedAt types.String }
 
 // poolIdentity is what Terraform 1.12 and later know a byok_pool by.
@@ -80,6 +65,10 @@ func (m poolModel) pool() (pool byok.Pool, known bool) {
 
 // names returns the map keys of keys, sorted: the order of adds.
 func (m poolModel) names() []string { return slices.Sorted(maps.Keys(m.Keys.elements)) }
+
+// isUnknown reports whether an element of a configuration is not known at all:
+// nobody configures its ID.
+func (k poolKey) isUnknown() bool { return k.ID.IsUnknown() }
 
 // ids returns the IDs of the stored keys, by map key order.
 func (m poolModel) ids() (ids []string) {
@@ -140,20 +129,16 @@ func unmanagedKeyOf(key byok.Key) unmanagedKey {
 	}
 }
 
-func (k poolKeys) equal(other poolKeys) bool {
-	return k.unknown == other.unknown && (k.elements == nil) == (other.elements == nil) && maps.Equal(k.elements, other.elements)
+// read sets m to a configuration, a plan or a state.
+func (m *poolModel) read(ctx context.Context, from objectReader) diag.Diagnostics {
+	return poolTable.read(ctx, from, m)
 }
 
-func (k unmanagedKeys) equal(other unmanagedKeys) bool {
-	return k.unknown == other.unknown && (k.elements == nil) == (other.elements == nil) && maps.Equal(k.elements, other.elements)
-}
+// value is m as the framework's Set takes it.
+func (m poolModel) value(ctx context.Context) types.Object { return poolTable.value(ctx, &m) }
 
-// equal reports whether both have the same value of every attribute.
-func (m poolModel) equal(other poolModel) bool {
-	return m.WorkspaceID == other.WorkspaceID && m.ProviderID == other.ProviderID && m.Keys.equal(other.Keys) &&
-		m.Exclusive == other.Exclusive && m.Unmanaged.equal(other.Unmanaged) &&
-		m.OnRemoteChange == other.OnRemoteChange && m.Timeouts.Equal(other.Timeouts)
-}
+// equal reports whether all attributes are equal.
+func (m poolModel) equal(other poolModel) bool { return poolTable.equal(&m, &other) }
 
 // inPool returns the keys of a list that are in the pool.
 func inPool(keys []byok.Key, pool byok.Pool) (stored []byok.Key) {
@@ -213,18 +198,6 @@ func isHCLKeyword(name string) bool {
 	return false
 }
 
-// The types of the nested objects.
-var (
-	poolKeyTypes = map[string]attr.Type{
-		"api_key_wo": types.StringType, "api_key_wo_version": types.Int64Type, "name": types.StringType,
-		"id": types.StringType, "masked_key": types.StringType,
-		"created_by": types.StringType, "created_at": types.StringType, "updated_at": types.StringType,
-	}
-	unmanagedKeyTypes = map[string]attr.Type{
-		"name": types.StringType, "masked_key": types.StringType, "created_by": types.StringType, "created_at": types.StringType,
-	}
-)
-
 // nullTimeouts is the timeouts block of a configuration without one.
 func nullTimeouts() timeouts.Value {
 	return timeouts.Value{Object: types.ObjectNull(map[string]attr.Type{
@@ -232,111 +205,10 @@ func nullTimeouts() timeouts.Value {
 	})}
 }
 
-// read sets m to what from holds.
-func (m *poolModel) read(ctx context.Context, from objectReader) diag.Diagnostics {
-	var object types.Object
-	if diags := from.Get(ctx, &object); diags.HasError() {
-		return diags
-	}
-	values := object.Attributes()
-	m.WorkspaceID = values["workspace_id"].(types.String)
-	m.ProviderID = values["provider_id"].(types.String)
-	m.OnRemoteChange = values["on_remote_change"].(types.String)
-	m.Exclusive = values["exclusive"].(types.Bool)
-	m.Timeouts = values["timeouts"].(timeouts.Value)
-	m.Keys.unknown, m.Keys.elements = readElements(values["keys"].(types.Map), readPoolKey)
-	m.Unmanaged.unknown, m.Unmanaged.elements = readElements(values["unmanaged"].(types.Map), readUnmanagedKey)
-	return nil
-}
-
-func readElements[E any](value types.Map, read func(types.Object) E) (unknown bool, elements map[string]E) {
-	if value.IsNull() || value.IsUnknown() {
-		return value.IsUnknown(), nil
-	}
-	elements = make(map[string]E, len(value.Elements()))
-	for name, element := range value.Elements() {
-		elements[name] = read(element.(types.Object))
-	}
-	return false, elements
-}
-
-func readPoolKey(object types.Object) (k poolKey) {
-	if object.IsNull() || object.IsUnknown() {
-		return poolKey{unknown: object.IsUnknown()}
-	}
-	for name, value := range object.Attributes() {
-		switch value := value.(type) {
-		case types.String:
-			*k.text(name) = value
-		case types.Int64:
-			k.APIKeyWOVersion = value
-		}
-	}
-	return k
-}
-
-// text is the field of an attribute that is a text.
-func (k *poolKey) text(name string) *types.String {
-	return map[string]*types.String{
-		"api_key_wo": &k.APIKeyWO, "name": &k.Name, "id": &k.ID, "masked_key": &k.MaskedKey,
-		"created_by": &k.CreatedBy, "created_at": &k.CreatedAt, "updated_at": &k.UpdatedAt,
-	}[name]
-}
-
-func readUnmanagedKey(object types.Object) unmanagedKey {
-	values := object.Attributes()
-	return unmanagedKey{
-		Name: values["name"].(types.String), MaskedKey: values["masked_key"].(types.String),
-		CreatedBy: values["created_by"].(types.String), CreatedAt: values["created_at"].(types.String),
-	}
-}
-
-// value is m as the framework's Set takes it.
-func (m poolModel) value(ctx context.Context) types.Object {
-	return objectOf(ctx, map[string]attr.Value{
-		"workspace_id":     m.WorkspaceID,
-		"provider_id":      m.ProviderID,
-		"keys":             elementsValue(m.Keys.unknown, m.Keys.elements, poolKeyTypes, poolKey.value),
-		"exclusive":        m.Exclusive,
-		"unmanaged":        elementsValue(m.Unmanaged.unknown, m.Unmanaged.elements, unmanagedKeyTypes, unmanagedKey.value),
-		"on_remote_change": m.OnRemoteChange,
-		"timeouts":         m.Timeouts,
-	})
-}
-
-func elementsValue[E any](unknown bool, elements map[string]E, kinds map[string]attr.Type, value func(E) types.Object) types.Map {
-	kind := types.ObjectType{AttrTypes: kinds}
-	switch {
-	case unknown:
-		return types.MapUnknown(kind)
-	case elements == nil:
-		return types.MapNull(kind)
-	}
-	values := make(map[string]attr.Value, len(elements))
-	for name, element := range elements {
-		values[name] = value(element)
-	}
-	return types.MapValueMust(kind, values)
-}
-
-func (k poolKey) value() types.Object {
-	if k.unknown {
-		return types.ObjectUnknown(poolKeyTypes)
-	}
-	return types.ObjectValueMust(poolKeyTypes, map[string]attr.Value{
-		"api_key_wo": k.APIKeyWO, "api_key_wo_version": k.APIKeyWOVersion, "name": k.Name,
-		"id": k.ID, "masked_key": k.MaskedKey,
-		"created_by": k.CreatedBy, "created_at": k.CreatedAt, "updated_at": k.UpdatedAt,
-	})
-}
-
-func (k unmanagedKey) value() types.Object {
-	return types.ObjectValueMust(unmanagedKeyTypes, map[string]attr.Value{
-		"name": k.Name, "masked_key": k.MaskedKey, "created_by": k.CreatedBy, "created_at": k.CreatedAt,
-	})
-}
-
 // value is i as the framework's Set takes it.
-func (i poolIdentity) value(ctx context.Context) types.Object {
-	return objectOf(ctx, map[string]attr.Value{"workspace_id": i.WorkspaceID, "provider_id": i.ProviderID})
+func (i poolIdentity) value(context.Context) types.Object {
+	return types.ObjectValueMust(
+		map[string]attr.Type{"workspace_id": types.StringType, "provider_id": types.StringType},
+		map[string]attr.Value{"workspace_id": i.WorkspaceID, "provider_id": i.ProviderID},
+	)
 }

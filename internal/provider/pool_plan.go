@@ -4,15 +4,14 @@ import (
 	"maps"
 	"slices"
 
-	"github.com/hashicorp/terraform-plugin-framework/path"
 	"github.com/hashicorp/terraform-plugin-framework/types"
 )
 
 // poolPlan is what a plan does with a pool.
 type poolPlan struct {
 	planned poolModel
-	// movesWorkspace and movesProviderID ask for a replace.
-	movesWorkspace, movesProviderID bool
+	// replacedBy names the attributes that ask for a replace.
+	replacedBy []string
 	// keys are the declared elements in the order of their map keys, as far as
 	// they are known.
 	keys []poolKeyPlan
@@ -34,12 +33,7 @@ type poolKeyPlan struct {
 }
 
 // replaces reports whether the pool makes way for another one.
-func (p poolPlan) replaces() bool { return p.movesWorkspace || p.movesProviderID }
-
-// replacedBy names the attributes that ask for a replace.
-func (p poolPlan) replacedBy() path.Paths {
-	return updatePlan{movesWorkspace: p.movesWorkspace, movesProviderID: p.movesProviderID}.replacedBy()
-}
+func (p poolPlan) replaces() bool { return len(p.replacedBy) > 0 }
 
 // adds is the number of new keys.
 func (p poolPlan) adds() (n int) {
@@ -64,10 +58,9 @@ func planPool(config, prior poolModel, record poolRecord, defaultWorkspaceID typ
 	if creates {
 		// Terraform plans a create again at apply, with no memory of this
 		// plan: nothing can be promised about keys of others.
-		p.planned.Unmanaged = unmanagedKeys{unknown: true}
+		p.planned.Unmanaged = objectMap[unmanagedKey]{unknown: true}
 	} else {
-		p.movesWorkspace = !config.WorkspaceID.Equal(prior.WorkspaceID)
-		p.movesProviderID = !config.ProviderID.Equal(prior.ProviderID)
+		p.replacedBy = poolTable.different(&config, &prior, placing)
 		p.planned.Unmanaged = prior.Unmanaged
 	}
 	if config.Keys.unknown {
@@ -78,8 +71,9 @@ func planPool(config, prior poolModel, record poolRecord, defaultWorkspaceID typ
 	from := storedFor(config, prior, record)
 	taken := map[string]bool{}
 	for _, name := range config.names() {
-		if config.Keys.elements[name].unknown {
-			p.planned.Keys.elements[name] = poolKey{unknown: true}
+		if element := config.Keys.elements[name]; element.isUnknown() {
+			element.APIKeyWO = types.StringNull()
+			p.planned.Keys.elements[name] = element
 			taken[name] = true
 			continue
 		}
@@ -91,6 +85,8 @@ func planPool(config, prior poolModel, record poolRecord, defaultWorkspaceID typ
 			taken[key.from] = true
 			key.prior, key.record = prior.key(key.from), record.keys[key.from]
 			key.config = config.declaredKey(name, key.prior.ID.ValueString())
+			// A setting of the pool, which changes none of its keys.
+			key.prior.OnRemoteChange = key.config.OnRemoteChange
 			proposed := key.config
 			proposed.APIKeyWO = types.StringNull()
 			key.update = planUpdate(key.config, proposed, key.prior, key.record, config.WorkspaceID)
@@ -105,7 +101,7 @@ func planPool(config, prior poolModel, record poolRecord, defaultWorkspaceID typ
 	}
 	if !creates && config.Exclusive.ValueBool() {
 		p.unmanaged = slices.Sorted(maps.Keys(prior.Unmanaged.elements))
-		p.planned.Unmanaged = unmanagedKeys{elements: map[string]unmanagedKey{}}
+		p.planned.Unmanaged = objectMap[unmanagedKey]{elements: map[string]unmanagedKey{}}
 	}
 	return p
 }
@@ -136,13 +132,9 @@ func storedFor(config, prior poolModel, record poolRecord) map[string]string {
 	return from
 }
 
-// withDefaults returns a configuration with what it leaves to the schema.
+// withDefaults returns a configuration with the schema's defaults.
 func (m poolModel) withDefaults() poolModel {
-	if m.Exclusive.IsNull() {
-		m.Exclusive = types.BoolValue(false)
-	}
-	if m.OnRemoteChange.IsNull() {
-		m.OnRemoteChange = types.StringValue(onRemoteChangeRepair)
-	}
+	config := m
+	poolTable.setDefaults(&m, &config)
 	return m
 }

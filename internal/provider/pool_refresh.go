@@ -37,7 +37,7 @@ func refreshPool(prior poolModel, record poolRecord, stored []byok.Key) poolRefr
 		r.changed = r.changed || changed
 	}
 	var others []byok.Key
-	r.state.Unmanaged = unmanagedKeys{elements: map[string]unmanagedKey{}}
+	r.state.Unmanaged = objectMap[unmanagedKey]{elements: map[string]unmanagedKey{}}
 	for _, key := range stored {
 		if _, other := byID[key.ID]; other {
 			others = append(others, key)
@@ -46,6 +46,6 @@ func refreshPool(prior poolModel, record poolRecord, stored []byok.Key) poolRefr
 	}
 	r.record.noteUnmanaged(others)
 	r.changed = r.changed || len(record.keys) != len(r.record.keys) ||
-		!r.state.Unmanaged.equal(prior.Unmanaged) || !maps.Equal(record.unmanaged, r.record.unmanaged)
+		prior.Unmanaged.elements == nil || !maps.Equal(r.state.Unmanaged.elements, prior.Unmanaged.elements) || !maps.Equal(record.unmanaged, r.record.unmanaged)
 	return r
 }

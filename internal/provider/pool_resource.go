@@ -3,17 +3,10 @@ package provider
 import (
 	"context"
 
-	"github.com/hashicorp/terraform-plugin-framework-timeouts/resource/timeouts"
-	"github.com/hashicorp/terraform-plugin-framework-validators/int64validator"
-	"github.com/hashicorp/terraform-plugin-framework-validators/mapvalidator"
-	"github.com/hashicorp/terraform-plugin-framework-validators/stringvalidator"
 	"github.com/hashicorp/terraform-plugin-framework/path"
 	"github.com/hashicorp/terraform-plugin-framework/resource"
 	"github.com/hashicorp/terraform-plugin-framework/resource/identityschema"
 	"github.com/hashicorp/terraform-plugin-framework/resource/schema"
-	"github.com/hashicorp/terraform-plugin-framework/resource/schema/booldefault"
-	"github.com/hashicorp/terraform-plugin-framework/resource/schema/stringdefault"
-	"github.com/hashicorp/terraform-plugin-framework/schema/validator"
 
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/byok"
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/client"
@@ -55,93 +48,11 @@ func (r *poolResource) IdentitySchema(_ context.Context, _ resource.IdentitySche
 	}
 }
 
-// Schema has no plan modifiers: planPool plans every attribute, so that one
-// place decides what is known.
-func (r *poolResource) Schema(ctx context.Context, _ resource.SchemaRequest, resp *resource.SchemaResponse) {
+func (r *poolResource) Schema(_ context.Context, _ resource.SchemaRequest, resp *resource.SchemaResponse) {
 	resp.Schema = schema.Schema{
 		MarkdownDescription: "The pool of keys that a Sim workspace holds for one AI provider, as one resource. Sim serves the keys of a pool in rotation, in the order of their creation; a pool holds up to 10.",
-		Attributes: map[string]schema.Attribute{
-			"workspace_id": schema.StringAttribute{
-				Optional:            true,
-				Computed:            true,
-				MarkdownDescription: "ID of the workspace. Default: `workspace_id` of the provider. A change replaces the pool.",
-				Validators:          []validator.String{keyChecks["workspace_id"]},
-			},
-			"provider_id": schema.StringAttribute{
-				Required:            true,
-				MarkdownDescription: "AI provider that the keys belong to, such as `openai` or `anthropic`. Unrecognized IDs produce a warning, because newer servers may support more providers. A change replaces the pool.",
-				Validators:          []validator.String{keyChecks["provider_id"]},
-			},
-			"keys": schema.MapNestedAttribute{
-				Required: true,
-				MarkdownDescription: "The keys that this resource owns, at least one. The map key identifies a key within the resource and is the default of its name. " +
-					"A pool that is created serves its keys in the order of the sorted map keys (`k10` before `k2`); keys that are added later come last.",
-				Validators: []validator.Map{mapvalidator.SizeAtLeast(1), mapKeysCheck{}},
-				NestedObject: schema.NestedAttributeObject{Attributes: map[string]schema.Attribute{
-					"api_key_wo": schema.StringAttribute{
-						Optional:  true,
-						WriteOnly: true,
-						// See byok_key.
-						Sensitive: true,
-						MarkdownDescription: "Secret of the key, write-only: never in state or plan, and may come from an ephemeral resource. A new key needs it. " +
-							"Without `api_key_wo_version`, a salted hash of it is kept in private state, and a changed value replaces the secret in place.",
-						Validators: []validator.String{keyChecks["api_key_wo"]},
-					},
-					"api_key_wo_version": schema.Int64Attribute{
-						Optional: true,
-						MarkdownDescription: "Version of `api_key_wo`, at least 1. When set, a change of it, and nothing else, uploads `api_key_wo`, and nothing derived from the value is stored. " +
-							"Needed for a value that differs from run to run, or between plan and apply.",
-						Validators: []validator.Int64{int64validator.AtLeast(1)},
-					},
-					"name": schema.StringAttribute{
-						Optional: true,
-						Computed: true,
-						MarkdownDescription: "Label of the key, up to 120 characters; need not be unique. Default: the map key. `\"\"` stands for a key without a name. " +
-							"The API takes a new name only together with the secret.",
-						Validators: []validator.String{keyChecks["name"]},
-					},
-					"id":         schema.StringAttribute{Computed: true, MarkdownDescription: "ID of the key. Stays the same when the secret, the name or the map key changes."},
-					"masked_key": schema.StringAttribute{Computed: true, MarkdownDescription: "What Sim shows of the secret, such as `sk-pro...7Qz3`."},
-					"created_by": schema.StringAttribute{Computed: true, MarkdownDescription: "ID of the user who added the key, if Sim still knows."},
-					"created_at": schema.StringAttribute{Computed: true, MarkdownDescription: "When the key was added (RFC 3339, UTC). It decides the place in the rotation."},
-					"updated_at": schema.StringAttribute{Computed: true, MarkdownDescription: "When the secret or the name was last written (RFC 3339, UTC)."},
-				}},
-			},
-			"exclusive": schema.BoolAttribute{
-				Optional: true,
-				Computed: true,
-				Default:  booldefault.StaticBool(false),
-				MarkdownDescription: "Whether this resource owns the whole pool. `false` (default): other keys of the pool are left alone, and count towards its cap. " +
-					"`true`: an update removes them, and its plan shows each of them in `unmanaged`. A create and a destroy leave them alone.",
-			},
-			"unmanaged": schema.MapNestedAttribute{
-				Computed:            true,
-				MarkdownDescription: "The other keys of the pool by key ID, as last read. A plan with `exclusive` that is to remove them shows that here.",
-				NestedObject: schema.NestedAttributeObject{Attributes: map[string]schema.Attribute{
-					"name":       schema.StringAttribute{Computed: true, MarkdownDescription: "Label of the key, or null."},
-					"masked_key": schema.StringAttribute{Computed: true, MarkdownDescription: "What Sim shows of the secret."},
-					"created_by": schema.StringAttribute{Computed: true, MarkdownDescription: "ID of the user who added the key, or null."},
-					"created_at": schema.StringAttribute{Computed: true, MarkdownDescription: "When the key was added (RFC 3339, UTC)."},
-				}},
-			},
-			"on_remote_change": schema.StringAttribute{
-				Optional: true,
-				Computed: true,
-				Default:  stringdefault.StaticString(onRemoteChangeRepair),
-				MarkdownDescription: "What a plan does about a key that another user has replaced or renamed: `repair` (default) warns and puts the declared secret and name back, `warn` only warns. " +
-					"A key that was deleted is planned for creation in either case.",
-				Validators: []validator.String{stringvalidator.OneOf(onRemoteChanges...)},
-			},
-		},
-		Blocks: map[string]schema.Block{
-			"timeouts": timeouts.Block(ctx, timeouts.Opts{
-				Create: true, Read: true, Update: true, Delete: true,
-				CreateDescription: "How long adding all keys may take, as a duration such as `30s` or `5m`. Default: `20m`.",
-				ReadDescription:   "How long reading the pool may take. Default: `20m`.",
-				UpdateDescription: "How long all changes to the pool may take. Default: `20m`.",
-				DeleteDescription: "How long deleting all keys may take. Default: `20m`.",
-			}),
-		},
+		Attributes:          poolTable.attributes(),
+		Blocks:              poolTable.blocks(),
 	}
 }
 
@@ -160,6 +71,7 @@ func (r *poolResource) ValidateConfig(ctx context.Context, req resource.Validate
 	}
 	_, diags := durationsOf(config.Timeouts, defaultPoolTimeout)
 	resp.Diagnostics.Append(diags...)
+	resp.Diagnostics.Append(mapKeyDiagnostics(config)...)
 }
 
 // ModifyPlan decides what becomes of the pool, tells the ledger, and reports
@@ -253,7 +165,9 @@ func (r *poolResource) modifyUpdate(ctx context.Context, call *ledger.Call, prio
 	pool, _ := prior.pool()
 	if p.replaces() {
 		call.RemovePool(pool, prior.ids())
-		resp.RequiresReplace.Append(p.replacedBy()...)
+		for _, name := range p.replacedBy {
+			resp.RequiresReplace.Append(path.Root(name))
+		}
 		return
 	}
 	verdict := call.Pool(ctx, pool, poolChange(prior, p))

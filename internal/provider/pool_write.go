@@ -76,7 +76,7 @@ func (w *poolWriter) create(ctx context.Context, timeout time.Duration) {
 	for _, id := range w.state.ids() {
 		own[id] = true
 	}
-	w.state.Unmanaged = unmanagedKeys{elements: map[string]unmanagedKey{}}
+	w.state.Unmanaged = objectMap[unmanagedKey]{elements: map[string]unmanagedKey{}}
 	var others []byok.Key
 	for _, key := range stored {
 		if !own[key.ID] {
@@ -109,7 +109,7 @@ func (w *poolWriter) rollBack(ctx context.Context) {
 	w.diags.Append(rolledBackDiagnostic(w.pool, removed, w.state.ids()))
 	if len(w.added) > 0 {
 		w.complete(ctx)
-		w.state.Unmanaged = unmanagedKeys{elements: map[string]unmanagedKey{}}
+		w.state.Unmanaged = objectMap[unmanagedKey]{elements: map[string]unmanagedKey{}}
 	}
 }
 
@@ -118,7 +118,7 @@ func (w *poolWriter) rollBack(ctx context.Context) {
 // waits for one removal, so that the pool never exceeds it either. The first
 // failure ends the update; the next apply does the rest.
 func (w *poolWriter) update(ctx context.Context) {
-	w.state.Unmanaged = unmanagedKeys{elements: maps.Clone(w.prior.Unmanaged.elements)}
+	w.state.Unmanaged = objectMap[unmanagedKey]{elements: maps.Clone(w.prior.Unmanaged.elements)}
 	if err := w.replaceKeys(ctx); err != nil {
 		return
 	}

@@ -112,16 +112,3 @@ var idCheck = stringCheck{
 		return "", "", ""
 	},
 }
-
-// mapKeysCheck is for keys of byok_pool, whose map keys are names.
-type mapKeysCheck struct{}
-
-func (mapKeysCheck) Description(context.Context) string {
-	return "map keys are names; no element is null"
-}
-
-func (c mapKeysCheck) MarkdownDescription(ctx context.Context) string { return c.Description(ctx) }
-
-func (mapKeysCheck) ValidateMap(_ context.Context, req validator.MapRequest, resp *validator.MapResponse) {
-	resp.Diagnostics.Append(mapKeyDiagnostics(req.ConfigValue)...)
-}

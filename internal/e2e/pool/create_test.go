@@ -22,12 +22,18 @@ func TestCreate(t *testing.T) {
 			// Declared in another order than that of the names.
 			backwards := slices.Clone(names)
 			slices.Reverse(backwards)
-			w.configure(t, pool(openai, keys(backwards...)))
+			elements, values := "", "secrets = {\n"
+			for _, name := range backwards {
+				elements += fmt.Sprintf("\"%[1]s\" = { api_key_wo = var.secrets[\"%[1]s\"] }\n", name)
+				values += fmt.Sprintf("  %s = %q\n", name, secret(name))
+			}
+			w.configure(t, pool(openai, elements), secretsVariable)
+			w.Write(t, "terraform.tfvars", values+"}\n")
 			if planned := w.Plan(t, "-out=saved.tfplan"); planned.Exit != 2 {
 				t.Fatal(planned.Output)
 			}
 			shown := w.Must(t, "show", "-json", "saved.tfplan").Output
-			w.Must(t, "apply", "-no-color", "saved.tfplan")
+			w.Must(t, "apply", "-no-color", "-var-file=terraform.tfvars", "saved.tfplan")
 			w.wantEmptyPlan(t)
 			w.wantEmptyPlan(t, "-refresh=false")
 			if got := w.storedNames(t, openai); !slices.Equal(got, names) {
@@ -48,6 +54,14 @@ func TestCreate(t *testing.T) {
 		})
 	}
 }
+
+// secretsVariable declares the secrets as users do.
+const secretsVariable = `variable "secrets" {
+  type      = map(string)
+  ephemeral = true
+  sensitive = true
+}
+`
 
 // k10 sorts before k2: the order is that of the texts.
 func TestCreateOrder(t *testing.T) {
