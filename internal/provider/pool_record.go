@@ -73,7 +73,7 @@ func readPoolRecord(ctx context.Context, private privateReader, state poolModel)
 
 func decodePoolRecord(data []byte, state poolModel) poolRecord {
 	var stored storedPoolRecord
-	if len(data) == 0 || json.Unmarshal(data, &stored) != nil {
+	if len(data) == 0 || json.Unmarshal(data, &stored) != nil || stored.Keys == nil {
 		return poolRecord{}
 	}
 	r := poolRecord{keys: make(map[string]keyRecord, len(stored.Keys)), unmanaged: stored.Unmanaged}
