@@ -363,6 +363,7 @@ func (t *totals) overCap(limit int, settled, sequential bool) *OverCap {
 		Replaced:   len(t.replaced),
 		Removed:    t.going,
 		Certain:    t.certain(limit),
+		Whole:      len(t.declarations) > 0 && !t.singles,
 		Settled:    settled,
 		Sequential: sequential,
 	}

@@ -30,6 +30,7 @@ type core struct {
 	edit   func(*client.Config)
 	random *rand.Rand
 
+	typeName           string // of the resources
 	provider, resource *tfprotov6.Schema
 	state              map[string]instance
 }
@@ -45,15 +46,20 @@ const parallelism = 10
 
 func newCore(t testing.TB, config map[string]any, seed uint64, edit func(*client.Config)) *core {
 	t.Helper()
+	return newCoreOf(t, "byok_key", config, seed, edit)
+}
+
+func newCoreOf(t testing.TB, typeName string, config map[string]any, seed uint64, edit func(*client.Config)) *core {
+	t.Helper()
 	if edit == nil {
 		edit = func(*client.Config) {}
 	}
-	c := &core{config: config, edit: edit, random: rand.New(rand.NewPCG(seed, 2)), state: map[string]instance{}}
+	c := &core{typeName: typeName, config: config, edit: edit, random: rand.New(rand.NewPCG(seed, 2)), state: map[string]instance{}}
 	schemas, err := c.server().GetProviderSchema(t.Context(), &tfprotov6.GetProviderSchemaRequest{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	c.provider, c.resource = schemas.Provider, schemas.ResourceSchemas["byok_key"]
+	c.provider, c.resource = schemas.Provider, schemas.ResourceSchemas[typeName]
 	return c
 }
 
@@ -208,7 +214,7 @@ func (w *walk) refresh(ctx context.Context, address string, at instance) (instan
 		return instance{value: null(typ)}, true
 	}
 	resp, err := w.ReadResource(ctx, &tfprotov6.ReadResourceRequest{
-		TypeName: "byok_key", CurrentState: w.dynamic(typ, at.value), Private: at.private,
+		TypeName: w.typeName, CurrentState: w.dynamic(typ, at.value), Private: at.private,
 	})
 	if !w.report(err, resp.Diagnostics) {
 		return at, false
@@ -220,7 +226,7 @@ func (w *walk) planOne(ctx context.Context, address string, config tftypes.Value
 	typ := w.resource.ValueType()
 	if !config.IsNull() {
 		resp, err := w.ValidateResourceConfig(ctx, &tfprotov6.ValidateResourceConfigRequest{
-			TypeName: "byok_key", Config: w.dynamic(typ, config),
+			TypeName: w.typeName, Config: w.dynamic(typ, config),
 			ClientCapabilities: &tfprotov6.ValidateResourceConfigClientCapabilities{WriteOnlyAttributesAllowed: true},
 		})
 		if !w.report(err, resp.Diagnostics) {
@@ -231,7 +237,7 @@ func (w *walk) planOne(ctx context.Context, address string, config tftypes.Value
 	prior, private := at.value, at.private
 	for {
 		resp, err := w.PlanResourceChange(ctx, &tfprotov6.PlanResourceChangeRequest{
-			TypeName: "byok_key", PriorState: w.dynamic(typ, prior), Config: w.dynamic(typ, config),
+			TypeName: w.typeName, PriorState: w.dynamic(typ, prior), Config: w.dynamic(typ, config),
 			ProposedNewState: w.dynamic(typ, w.proposed(config, prior)), PriorPrivate: private,
 			ClientCapabilities: &tfprotov6.PlanResourceChangeClientCapabilities{DeferralAllowed: w.applying},
 		})
@@ -310,12 +316,14 @@ func (w *walk) applyOne(ctx context.Context, ch change) {
 func (w *walk) carryOut(ctx context.Context, address string, config, prior, planned tftypes.Value, private []byte) (instance, bool) {
 	typ := w.resource.ValueType()
 	resp, err := w.ApplyResourceChange(ctx, &tfprotov6.ApplyResourceChangeRequest{
-		TypeName: "byok_key", Config: w.dynamic(typ, config), PriorState: w.dynamic(typ, prior),
+		TypeName: w.typeName, Config: w.dynamic(typ, config), PriorState: w.dynamic(typ, prior),
 		PlannedState: w.dynamic(typ, planned), PlannedPrivate: private,
 	})
 	ok := w.report(err, resp.Diagnostics)
 	at := instance{value: w.value(resp.NewState), private: resp.Private}
 	switch {
+	case !ok && prior.IsNull() && !at.value.IsNull() && strings.Contains(diagnostics(resp.Diagnostics).Error(), "terraform untaint"):
+		// The user does as told.
 	case !ok && prior.IsNull() && !at.value.IsNull():
 		w.refuse(address, "created with an error, so that it is tainted and the next apply deletes it")
 	case ok && !planned.IsNull():
@@ -333,17 +341,26 @@ func (w *walk) carryOut(ctx context.Context, address string, config, prior, plan
 	return at, ok
 }
 
-// proposed is config with what state has where config has nothing.
+// proposed is config with what state has where config has nothing. Terraform
+// leaves write-only values in it.
 func (c *core) proposed(config, prior tftypes.Value) tftypes.Value {
-	if config.IsNull() {
+	return proposedOf(c.resource.Block.Attributes, config, prior)
+}
+
+func proposedOf(attributes []*tfprotov6.SchemaAttribute, config, prior tftypes.Value) tftypes.Value {
+	if config.IsNull() || !config.IsKnown() {
 		return config
 	}
 	from, to := fields(prior), fields(config)
-	for _, attribute := range c.resource.Block.Attributes {
+	for _, attribute := range attributes {
 		switch name := attribute.Name; {
-		case attribute.WriteOnly:
-			to[name] = tftypes.NewValue(attribute.Type, nil)
-		case attribute.Computed && to[name].IsNull() && !prior.IsNull():
+		case attribute.NestedType != nil && !to[name].IsNull():
+			had, elements := fields(from[name]), fields(to[name])
+			for key, element := range elements {
+				elements[key] = proposedOf(attribute.NestedType.Attributes, element, had[key])
+			}
+			to[name] = tftypes.NewValue(to[name].Type(), elements)
+		case attribute.Computed && to[name].IsNull() && len(from) > 0:
 			to[name] = from[name]
 		}
 	}
@@ -359,14 +376,26 @@ func (w *walk) checkPlan(address string, config, prior, planned tftypes.Value) {
 	if config.IsNull() {
 		return
 	}
+	w.checkAttributes(address, w.resource.Block.Attributes, config, prior, planned)
+}
+
+func (w *walk) checkAttributes(address string, attributes []*tfprotov6.SchemaAttribute, config, prior, planned tftypes.Value) {
 	of, had, got := fields(config), fields(prior), fields(planned)
-	for _, attribute := range w.resource.Block.Attributes {
+	for _, attribute := range attributes {
 		name := attribute.Name
 		switch {
+		case attribute.NestedType != nil && !of[name].IsNull():
+			elements, before, after := fields(of[name]), fields(had[name]), fields(got[name])
+			if len(elements) != len(after) {
+				w.refuse(address, "planned %d elements of %s, configured are %d", len(after), name, len(elements))
+			}
+			for key, element := range elements {
+				w.checkAttributes(address+" "+key, attribute.NestedType.Attributes, element, before[key], after[key])
+			}
 		case attribute.WriteOnly && !got[name].IsNull():
 			w.refuse(address, "write-only %s planned", name)
 		case attribute.WriteOnly || of[name].IsNull() && attribute.Computed:
-		case !got[name].Equal(of[name]) && (prior.IsNull() || !got[name].Equal(had[name])):
+		case !got[name].Equal(of[name]) && (len(had) == 0 || !got[name].Equal(had[name])):
 			w.refuse(address, "planned another %s than configured", name)
 		}
 	}
@@ -380,10 +409,19 @@ func (w *walk) checkKnown(address, stage string, before, after tftypes.Value) {
 	}
 	was, is := fields(before), fields(after)
 	for name, value := range was {
-		if value.IsFullyKnown() && !value.Equal(is[name]) {
+		now, ok := is[name]
+		switch nested := value.IsKnown() && !value.IsNull() && (value.Type().Is(tftypes.Map{}) || value.Type().Is(tftypes.Object{})); {
+		case !ok:
+			w.refuse(address, "%s: no %s, which was planned", stage, name)
+		case nested && !now.IsNull() && now.IsKnown():
+			if len(fields(value)) != len(fields(now)) {
+				w.refuse(address, "%s: %d elements of %s, planned were %d", stage, len(fields(now)), name, len(fields(value)))
+			}
+			w.checkKnown(address+" "+name, stage, value, now)
+		case value.IsFullyKnown() && !value.Equal(now):
 			w.refuse(address, "%s: another %s than planned", stage, name)
 		}
-		if stage == "applied" && !is[name].IsFullyKnown() {
+		if ok && stage == "applied" && !now.IsFullyKnown() {
 			w.refuse(address, "%s: unknown %s", stage, name)
 		}
 	}
@@ -443,7 +481,7 @@ func valueOf(typ tftypes.Type, set any) tftypes.Value {
 
 func fields(value tftypes.Value) map[string]tftypes.Value {
 	all := map[string]tftypes.Value{}
-	if !value.IsNull() {
+	if value.Type() != nil && !value.IsNull() {
 		if err := value.As(&all); err != nil {
 			panic(err)
 		}

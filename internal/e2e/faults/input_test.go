@@ -26,7 +26,7 @@ var updateInput = flag.Bool("input.update", false, "write testdata/input.golden 
 // badInput is one mistake. set goes over a configuration that is right; nil
 // takes an attribute out.
 type badInput struct {
-	what string // provider, resource, data, import
+	what string // provider, resource, pool, data, import, import pool
 	set  map[string]any
 	// at is the attribute that the diagnostics point to; empty where the input
 	// has none.
@@ -109,6 +109,23 @@ var badInputs = []badInput{
 	{"resource", set{"timeouts": set{"update": "-1m"}}, "timeouts.update"},
 	{"resource", set{"timeouts": set{"delete": "5"}}, "timeouts.delete"},
 
+	{"pool", set{"workspace_id": "a/b"}, "workspace_id"},
+	{"pool", set{"provider_id": "OpenAI"}, "provider_id"},
+	{"pool", set{"keys": set{}}, "keys"},
+	{"pool", set{"keys": set{"a": set{}}}, `keys["a"].api_key_wo`},
+	{"pool", set{"keys": set{"a": set{"api_key_wo": ""}}}, `keys["a"].api_key_wo`},
+	{"pool", set{"keys": set{"a": set{"api_key_wo": "sk\x00"}}}, `keys["a"].api_key_wo`},
+	{"pool", set{"keys": set{"a": set{"api_key_wo": "sk-with-a-newline\n"}}}, `keys["a"].api_key_wo`},
+	{"pool", set{"keys": set{"a": set{"api_key_wo": "sk-fine-000000001", "api_key_wo_version": 0}}}, `keys["a"].api_key_wo_version`},
+	{"pool", set{"keys": set{"a": set{"api_key_wo": "sk-fine-000000001", "name": strings.Repeat("n", 121)}}}, `keys["a"].name`},
+	{"pool", set{"keys": set{"": set{"api_key_wo": "sk-fine-000000001"}}}, `keys[""]`},
+	{"pool", set{"keys": set{" \t": set{"api_key_wo": "sk-fine-000000001"}}}, `keys[" \t"]`},
+	{"pool", set{"keys": set{strings.Repeat("k", 121): set{"api_key_wo": "sk-fine-000000001"}}}, `keys["` + strings.Repeat("k", 121) + `"]`},
+	{"pool", set{"keys": set{"a\x00": set{"api_key_wo": "sk-fine-000000001"}}}, `keys["a\x00"]`},
+	{"pool", set{"keys": elevenKeys()}, "keys"},
+	{"pool", set{"on_remote_change": "ignore"}, "on_remote_change"},
+	{"pool", set{"timeouts": set{"create": "soon"}}, "timeouts.create"},
+
 	{"data", set{"workspace_id": ""}, "workspace_id"},
 	{"data", set{"workspace_id": "../x"}, "workspace_id"},
 	{"data", set{"workspace_id": "00000000-0000-4000-8000-000000000000"}, "workspace_id"},
@@ -125,6 +142,20 @@ var badInputs = []badInput{
 	{"import", set{"id": "{workspace}/nosuchkey"}, ""},
 	{"import", set{"id": "{workspace}/anthropic/{key}"}, ""},
 	{"import", set{"id": "00000000-0000-4000-8000-000000000000/{key}"}, "workspace_id"},
+
+	{"import pool", set{"id": "a/b/c"}, ""},
+	{"import pool", set{"id": "/"}, ""},
+	{"import pool", set{"id": "open ai"}, ""},
+	{"import pool", set{"id": "anthropic"}, ""},
+	{"import pool", set{"id": "00000000-0000-4000-8000-000000000000/openai"}, "workspace_id"},
+}
+
+func elevenKeys() set {
+	keys := set{}
+	for i := range 11 {
+		keys[fmt.Sprintf("k%02d", i)] = set{"api_key_wo": fmt.Sprintf("sk-fine-%09d", i)}
+	}
+	return keys
 }
 
 var badBootstraps = []string{
@@ -268,6 +299,8 @@ func give(t *testing.T, s *acctest.Server, in badInput, fill *strings.Replacer) 
 		attributes = config
 	case "resource":
 		attributes = map[string]any{"workspace_id": s.WorkspaceID, "provider_id": "openai", "api_key_wo": "sk-fine-000000001"}
+	case "pool":
+		attributes = map[string]any{"workspace_id": s.WorkspaceID, "provider_id": "openai", "keys": set{"a": set{"api_key_wo": "sk-fine-000000001"}}}
 	case "data":
 		attributes = map[string]any{"workspace_id": s.WorkspaceID}
 	}
@@ -278,11 +311,15 @@ func give(t *testing.T, s *acctest.Server, in badInput, fill *strings.Replacer) 
 		}
 		attributes[name] = value
 	}
-	c := newCore(t, config, 1, quickly)
+	typeName := "byok_key"
+	if strings.HasSuffix(in.what, "pool") {
+		typeName = "byok_pool"
+	}
+	c := newCoreOf(t, typeName, config, 1, quickly)
 	w := c.walk(ctx, false)
 	switch in.what {
 	case "provider":
-	case "resource":
+	case "resource", "pool":
 		// Findings that stop terraform before the plan stop here, too.
 		w.planOne(ctx, "k", object(c.resource.ValueType(), attributes), instance{value: null(c.resource.ValueType())})
 	case "data":
@@ -297,8 +334,8 @@ func give(t *testing.T, s *acctest.Server, in badInput, fill *strings.Replacer) 
 			read, err := w.ReadDataSource(ctx, &tfprotov6.ReadDataSourceRequest{TypeName: "byok_keys", Config: value})
 			w.report(err, read.Diagnostics)
 		}
-	case "import":
-		imported, err := w.ImportResourceState(ctx, &tfprotov6.ImportResourceStateRequest{TypeName: "byok_key", ID: fill.Replace(in.set["id"].(string))})
+	case "import", "import pool":
+		imported, err := w.ImportResourceState(ctx, &tfprotov6.ImportResourceStateRequest{TypeName: typeName, ID: fill.Replace(in.set["id"].(string))})
 		w.report(err, imported.Diagnostics)
 	}
 	if w.broken != nil {

@@ -69,9 +69,9 @@ func TestCapAtPlan(t *testing.T) {
 		w.configure(t, pool(openai, keys(span("a", 1, 7)...)), singles)
 		w.settled(t)
 		w.configure(t, pool(openai, keys(span("a", 1, 8)...)), singles)
-		w.wantError(t, []string{"plan"}, would(11))
+		w.wantError(t, []string{"plan"}, "11 keys, its cap is 10")
 		w.configure(t, pool(openai, keys(span("a", 1, 7)...)), singles+keyResource("w", openai, "w"))
-		w.wantError(t, []string{"plan"}, would(11))
+		w.wantError(t, []string{"plan"}, "11 keys, its cap is 10")
 		// A single key that goes makes room for one of the pool.
 		w.configure(t, pool(openai, keys(span("a", 1, 8)...)), keyResource("x", openai, "x")+keyResource("y", openai, "y"))
 		w.settled(t)

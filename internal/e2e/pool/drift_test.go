@@ -37,6 +37,7 @@ func TestDrift(t *testing.T) {
 	// Keys that are added elsewhere are none of its business.
 	w.add(t, openai, "other")
 	w.wantEmptyPlan(t)
+	w.Apply(t)
 	w.wantStateIsStored(t, openai, openai)
 
 	// All gone: the resource stays, and is filled again.
