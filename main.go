@@ -18,10 +18,15 @@ var version = "dev"
 
 func main() {
 	debugging := flag.Bool("debug", false, "run until interrupted, for a debugger such as delve to attach to")
+	printVersion := flag.Bool("version", false, "print the version and exit")
 	flag.Parse()
+	if *printVersion {
+		_, _ = os.Stdout.WriteString("terraform-provider-byok " + version + "\n")
+		return
+	}
 
-	// The process lives for one walk and its live heap is small, so that the
-	// default of 100 collects many times a second for nothing.
+	// The process lives for one plan or apply and its live heap is small: the
+	// default of 100 would collect many times a second for nothing.
 	debug.SetGCPercent(400)
 
 	if !*debugging {

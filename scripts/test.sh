@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
-# Runs every test with the race detector. What cannot run on this machine is
-# said in one line; under CI=true it is a failure.
+# Runs the tests: all of them with the race detector, or those of the inner loop
+# (quick), or the acceptance tests of the provider (acceptance). More arguments
+# go to go test. What cannot run on this machine is said in one line; under
+# CI=true it is a failure.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -12,20 +14,35 @@ missing() {
   echo "NOT RUN: $1" >&2
 }
 
-export CHECKPOINT_DISABLE=1 TF_CLI_CONFIG_FILE=/dev/null
-unset TF_LOG TF_LOG_CORE TF_LOG_PROVIDER TF_LOG_PATH
-for variable in $(compgen -e | grep '^BYOK_' || true); do unset "$variable"; done
-
-if terraform=$(command -v terraform); then
-  export TF_ACC=1 TF_ACC_TERRAFORM_PATH="$terraform"
-else
-  unset TF_ACC
-  missing "acceptance tests: no terraform on the PATH (1.11 or later is needed)"
-fi
-
 has_postgres() {
   command -v initdb >/dev/null || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1
 }
+
+export CHECKPOINT_DISABLE=1 TF_CLI_CONFIG_FILE=/dev/null
+unset TF_ACC TF_LOG TF_LOG_CORE TF_LOG_PROVIDER TF_LOG_PATH
+for variable in $(compgen -e | grep '^BYOK_' | grep -v '^BYOK_ACC_' || true); do unset "$variable"; done
+
+what=all
+case "${1:-}" in quick | acceptance) what=$1 && shift ;; esac
+
+if [ "$what" = quick ]; then
+  # internal/e2e needs Terraform or takes minutes.
+  mapfile -t packages < <(go list ./... | grep -v /internal/e2e/)
+  exec go test -short "$@" "${packages[@]}"
+fi
+
+if TERRAFORM=$(scripts/find-terraform.sh); then
+  export TERRAFORM TF_ACC=1
+else
+  unset TERRAFORM
+  missing "acceptance tests: no terraform or tofu (1.11 or later is needed)"
+fi
+
+if [ "$what" = acceptance ]; then
+  # On another server, test binaries share its workspaces.
+  exec go test -race -count=1 -timeout 60m ${BYOK_ACC_ENDPOINT:+-p 1} "$@" ./internal/provider/... ${BYOK_ACC_ENDPOINT:+./internal/e2e/cap/...}
+fi
+
 has_postgres || missing "PostgreSQL tests: no initdb on the PATH or in /usr/lib/postgresql (15 or later is needed)"
 
 go vet ./...

@@ -18,6 +18,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/testkit/tfrun"
 )
 
 func main() {
@@ -62,7 +64,11 @@ func run(ctx context.Context) error {
 				return err
 			}
 		}
-		b := &providerBench{bin: *bin, random: *random, profile: *profile, log: os.Stderr, dir: dir}
+		cli, err := tfrun.Find()
+		if err != nil {
+			return err
+		}
+		b := &providerBench{cli: cli, bin: *bin, random: *random, profile: *profile, log: os.Stderr, dir: dir}
 		times, scale, err := b.run(ctx, scenarios)
 		if err != nil {
 			return err

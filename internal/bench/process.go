@@ -7,19 +7,17 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
-	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
-	"syscall"
-	"time"
+
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/server"
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/testkit/byokserver"
 )
 
 const (
@@ -29,14 +27,9 @@ const (
 
 // byokServer is a byok-server in a process of its own.
 type byokServer struct {
-	cmd    *exec.Cmd
-	exited chan error
-	log    *os.File
-
-	url            string
-	sessionToken   string
-	internalSecret string
-	encryptionKey  string
+	*byokserver.Process
+	sessionToken string
+	secrets      server.Secrets
 	// workspaces are the IDs that it was started with, all of one user.
 	workspaces []string
 }
@@ -44,88 +37,25 @@ type byokServer struct {
 // startServer starts the server in bin on a database, with that many
 // workspaces. Its log goes to a file in dir, as in production it would.
 func startServer(ctx context.Context, bin, dir, database string, workspaces int) (*byokServer, error) {
-	type workspace struct {
-		ID    string `json:"id"`
-		Name  string `json:"name"`
-		Owner string `json:"owner"`
-	}
-	s := &byokServer{internalSecret: rand.Text(), encryptionKey: randomHex(32), exited: make(chan error, 1)}
-	doc := struct {
-		Users      []map[string]string `json:"users"`
-		Workspaces []workspace         `json:"workspaces"`
-	}{Users: []map[string]string{{"email": email, "password": password, "name": "Bench"}}}
+	s := &byokServer{secrets: server.Secrets{EncryptionKey: randomHex(32), AuthSecret: rand.Text(), InternalSecret: rand.Text()}}
+	doc := &server.Bootstrap{Users: []server.BootstrapUser{{Email: email, Password: password, Name: "Bench"}}}
 	for i := range workspaces {
 		// All over the space of IDs, as real ones are.
 		id := fmt.Sprintf("%08x-0000-4000-8000-%012d", uint32(i)*2654435761, i)
 		s.workspaces = append(s.workspaces, id)
-		doc.Workspaces = append(doc.Workspaces, workspace{ID: id, Name: fmt.Sprintf("Workspace %d", i), Owner: email})
+		doc.Workspaces = append(doc.Workspaces, server.BootstrapWorkspace{ID: id, Name: fmt.Sprintf("Workspace %d", i), Owner: email})
 	}
-	text, err := json.Marshal(doc)
+	var err error
+	s.Process, err = byokserver.Start(ctx, byokserver.Config{
+		Binary: filepath.Join(bin, "byok-server"), Dir: dir, Database: database, Secrets: s.secrets, Bootstrap: doc, Flags: []string{"--development"},
+	})
 	if err != nil {
 		return nil, err
 	}
-	bootstrap, envFile := filepath.Join(dir, "bootstrap.json"), filepath.Join(dir, "server.env")
-	if err := os.WriteFile(bootstrap, text, 0o600); err != nil {
-		return nil, err
-	}
-	_ = os.Remove(envFile)
-	if s.log, err = os.OpenFile(filepath.Join(dir, "server.log"), os.O_CREATE|os.O_APPEND|os.O_RDWR, 0o600); err != nil {
-		return nil, err
-	}
-	s.cmd = exec.Command(filepath.Join(bin, "byok-server"), "serve", "--listen", "127.0.0.1:0", "--database", database,
-		"--development", "--bootstrap", bootstrap, "--env-file", envFile)
-	s.cmd.Env = append(os.Environ(), "INTERNAL_API_SECRET="+s.internalSecret, "BETTER_AUTH_SECRET="+rand.Text(), "ENCRYPTION_KEY="+s.encryptionKey)
-	s.cmd.Stdout, s.cmd.Stderr = s.log, s.log
-	if err := s.cmd.Start(); err != nil {
-		return nil, errors.Join(err, s.log.Close())
-	}
-	go func() { s.exited <- s.cmd.Wait() }()
-	if err := s.ready(ctx, envFile); err != nil {
-		return nil, errors.Join(err, s.stop())
+	if s.sessionToken, err = s.SignIn(ctx, email); err != nil {
+		return nil, errors.Join(err, s.Stop())
 	}
 	return s, nil
-}
-
-var exported = regexp.MustCompile(`(?m)^(?:export )?(\w+)=['"]?(.*?)['"]?$`)
-
-// ready waits for the file that the server writes once it listens.
-func (s *byokServer) ready(ctx context.Context, envFile string) error {
-	ctx, cancel := context.WithTimeout(ctx, time.Minute)
-	defer cancel()
-	for {
-		text, err := os.ReadFile(envFile)
-		if err == nil {
-			for _, match := range exported.FindAllStringSubmatch(string(text), -1) {
-				switch match[1] {
-				case "BYOK_ENDPOINT":
-					s.url = match[2]
-				case "BYOK_SESSION_TOKEN":
-					s.sessionToken = match[2]
-				}
-			}
-			return nil
-		}
-		select {
-		case err := <-s.exited:
-			s.exited <- err
-			said, _ := os.ReadFile(s.log.Name())
-			return fmt.Errorf("byok-server ended at its start: %w\n%s", err, said)
-		case <-ctx.Done():
-			return errors.New("byok-server does not get ready")
-		case <-time.After(5 * time.Millisecond):
-		}
-	}
-}
-
-// stop ends the server and returns once it has.
-func (s *byokServer) stop() error {
-	_ = s.cmd.Process.Signal(syscall.SIGTERM)
-	select {
-	case err := <-s.exited:
-		return errors.Join(err, s.log.Close())
-	case <-time.After(20 * time.Second):
-		return errors.Join(errors.New("byok-server does not stop; killed it"), s.cmd.Process.Kill(), s.log.Close())
-	}
 }
 
 // requests are how many requests the server has answered, by kind.
@@ -153,7 +83,7 @@ var counted = regexp.MustCompile(`(?m)^byok_http_requests_total\{method="(\w+)",
 // counts reads the server's own metrics.
 func (s *byokServer) counts(ctx context.Context) (requests, error) {
 	var r requests
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.url+"/reference/metrics", nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.URL+"/reference/metrics", nil)
 	if err != nil {
 		return r, err
 	}

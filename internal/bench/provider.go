@@ -4,7 +4,6 @@ package main
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -12,19 +11,17 @@ import (
 	"io"
 	"os"
 	"os/exec"
-	"path"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"time"
 
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/bench/cost"
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/testkit/tfrun"
 )
 
 const (
-	byokAddress   = "registry.terraform.io/terraform-provider-byok/byok"
-	randomAddress = "registry.terraform.io/hashicorp/random"
-	keysPerPool   = 10
+	randomSource = "hashicorp/random"
+	keysPerPool  = 10
 	// planRepeats is how often a plan is made in each round: it changes
 	// nothing and takes little.
 	planRepeats = 3
@@ -60,6 +57,7 @@ type sample struct {
 // providerBench times Terraform with keys, and with as many terraform_data
 // resources, which need no provider process: the floor.
 type providerBench struct {
+	cli     tfrun.CLI
 	bin     string
 	random  string // binary of terraform-provider-random; "" to leave it out
 	profile string // folder for profiles; "" for none
@@ -163,10 +161,10 @@ func (b *providerBench) scenario(ctx context.Context, plugins string, sc scenari
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, server.stop()) }()
-	endpoint := server.url
+	defer func() { err = errors.Join(err, server.Stop()) }()
+	endpoint := server.URL
 	if sc.latency > 0 {
-		r, err := startRelay(ctx, strings.TrimPrefix(server.url, "http://"), sc.latency)
+		r, err := startRelay(ctx, strings.TrimPrefix(server.URL, "http://"), sc.latency)
 		if err != nil {
 			return nil, err
 		}
@@ -229,7 +227,7 @@ func (b *providerBench) timed(ctx context.Context, server *byokServer, in *folde
 func (b *providerBench) install(ctx context.Context) (string, error) {
 	mirror := filepath.Join(b.dir, "mirror")
 	if b.random != "" {
-		if err := b.pack(ctx, mirror, randomAddress, b.random); err != nil {
+		if err := b.pack(ctx, mirror, randomSource, b.random); err != nil {
 			return "", err
 		}
 	}
@@ -240,26 +238,26 @@ func (b *providerBench) install(ctx context.Context) (string, error) {
 			return "", err
 		}
 	}
-	return mirror, b.pack(ctx, mirror, byokAddress, binary)
+	return mirror, b.pack(ctx, mirror, tfrun.Source, binary)
 }
 
 const benchPackage = "github.com/terraform-provider-byok/terraform-provider-byok/internal/bench/"
 
 // pack puts a provider into the mirror: the meter under the provider's name,
 // the provider beside it.
-func (b *providerBench) pack(ctx context.Context, mirror, address, binary string) error {
-	pkg := filepath.Join(mirror, address, "0.0.1", runtime.GOOS+"_"+runtime.GOARCH)
-	if err := os.MkdirAll(pkg, 0o700); err != nil {
+func (b *providerBench) pack(ctx context.Context, mirror, source, binary string) error {
+	pkg := b.cli.PackagePath(mirror, source)
+	if err := os.MkdirAll(filepath.Dir(pkg), 0o700); err != nil {
 		return err
 	}
-	if err := build(ctx, benchPackage+"meter", filepath.Join(pkg, "terraform-provider-"+path.Base(address)+"_v0.0.1")); err != nil {
+	if err := build(ctx, benchPackage+"meter", pkg); err != nil {
 		return err
 	}
 	data, err := os.ReadFile(binary)
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(filepath.Join(pkg, "provider"), data, 0o700)
+	return os.WriteFile(filepath.Join(filepath.Dir(pkg), "provider"), data, 0o700)
 }
 
 func build(ctx context.Context, pkg, to string) error {
@@ -341,53 +339,40 @@ resource "byok_key" "this" {
 
 // folder is a Terraform configuration with its state.
 type folder struct {
-	dir   string
-	env   []string
+	*tfrun.Folder
 	meter string
 }
 
-func (b *providerBench) folder(ctx context.Context, mirror, dir, config string, variables []byte, endpoint string) (*folder, error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+func (b *providerBench) folder(ctx context.Context, mirror, dir, config string, variables []byte, endpoint string) (f *folder, err error) {
+	f = &folder{meter: filepath.Join(dir, "meter.jsonl")}
+	f.Folder, err = b.cli.Folder(dir, b.cli.Mirror(mirror), "BYOK_ENDPOINT="+endpoint, "BYOK_EMAIL="+email, "BYOK_PASSWORD="+password,
+		"BYOK_BENCH_METER="+f.meter, "BYOK_PROFILE_DIR="+b.profile)
+	if err != nil {
 		return nil, err
 	}
-	rc := filepath.Join(dir, "terraform.rc")
-	f := &folder{dir: dir, meter: filepath.Join(dir, "meter.jsonl")}
-	for _, entry := range os.Environ() {
-		if !strings.HasPrefix(entry, "TF_") && !strings.HasPrefix(entry, "BYOK_") {
-			f.env = append(f.env, entry)
-		}
-	}
-	f.env = append(f.env, "TF_CLI_CONFIG_FILE="+rc, "TF_INPUT=0", "TF_IN_AUTOMATION=1", "CHECKPOINT_DISABLE=1",
-		"BYOK_ENDPOINT="+endpoint, "BYOK_EMAIL="+email, "BYOK_PASSWORD="+password,
-		"BYOK_BENCH_METER="+f.meter, "BYOK_PROFILE_DIR="+b.profile)
-	for name, text := range map[string]string{
-		"main.tf": config, "terraform.tfvars.json": string(variables),
-		"terraform.rc": fmt.Sprintf("provider_installation {\n  filesystem_mirror {\n    path = %q\n  }\n}\n", mirror),
-	} {
-		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+	for name, text := range map[string]string{"main.tf": config, "terraform.tfvars.json": string(variables)} {
+		if err := os.WriteFile(filepath.Join(f.Dir, name), []byte(text), 0o600); err != nil {
 			return nil, err
 		}
 	}
-	_, err := f.terraform(ctx, "init")
+	_, err = f.terraform(ctx, "init")
 	return f, err
 }
 
 // terraform runs a command to its end and returns what it cost.
 func (f *folder) terraform(ctx context.Context, args ...string) (sample, error) {
 	_ = os.Remove(f.meter)
-	cmd := exec.CommandContext(ctx, "terraform", append([]string{"-chdir=" + f.dir}, append(args, "-no-color")...)...)
-	cmd.Env = f.env
-	var out bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &out
 	start := time.Now()
-	err := cmd.Run()
+	result, err := f.Exec(ctx, append(args, "-no-color")...)
 	s := sample{wall: time.Since(start)}
-	if err != nil {
-		text := out.String()
-		return s, fmt.Errorf("terraform %s: %w\n%s", strings.Join(args, " "), err, text[max(0, len(text)-3000):])
+	if err == nil && result.Exit != 0 {
+		err = fmt.Errorf("%s ended with %d:\n%s", result, result.Exit, result.Output[max(0, len(result.Output)-3000):])
 	}
-	s.whole = cost.Of(cmd.ProcessState)
-	if info, err := os.Stat(filepath.Join(f.dir, "terraform.tfstate")); err == nil {
+	if err != nil {
+		return s, err
+	}
+	s.whole = cost.Of(result.Process)
+	if info, err := os.Stat(filepath.Join(f.Dir, "terraform.tfstate")); err == nil {
 		s.state = info.Size() // there is none before the first apply
 	}
 	s.provider, err = readMeter(f.meter)

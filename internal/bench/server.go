@@ -19,11 +19,12 @@ import (
 	"time"
 
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/byok"
-	"github.com/terraform-provider-byok/terraform-provider-byok/internal/pgtest"
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/server"
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/server/database"
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/server/keystore"
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/server/rotation"
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/testkit/byokserver"
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/testkit/pgtest"
 )
 
 // The real server as measured, with one client: WIRE.md section 11. Its resolve
@@ -79,7 +80,7 @@ func (b *serverBench) database(ctx context.Context, t *table, name, target strin
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, s.stop()) }()
+	defer func() { err = errors.Join(err, s.Stop()) }()
 	load := &load{server: s, http: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: b.clients, MaxConnsPerHost: b.clients}}}
 	if err := load.prepare(ctx); err != nil {
 		return err
@@ -172,15 +173,13 @@ func (b *serverBench) measure(ctx context.Context, do operation, clients int) ([
 // inProcess is a resolve within this process, without sockets, as the real
 // server's was measured.
 func (b *serverBench) inProcess(ctx context.Context, s *byokServer, target string) (operation, func() error, error) {
-	own, err := server.Start(ctx, server.Config{Database: target, Secrets: server.Secrets{
-		EncryptionKey: s.encryptionKey, AuthSecret: "unused", InternalSecret: s.internalSecret,
-	}})
+	own, err := server.Start(ctx, server.Config{Database: target, Secrets: s.secrets})
 	if err != nil {
 		return nil, nil, err
 	}
 	do := func(ctx context.Context, client int) (time.Duration, error) {
 		r := httptest.NewRequestWithContext(ctx, http.MethodPost, "/reference/resolve", strings.NewReader(resolveBody(s.workspaces[client])))
-		r.Header.Set("Authorization", "Bearer "+s.internalSecret)
+		r.Header.Set("Authorization", "Bearer "+s.secrets.InternalSecret)
 		w := httptest.NewRecorder()
 		start := time.Now()
 		own.Handler().ServeHTTP(w, r)
@@ -244,7 +243,7 @@ func (l *load) list(ctx context.Context, client int) (time.Duration, error) {
 	var answer struct {
 		Keys []byok.Key `json:"keys"`
 	}
-	took, err := l.call(ctx, http.MethodGet, keysPath(l.server.workspaces[client]), nil, &answer)
+	took, err := l.call(ctx, http.MethodGet, byokserver.KeysPath(l.server.workspaces[client]), nil, &answer)
 	if err == nil && len(answer.Keys) != listedPools*keysPerPool {
 		err = fmt.Errorf("the list has %d keys", len(answer.Keys))
 	}
@@ -259,7 +258,7 @@ func (l *load) add(ctx context.Context, client int) (time.Duration, error) {
 	if err != nil {
 		return 0, err
 	}
-	_, err = l.call(ctx, http.MethodDelete, keysPath(l.server.workspaces[client]), byok.DeleteRequest{ProviderID: changedPool, KeyID: id}, nil)
+	_, err = l.call(ctx, http.MethodDelete, byokserver.KeysPath(l.server.workspaces[client]), byok.DeleteRequest{ProviderID: changedPool, KeyID: id}, nil)
 	return took, err
 }
 
@@ -269,11 +268,11 @@ func (l *load) remove(ctx context.Context, client int) (time.Duration, error) {
 	if err != nil {
 		return 0, err
 	}
-	return l.call(ctx, http.MethodDelete, keysPath(l.server.workspaces[client]), byok.DeleteRequest{ProviderID: changedPool, KeyID: id}, nil)
+	return l.call(ctx, http.MethodDelete, byokserver.KeysPath(l.server.workspaces[client]), byok.DeleteRequest{ProviderID: changedPool, KeyID: id}, nil)
 }
 
 func (l *load) replace(ctx context.Context, client int) (time.Duration, error) {
-	return l.call(ctx, http.MethodPost, keysPath(l.server.workspaces[client]),
+	return l.call(ctx, http.MethodPost, byokserver.KeysPath(l.server.workspaces[client]),
 		byok.SaveRequest{ProviderID: replacedPool, APIKey: apiKey(), KeyID: l.replaced[client]}, nil)
 }
 
@@ -300,7 +299,7 @@ func (l *load) save(ctx context.Context, client int, in byok.SaveRequest) (strin
 			ID string `json:"id"`
 		} `json:"key"`
 	}
-	_, err := l.call(ctx, http.MethodPost, keysPath(l.server.workspaces[client]), in, &answer)
+	_, err := l.call(ctx, http.MethodPost, byokserver.KeysPath(l.server.workspaces[client]), in, &answer)
 	return answer.Key.ID, err
 }
 
@@ -314,13 +313,13 @@ func (l *load) call(ctx context.Context, method, path string, body, into any) (t
 		}
 		payload = bytes.NewReader(text)
 	}
-	req, err := http.NewRequestWithContext(ctx, method, l.server.url+path, payload)
+	req, err := http.NewRequestWithContext(ctx, method, l.server.URL+path, payload)
 	if err != nil {
 		return 0, err
 	}
 	req.Header.Set("Content-Type", "application/json")
 	req.Header.Set("Cookie", "better-auth.session_token="+l.server.sessionToken)
-	req.Header.Set("Authorization", "Bearer "+l.server.internalSecret)
+	req.Header.Set("Authorization", "Bearer "+l.server.secrets.InternalSecret)
 	start := time.Now()
 	resp, err := l.http.Do(req)
 	if err != nil {
@@ -339,8 +338,6 @@ func (l *load) call(ctx context.Context, method, path string, body, into any) (t
 	}
 	return took, err
 }
-
-func keysPath(workspaceID string) string { return "/api/workspaces/" + workspaceID + "/byok-keys" }
 
 // fill stores workspaces with ten keys each, straight into the database, all
 // over the space of IDs. They share one sealed key.

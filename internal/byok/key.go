@@ -27,10 +27,13 @@ type Key struct {
 	UpdatedAt  string  `json:"updatedAt"`
 }
 
-// ListResponse is the answer to GET /api/workspaces/{id}/byok-keys: every key
+// ListResponse is the response to GET /api/workspaces/{id}/byok-keys: every key
 // of the workspace by provider ID, then in rotation order. WIRE.md section 4.
 type ListResponse struct {
 	Keys []Key `json:"keys"`
+	// Entitled is part of an organization's list only: whether keys can be
+	// added to it. WIRE.md section 7.
+	Entitled *bool `json:"entitled,omitempty"`
 }
 
 // SaveRequest is the body of POST: an add without KeyID, a replace with it.
@@ -43,7 +46,7 @@ type SaveRequest struct {
 	Name       *string `json:"name,omitempty"`
 }
 
-// SaveResponse is the answer to POST. An add leaves UpdatedAt and CreatedBy
+// SaveResponse is the response to POST. An add leaves UpdatedAt and CreatedBy
 // out, a replace leaves CreatedAt and CreatedBy out. WIRE.md section 5.
 type SaveResponse struct {
 	Success bool `json:"success"`

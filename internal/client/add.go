@@ -38,16 +38,20 @@ const (
 	finalRetries = 5
 	// clockTolerance is how far two clocks of one deployment may differ.
 	clockTolerance = 5 * time.Minute
-	// maxRoomPoll is the longest pause between two tries to find room.
-	maxRoomPoll = 5 * time.Second
+	// maxCapacityPoll is the longest pause between two tries to find room.
+	maxCapacityPoll = 5 * time.Second
 )
 
 // adding is one Add under way. It holds its pool's slot.
 type adding struct {
-	c    *Client
-	w    *scope
-	p    *pool
-	life *writeContext
+	c     *Client
+	scope *scope
+	p     *pool
+	write *writeContext
+	// waiting ends before write does, and bounds the wait for capacity: what
+	// is left is for the caller to find out what fills the pool.
+	waiting  context.Context
+	deadlock *deadlock // ends the wait for capacity, too
 
 	pool byok.Pool
 	in   AddInput
@@ -57,11 +61,11 @@ type adding struct {
 
 	before *snapshot // of before the first attempt
 	sentAt time.Time // of the first attempt
-	doubts int       // attempts whose answer was lost
+	doubts int       // attempts whose response was lost
 	sent   int
 }
 
-// Add stores a new key and returns its full record. When the answer is lost,
+// Add stores a new key and returns its full record. When the response is lost,
 // it finds out whether the key was stored before it sends it again.
 //
 // A key that comes with an error is stored: record its ID, only the rest of
@@ -74,82 +78,132 @@ func (c *Client) Add(ctx context.Context, pool byok.Pool, in AddInput) (byok.Key
 	if f := checkIDs(pool, nil); f != nil {
 		return fail(byok.Key{}, f)
 	}
+	defer c.calls.begin()()
 	body, err := json.Marshal(byok.SaveRequest{ProviderID: pool.ProviderID, APIKey: in.APIKey, Name: in.Name})
 	if err != nil {
 		return fail(byok.Key{}, &failure{kind: KindInvalid})
 	}
-	a := &adding{c: c, w: c.scope(pool.Scope), pool: pool, in: in, body: body, mask: byok.Mask(in.APIKey), life: newWriteContext(ctx, grace)}
-	defer a.life.close()
+	a := &adding{c: c, scope: c.scope(pool.Scope), pool: pool, in: in, body: body, mask: byok.Mask(in.APIKey), write: newWriteContext(ctx, grace)}
+	defer a.write.close()
+	var stopWaiting context.CancelFunc
+	a.waiting, stopWaiting = waitingContext(a.write)
+	defer stopWaiting()
 	if in.Name != nil {
 		a.name = byok.TrimName(*in.Name)
 	}
 
-	key, complete, covers, f := a.inTurn()
+	key, complete, covers, f := a.runInTurn()
 	if f != nil {
 		return fail(key, f)
 	}
 	if complete || in.SkipRecord {
 		return key, nil
 	}
-	s, f := a.w.readBack(a.life, covers)
+	s, f := a.scope.readBack(a.write, covers)
 	if f != nil {
-		f = &failure{kind: f.kind, status: f.status, requestID: f.requestID, attempts: f.attempts, err: f.err, op: f.op,
+		f = &failure{kind: f.kind, status: f.status, requestID: f.requestID, url: f.url, attempts: f.attempts, err: f.err, op: f.op,
 			detail: "the key is stored, but the list with its full record could not be read"}
 		return fail(key, f)
 	}
 	return a.record(s, key)
 }
 
-// inTurn waits for the pool's slot and runs the add in it. complete means that
-// the record needs no list any more; covers is what such a list has to cover.
-func (a *adding) inTurn() (key byok.Key, complete bool, covers uint64, f *failure) {
-	a.w.change(func() {
-		a.p = a.w.pool(a.pool.ProviderID)
+// runInTurn waits for the pool's slot and runs the add in it. complete means
+// that the record needs no list any more; covers is what such a list has to cover.
+func (a *adding) runInTurn() (key byok.Key, complete bool, covers uint64, f *failure) {
+	a.scope.change(func() {
+		a.p = a.scope.pool(a.pool.ProviderID)
 		a.p.adds++
 	})
 	// The write ends with the turn, in one step: whoever waits for the end of
 	// all turns must find all writes counted.
-	defer a.w.change(func() {
+	defer a.scope.change(func() {
 		a.p.adds--
-		a.w.writes++
-		covers = a.w.writes
+		a.scope.writes++
+		covers = a.scope.writes
 	})
-	select {
-	case a.p.slot <- struct{}{}:
-		defer func() { <-a.p.slot }()
-	case <-a.life.Done():
-		return byok.Key{}, false, 0, a.crowdedOut(ended(a.life))
+	var leave func()
+	a.deadlock, leave = a.c.calls.enqueue(a.pool)
+	defer leave()
+	if f := a.takeSlot(); f != nil {
+		return byok.Key{}, false, 0, f
 	}
-	if a.life.parent.Err() != nil {
-		return byok.Key{}, false, 0, a.crowdedOut(ended(a.life))
-	}
+	defer func() { <-a.p.slot }()
+	defer a.c.calls.setFull(a.pool, false)
 	key, complete, f = a.run()
 	if f != nil {
-		f = a.crowdedOut(f)
+		f = a.explainTimeout(f)
 		f.attempts = a.sent
 	}
 	return key, complete, 0, f
 }
 
-// crowdedOut returns f, or the pool's refusal at the cap where that is why time
-// ran out: the adds behind one that waits for room wait for room, too.
-func (a *adding) crowdedOut(f *failure) *failure {
-	if f.kind != KindCanceled || !f.refused || !a.in.WaitForRoom || !errors.Is(f.err, context.DeadlineExceeded) {
+// takeSlot waits for the pool's slot. Behind an add that waits for capacity,
+// it waits for capacity as well.
+func (a *adding) takeSlot() *failure {
+	waiting, deadlock := a.waiting.Done(), a.deadlock.closed
+	if !a.in.WaitForCapacity {
+		waiting, deadlock = nil, nil
+	}
+	for {
+		select {
+		case <-deadlock:
+			return a.refusedAtCap(&failure{kind: KindCapReached, refused: true}, a.deadlock.waiting, nil)
+		case <-a.write.Done():
+			return a.explainTimeout(ended(a.write))
+		default:
+		}
+		select {
+		case a.p.slot <- struct{}{}:
+			if a.write.parent.Err() != nil {
+				<-a.p.slot
+				return a.explainTimeout(ended(a.write))
+			}
+			return nil
+		case <-deadlock:
+		case <-a.write.Done():
+		case <-waiting:
+			waiting = nil
+			timeout := &failure{kind: KindCanceled, refused: true, err: context.DeadlineExceeded}
+			if f := a.explainTimeout(timeout); f != timeout {
+				return f
+			}
+		}
+	}
+}
+
+// refusedAtCap returns the pool's refusal at the cap, or f where there is none
+// any more.
+func (a *adding) refusedAtCap(f *failure, waiting int, err error) *failure {
+	a.scope.mu.Lock()
+	defer a.scope.mu.Unlock()
+	refused := *f
+	if a.p.full != nil {
+		refused = *a.p.full
+		refused.err = err
+	}
+	refused.waiting = waiting
+	return &refused
+}
+
+// explainTimeout returns f, or the pool's refusal at the cap where that is why
+// time ran out: the adds behind one that waits for capacity wait for it, too.
+func (a *adding) explainTimeout(f *failure) *failure {
+	if f.kind != KindCanceled || !f.refused || !a.in.WaitForCapacity || !errors.Is(f.err, context.DeadlineExceeded) {
 		return f
 	}
-	a.w.mu.Lock()
-	defer a.w.mu.Unlock()
-	if a.p.full == nil {
+	a.scope.mu.Lock()
+	full := a.p.full != nil
+	a.scope.mu.Unlock()
+	if !full {
 		return f
 	}
-	full := *a.p.full
-	full.err = f.err
-	return &full
+	return a.refusedAtCap(f, 0, f.err)
 }
 
 // run sends the add until its outcome is certain.
 func (a *adding) run() (key byok.Key, complete bool, f *failure) {
-	if f := a.lookBefore(); f != nil {
+	if f := a.listBefore(); f != nil {
 		return byok.Key{}, false, f
 	}
 	a.sentAt = time.Now()
@@ -160,16 +214,15 @@ func (a *adding) run() (key byok.Key, complete bool, f *failure) {
 		case f == nil && a.doubts == 0:
 			return key, false, nil
 		case f == nil:
-			return a.checkTwin(key)
-		case f.kind == KindCapReached && a.in.WaitForRoom:
-			a.w.change(func() {
+			return a.checkDuplicate(key)
+		case f.kind == KindCapReached && a.in.WaitForCapacity:
+			a.scope.change(func() {
 				if a.p.freed == freed {
 					full := *f
 					a.p.full = &full
 				}
 			})
-			if over := a.awaitRoom(freed, polls); over != nil {
-				f.err = over.err
+			if a.awaitCapacity(freed, polls, f); f.err != nil || f.waiting > 0 {
 				return byok.Key{}, false, f
 			}
 			polls++
@@ -186,10 +239,10 @@ func (a *adding) run() (key byok.Key, complete bool, f *failure) {
 		case found != nil:
 			return a.adopt(*found)
 		}
-		a.life.release() // certain: nothing was stored
-		if a.doubts > a.c.cfg.MaxRetries || a.life.parent.Err() != nil {
-			if a.life.parent.Err() != nil {
-				f.kind, f.err = KindCanceled, a.life.parent.Err()
+		a.write.release() // certain: nothing was stored
+		if a.doubts > a.c.cfg.MaxRetries || a.write.parent.Err() != nil {
+			if a.write.parent.Err() != nil {
+				f.kind, f.err = KindCanceled, a.write.parent.Err()
 			}
 			f.detail = joinDetail(f.detail, "no key was stored")
 			return byok.Key{}, false, f
@@ -204,12 +257,12 @@ func (a *adding) run() (key byok.Key, complete bool, f *failure) {
 // refused for the moment or never left.
 func (a *adding) send() (byok.Key, *failure) {
 	var key byok.Key
-	f := a.c.send(a.life, &request{
-		op: OpAdd, method: http.MethodPost, path: a.w.path, body: a.body, limit: maxAnswerBytes, retries: a.c.cfg.MaxRetries,
+	f := a.c.send(a.write, &request{
+		op: OpAdd, scope: a.pool.Scope.Kind, method: http.MethodPost, path: a.scope.path, body: a.body, limit: maxResponseBytes, retries: a.c.cfg.MaxRetries, until: deadline(a.write),
 		again: func(f *failure) bool { return f.refused },
 		decode: func(body []byte, header http.Header) (err error) {
-			if key, err = decodeAdded(body, header.Get("Content-Type"), a.pool.ProviderID); err == nil && !a.isNew(key.ID) {
-				err = errors.New("it is about a key that was there before")
+			if key, err = decodeAdded(body, header.Get("Content-Type"), a.pool); err == nil && !a.isNew(key.ID) {
+				err = errors.New("it is for a key that was there before")
 			}
 			return err
 		},
@@ -223,7 +276,7 @@ func (a *adding) send() (byok.Key, *failure) {
 	return key, nil
 }
 
-// resolve finds out what came of an add whose answer was lost: the key that
+// resolve finds out what came of an add whose response was lost: the key that
 // it stored, nil when it certainly stored none, or the failure to tell.
 func (a *adding) resolve(lost *failure) (*byok.Key, *failure) {
 	a.setStalled(true)
@@ -245,19 +298,19 @@ func (a *adding) resolve(lost *failure) (*byok.Key, *failure) {
 		if lost.finished || !s.started.Before(settled) {
 			return nil, nil
 		}
-		if a.life.parent.Err() != nil {
+		if a.write.parent.Err() != nil {
 			return nil, a.ambiguous(lost, nil, "and the operation ended before the server was certainly done with it")
 		}
 		// An interrupt ends the pause, then one more list has the last word.
-		_ = sleep(a.life.parent, min(pause, max(time.Until(settled), time.Millisecond)))
+		_ = sleep(a.write.parent, min(pause, max(time.Until(settled), time.Millisecond)))
 	}
 }
 
-// lookBefore notes which keys are there before the add, so that none of them
+// listBefore notes which keys are there before the add, so that none of them
 // is taken for its outcome. One list serves all adds of a Client to the
 // scope.
-func (a *adding) lookBefore() (f *failure) {
-	if a.before, f = a.w.readCovering(a.life, 0, a.c.cfg.MaxRetries, false); f == nil {
+func (a *adding) listBefore() (f *failure) {
+	if a.before, f = a.scope.readCovering(a.write, 0, readOptions{retries: a.c.cfg.MaxRetries, until: deadline(a.write)}); f == nil {
 		return nil
 	}
 	a.sent += f.attempts
@@ -267,11 +320,11 @@ func (a *adding) lookBefore() (f *failure) {
 }
 
 // list reads a list that starts now. To give up on it is to leave a doubt: what
-// looks final is asked again, too, since the list of before had an answer.
+// looks final is asked again, too, since the list of before had a response.
 func (a *adding) list() (s *snapshot, f *failure) {
 	for n := range finalRetries {
-		s, f = a.w.readCovering(a.life, a.w.wrote(), persistentRetries+a.c.cfg.MaxRetries, false)
-		if f == nil || f.transient || sleep(a.life, a.c.backoff(n, f.wait)) != nil {
+		s, f = a.scope.readCovering(a.write, a.scope.noteWrite(), readOptions{retries: persistentRetries + a.c.cfg.MaxRetries, until: deadline(a.write)})
+		if f == nil || f.transient || sleep(a.write, a.c.backoff(n, f.wait)) != nil {
 			break
 		}
 	}
@@ -299,7 +352,7 @@ func (a *adding) candidates(s *snapshot) (certain, doubtful []byok.Key) {
 }
 
 // isOld reports whether key, which was not there before, seems to be older
-// than the add all the same: somebody else may have stored it since the list
+// than the add all the same: another user may have stored it since the list
 // of before. It is told from createdAt, against the Date of the list carried
 // back by the time that has passed here.
 func (a *adding) isOld(s *snapshot, key byok.Key) bool {
@@ -310,12 +363,12 @@ func (a *adding) isOld(s *snapshot, key byok.Key) bool {
 // adopt makes certain that the key that was found holds the declared secret.
 func (a *adding) adopt(found byok.Key) (byok.Key, bool, *failure) {
 	a.claim(found.ID)
-	replaced, f := a.c.replace(a.life, a.w, OpAdd, a.pool.ProviderID, ReplaceInput{KeyID: found.ID, APIKey: a.in.APIKey, Name: &a.name},
+	replaced, f := a.c.replace(a.write, a.scope, OpAdd, a.pool.ProviderID, ReplaceInput{KeyID: found.ID, APIKey: a.in.APIKey, Name: &a.name},
 		persistentRetries+a.c.cfg.MaxRetries)
-	a.w.wrote()
+	a.scope.noteWrite()
 	switch {
 	case f.is(KindKeyNotFound):
-		f.detail = "it was stored, but then removed by somebody else"
+		f.detail = "it was stored, but then removed by another user"
 		return byok.Key{}, false, f
 	case f != nil:
 		f.detail = joinDetail(f.detail, "the key is stored, but its secret could not be confirmed")
@@ -325,13 +378,13 @@ func (a *adding) adopt(found byok.Key) (byok.Key, bool, *failure) {
 	return replaced, true, nil
 }
 
-// checkTwin looks whether an add that was given up has been stored after all,
+// checkDuplicate looks whether an add that was given up has been stored after all,
 // beside the one that was sent in its place. The own key can be removed
 // without a doubt whose it is; the other one is then adopted.
-func (a *adding) checkTwin(key byok.Key) (byok.Key, bool, *failure) {
+func (a *adding) checkDuplicate(key byok.Key) (byok.Key, bool, *failure) {
 	s, f := a.list()
 	if f != nil {
-		return key, false, a.ambiguous(f, nil, "the key is stored, but whether twice could not be read")
+		return key, false, a.ambiguous(f, nil, "the key is stored, but the list that would show whether twice could not be read")
 	}
 	certain, doubtful := a.candidates(s)
 	switch {
@@ -342,7 +395,7 @@ func (a *adding) checkTwin(key byok.Key) (byok.Key, bool, *failure) {
 		}
 		return full, true, nil
 	case len(certain) == 1 && len(doubtful) == 0:
-		if f := a.c.remove(a.life, a.w, OpAdd, key.ProviderID, key.ID, persistentRetries+a.c.cfg.MaxRetries); f == nil || f.kind == KindKeyNotFound {
+		if f := a.c.remove(a.write, a.scope, OpAdd, key.ProviderID, key.ID, persistentRetries+a.c.cfg.MaxRetries); f == nil || f.kind == KindKeyNotFound {
 			return a.adopt(certain[0])
 		}
 	}
@@ -354,15 +407,15 @@ func (a *adding) record(s *snapshot, key byok.Key) (byok.Key, error) {
 	full, ok := s.key(key.ID)
 	if !ok {
 		return key, a.c.fail(OpAdd, a.pool, key.ID, &failure{kind: KindKeyNotFound, attempts: a.sent,
-			detail: "the server confirmed it, but the list does not show it; somebody else may have removed it"})
+			detail: "the server confirmed it, but the list does not show it; another user may have removed it"})
 	}
 	return full, nil
 }
 
 func (a *adding) ambiguous(lost *failure, candidates []byok.Key, why string) *failure {
-	f := &failure{kind: KindAmbiguous, status: lost.status, requestID: lost.requestID, detail: joinDetail(lost.detail, why)}
-	if a.life.parent.Err() != nil {
-		f.err = a.life.parent.Err()
+	f := &failure{kind: KindAmbiguous, status: lost.status, requestID: lost.requestID, url: lost.url, detail: joinDetail(lost.detail, why)}
+	if a.write.parent.Err() != nil {
+		f.err = a.write.parent.Err()
 	}
 	for _, key := range candidates {
 		f.candidates = append(f.candidates, key.ID)
@@ -375,57 +428,79 @@ func (a *adding) isNew(keyID string) bool {
 	if _, known := a.before.key(keyID); known {
 		return false
 	}
-	a.w.mu.Lock()
-	defer a.w.mu.Unlock()
-	_, claimed := a.w.claimed[keyID]
+	a.scope.mu.Lock()
+	defer a.scope.mu.Unlock()
+	_, claimed := a.scope.claimed[keyID]
 	return !claimed
 }
 
 func (a *adding) claim(keyID string) {
-	a.w.change(func() {
-		a.w.claimed[keyID] = struct{}{}
+	a.scope.change(func() {
+		a.scope.claimed[keyID] = struct{}{}
 		a.p.full = nil
 	})
 }
 
 func (a *adding) freed() uint64 {
-	a.w.mu.Lock()
-	defer a.w.mu.Unlock()
+	a.scope.mu.Lock()
+	defer a.scope.mu.Unlock()
 	return a.p.freed
 }
 
 func (a *adding) setStalled(stalled bool) {
-	a.w.change(func() { a.p.stalled = stalled })
+	a.scope.change(func() { a.p.stalled = stalled })
 }
 
 func (a *adding) pause(d time.Duration) *failure {
 	a.setStalled(true)
 	defer a.setStalled(false)
-	return sleep(a.life, d)
+	return sleep(a.write, d)
 }
 
-// awaitRoom returns when a key of the pool has been deleted since freed was
-// read, or when it is time to ask again: others delete, too.
-func (a *adding) awaitRoom(freed uint64, polls int) *failure {
+// awaitCapacity returns when a key of the pool has been deleted since freed
+// was read, or when it is time to ask again: others delete, too. Where there is
+// no more to wait for, it notes why in f, the refusal.
+func (a *adding) awaitCapacity(freed uint64, polls int, f *failure) {
 	a.setStalled(true)
 	defer a.setStalled(false)
-	timer := time.NewTimer(min(maxRoomPoll, max(a.c.cfg.RetryWaitMin<<min(polls, 10), 10*time.Millisecond)))
+	timer := time.NewTimer(min(maxCapacityPoll, max(a.c.cfg.RetryWaitMin<<min(polls, 10), 10*time.Millisecond)))
 	defer timer.Stop()
 	for {
-		a.w.mu.Lock()
-		current, changed := a.p.freed, a.w.changed
-		a.w.mu.Unlock()
+		a.scope.mu.Lock()
+		current, changed := a.p.freed, a.scope.changed
+		a.scope.mu.Unlock()
 		if current != freed {
-			return nil
+			a.c.calls.setFull(a.pool, false)
+			return
 		}
+		a.c.calls.setFull(a.pool, true)
 		select {
 		case <-changed:
+			continue
 		case <-timer.C:
-			return nil
-		case <-a.life.Done():
-			return ended(a.life)
+			return
+		case <-a.deadlock.closed:
+			f.waiting = a.deadlock.waiting
+		case <-a.waiting.Done():
+			if f.err = context.DeadlineExceeded; a.write.parent.Err() != nil {
+				f.err = a.write.parent.Err()
+			}
 		}
+		return
 	}
+}
+
+// maxExplaining is the most of an add's time that is kept for its caller to
+// find out what fills the pool.
+const maxExplaining = 5 * time.Second
+
+// waitingContext bounds the wait for capacity of an add.
+func waitingContext(write *writeContext) (context.Context, context.CancelFunc) {
+	end := deadline(write)
+	if end.IsZero() {
+		return context.WithCancel(write)
+	}
+	return context.WithDeadline(write, end.Add(-min(maxExplaining, time.Until(end)/10)))
 }
 
 func joinDetail(first, second string) string {

@@ -394,10 +394,10 @@ func fill(s *scene) []string {
 	return ids
 }
 
-func TestAddWaitsForRoom(t *testing.T) {
+func TestAddWaitsForCapacity(t *testing.T) {
 	t.Parallel()
 	in := input()
-	in.WaitForRoom = true
+	in.WaitForCapacity = true
 	t.Run("own delete wakes it", func(t *testing.T) {
 		t.Parallel()
 		play(t, nil, func(s *scene) {
@@ -434,17 +434,17 @@ func TestAddWaitsForRoom(t *testing.T) {
 			}
 		})
 	})
-	t.Run("ends with its context, and does not hold up others", func(t *testing.T) {
+	t.Run("ends before its context, and does not hold up others", func(t *testing.T) {
 		t.Parallel()
 		play(t, nil, func(s *scene) {
 			fill(s)
-			ctx, cancel := context.WithTimeout(s.ctx, time.Minute)
+			ctx, cancel := context.WithTimeout(s.ctx, 20*time.Second)
 			defer cancel()
 			var wg sync.WaitGroup
 			for range 3 {
 				wg.Go(func() {
 					_, err := s.client.Add(ctx, openai, in)
-					// Those behind the one that asks wait for room, too.
+					// Those behind the one that asks wait for capacity, too.
 					if !IsKind(err, KindCapReached) || !errors.Is(err, context.DeadlineExceeded) {
 						s.Errorf("got %v, want the cap and the deadline", err)
 					}
@@ -459,7 +459,7 @@ func TestAddWaitsForRoom(t *testing.T) {
 				s.Errorf("an add to another pool waited %s for its list", waited)
 			}
 			wg.Wait()
-			if waited := time.Since(start); waited != 59*time.Second {
+			if waited := time.Since(start); waited != 17*time.Second {
 				s.Errorf("they gave up after %s", waited)
 			}
 		})

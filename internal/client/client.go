@@ -24,9 +24,11 @@ type Client struct {
 	headers map[string]string
 	http    *http.Client
 	session *session
+	calls   *calls
 	jitter  func() float64 // 0 up to 1
 
-	// unreachable: every attempt of the last request to end found nobody.
+	// unreachable: no attempt of an earlier request got a response, and none
+	// of a later one has.
 	unreachable atomic.Bool
 
 	mu     sync.Mutex
@@ -41,9 +43,10 @@ type AddInput struct {
 	APIKey string
 	// Name is the label; nil or blank for none.
 	Name *string
-	// WaitForRoom makes an add that finds its pool full wait, until ctx ends,
-	// for keys of the pool to be deleted.
-	WaitForRoom bool
+	// WaitForCapacity makes an add that finds its pool full wait for keys of
+	// the pool to be deleted: until shortly before ctx ends, or until adds
+	// that wait are all that this Client does. See capacity.go.
+	WaitForCapacity bool
 	// SkipRecord returns the key as the response shows it, without UpdatedAt
 	// and CreatedBy: the caller adds several keys and lists once afterwards.
 	SkipRecord bool
@@ -89,7 +92,7 @@ func newClient(cfg Config, dial dial, jitter func() float64) (*Client, error) {
 	}
 	c := &Client{
 		cfg: cfg, base: strings.TrimSuffix(endpoint.String(), "/"), headers: cfg.Headers,
-		http: newHTTPClient(cfg, roots, dial), jitter: jitter, scopes: map[byok.Scope]*scope{},
+		http: newHTTPClient(cfg, roots, dial), jitter: jitter, calls: newCalls(), scopes: map[byok.Scope]*scope{},
 	}
 	c.session = newSession(c, cfg)
 	return c, nil
@@ -105,6 +108,16 @@ func (c *Client) List(ctx context.Context, in byok.Scope) ([]byok.Key, error) {
 		return nil, err
 	}
 	return slices.Clone(s.keys), nil
+}
+
+// Entitled reports whether keys can be added to a scope, from the snapshot: an
+// organization needs an active plan for that. WIRE.md section 7.
+func (c *Client) Entitled(ctx context.Context, in byok.Scope) (bool, error) {
+	s, err := c.snapshot(ctx, in)
+	if err != nil {
+		return false, err
+	}
+	return s.entitled, nil
 }
 
 // Key returns one key from the snapshot, or KindKeyNotFound.
@@ -141,21 +154,21 @@ func (c *Client) ListedKeys(in byok.Scope) (keys []byok.Key, ok bool) {
 // listed returns a snapshot that shows all own writes, or nil.
 func (c *Client) listed(in byok.Scope) *snapshot {
 	c.mu.Lock()
-	w := c.scopes[in]
+	sc := c.scopes[in]
 	c.mu.Unlock()
-	if w == nil {
+	if sc == nil {
 		return nil
 	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.snapshot == nil || w.snapshot.covers < w.writes {
+	sc.mu.Lock()
+	defer sc.mu.Unlock()
+	if sc.snapshot == nil || sc.snapshot.covers < sc.writes {
 		return nil
 	}
-	return w.snapshot
+	return sc.snapshot
 }
 
 // Replace gives a stored key another secret, and another name unless
-// in.Name is nil, and returns its full record. It is repeated where an answer
+// in.Name is nil, and returns its full record. It is repeated where a response
 // is lost: the outcome is the same.
 //
 // A key that comes with an error has been replaced; only the record could not
@@ -164,14 +177,15 @@ func (c *Client) Replace(ctx context.Context, pool byok.Pool, in ReplaceInput) (
 	if f := checkIDs(pool, &in.KeyID); f != nil {
 		return byok.Key{}, c.fail(OpReplace, pool, in.KeyID, f)
 	}
-	w := c.scope(pool.Scope)
-	life := newWriteContext(ctx, grace)
-	defer life.close()
+	defer c.calls.begin()()
+	sc := c.scope(pool.Scope)
+	write := newWriteContext(ctx, grace)
+	defer write.close()
 
-	w.change(func() { w.replacing++ })
-	key, f := c.replace(life, w, OpReplace, pool.ProviderID, in, c.cfg.MaxRetries)
+	sc.change(func() { sc.replacing++ })
+	key, f := c.replace(write, sc, OpReplace, pool.ProviderID, in, c.cfg.MaxRetries)
 	var covers uint64
-	w.change(func() { w.replacing--; w.writes++; covers = w.writes })
+	sc.change(func() { sc.replacing--; sc.writes++; covers = sc.writes })
 	if f != nil {
 		return byok.Key{}, c.fail(OpReplace, pool, in.KeyID, f)
 	}
@@ -179,18 +193,20 @@ func (c *Client) Replace(ctx context.Context, pool byok.Pool, in ReplaceInput) (
 	prior, known := byok.Key{}, false
 	if in.Prior != nil && in.Prior.ID == in.KeyID && in.Prior.CreatedAt != "" {
 		prior, known = *in.Prior, true
-	} else if s := w.current(); s != nil {
+	} else if s := sc.current(); s != nil {
 		prior, known = s.key(in.KeyID)
 	}
 	if !known {
-		s, f := w.readBack(ctx, covers)
+		s, f := sc.readBack(ctx, covers)
 		if f == nil {
 			if prior, known = s.key(in.KeyID); !known {
-				f = &failure{kind: KindKeyNotFound, detail: "it was replaced, but then removed by somebody else"}
+				f = &failure{kind: KindKeyNotFound, detail: "it was replaced, but then removed by another user"}
 			}
 		}
 		if f != nil {
-			return key, c.fail(OpReplace, pool, in.KeyID, f)
+			err := c.fail(OpReplace, pool, in.KeyID, f)
+			err.Unconfirmed = true // it is stored, but how is not known
+			return key, err
 		}
 	}
 	key.CreatedAt, key.CreatedBy = prior.CreatedAt, prior.CreatedBy
@@ -203,10 +219,11 @@ func (c *Client) Delete(ctx context.Context, pool byok.Pool, keyID string) error
 	if f := checkIDs(pool, &keyID); f != nil {
 		return c.fail(OpDelete, pool, keyID, f)
 	}
-	w := c.scope(pool.Scope)
-	life := newWriteContext(ctx, grace)
-	defer life.close()
-	if f := c.remove(life, w, OpDelete, pool.ProviderID, keyID, c.cfg.MaxRetries); f != nil {
+	defer c.calls.begin()()
+	sc := c.scope(pool.Scope)
+	write := newWriteContext(ctx, grace)
+	defer write.close()
+	if f := c.remove(write, sc, OpDelete, pool.ProviderID, keyID, c.cfg.MaxRetries); f != nil {
 		return c.fail(OpDelete, pool, keyID, f)
 	}
 	return nil
@@ -214,41 +231,47 @@ func (c *Client) Delete(ctx context.Context, pool byok.Pool, keyID string) error
 
 // replace sends a replace; the record it returns lacks CreatedAt and
 // CreatedBy.
-func (c *Client) replace(ctx context.Context, w *scope, op Op, providerID string, in ReplaceInput, retries int) (byok.Key, *failure) {
+func (c *Client) replace(ctx context.Context, sc *scope, op Op, providerID string, in ReplaceInput, retries int) (byok.Key, *failure) {
 	body, err := json.Marshal(byok.SaveRequest{ProviderID: providerID, APIKey: in.APIKey, KeyID: in.KeyID, Name: in.Name})
 	if err != nil {
 		return byok.Key{}, &failure{kind: KindInvalid, refused: true}
 	}
 	var key byok.Key
+	var doubt bool // an earlier attempt may have been stored
 	f := c.send(ctx, &request{
-		op: op, method: http.MethodPost, path: w.path, body: body, limit: maxAnswerBytes,
-		retries: retries, persistent: retries > c.cfg.MaxRetries,
+		op: op, scope: sc.id.Kind, method: http.MethodPost, path: sc.path, body: body, limit: maxResponseBytes,
+		retries: retries, persistent: retries > c.cfg.MaxRetries, until: deadline(ctx),
+		again: func(f *failure) bool { doubt = doubt || !f.refused; return true },
 		decode: func(body []byte, header http.Header) (err error) {
 			key, err = decodeReplaced(body, header.Get("Content-Type"), providerID, in.KeyID)
 			return err
 		},
 	})
+	if f != nil {
+		// A failed sign-in says nothing of the attempts before.
+		f.unconfirmed = doubt || f.op == "" && !f.refused
+	}
 	return key, f
 }
 
 // remove sends a delete, always with the key's ID: without one it would remove
 // the whole pool. WIRE.md section 6.
-func (c *Client) remove(ctx context.Context, w *scope, op Op, providerID, keyID string, retries int) *failure {
+func (c *Client) remove(ctx context.Context, sc *scope, op Op, providerID, keyID string, retries int) *failure {
 	body, err := json.Marshal(byok.DeleteRequest{ProviderID: providerID, KeyID: keyID})
 	if err != nil || keyID == "" {
 		return &failure{kind: KindInvalid, refused: true}
 	}
 	var doubt bool // an earlier attempt may have removed the key
 	f := c.send(ctx, &request{
-		op: op, method: http.MethodDelete, path: w.path, body: body, limit: maxAnswerBytes,
-		retries: retries, persistent: retries > c.cfg.MaxRetries,
+		op: op, scope: sc.id.Kind, method: http.MethodDelete, path: sc.path, body: body, limit: maxResponseBytes,
+		retries: retries, persistent: retries > c.cfg.MaxRetries, until: deadline(ctx),
 		again:  func(f *failure) bool { doubt = doubt || !f.refused; return true },
 		decode: func(body []byte, header http.Header) error { return decodeDeleted(body, header.Get("Content-Type")) },
 	})
-	w.change(func() {
-		w.writes++
+	sc.change(func() {
+		sc.writes++
 		if f == nil || f.kind == KindKeyNotFound {
-			p := w.pool(providerID)
+			p := sc.pool(providerID)
 			p.freed++
 			p.full = nil
 		}
@@ -262,12 +285,12 @@ func (c *Client) remove(ctx context.Context, w *scope, op Op, providerID, keyID 
 func (c *Client) scope(id byok.Scope) *scope {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	w := c.scopes[id]
-	if w == nil {
-		w = newScope(c, id)
-		c.scopes[id] = w
+	sc := c.scopes[id]
+	if sc == nil {
+		sc = newScope(c, id)
+		c.scopes[id] = sc
 	}
-	return w
+	return sc
 }
 
 func (c *Client) snapshot(ctx context.Context, in byok.Scope) (*snapshot, error) {
@@ -291,15 +314,15 @@ func checkIDs(pool byok.Pool, keyID *string) *failure {
 		detail = "the " + kind + " ID is empty"
 	case id == "." || id == ".." || len(id) > 2*maxIDLength ||
 		strings.ContainsFunc(id, func(r rune) bool { return r < ' ' || r == 0x7f }):
-		detail = "the " + kind + " ID cannot be one"
+		detail = "the " + kind + " ID is not valid"
 	case providerID == "":
 		detail = "the provider ID is empty"
 	case !isID(providerID):
-		detail = "the provider ID cannot be one"
+		detail = "the provider ID is not valid"
 	case keyID != nil && *keyID == "":
 		detail = "the key ID is empty"
 	case keyID != nil && !isID(*keyID):
-		detail = "the key ID cannot be one"
+		detail = "the key ID is not valid"
 	default:
 		return nil
 	}
@@ -309,8 +332,8 @@ func checkIDs(pool byok.Pool, keyID *string) *failure {
 // fail turns a failure into what callers see.
 func (c *Client) fail(op Op, pool byok.Pool, keyID string, f *failure) *Error {
 	return &Error{
-		Op: cmp.Or(f.op, op), Kind: f.kind, Status: f.status, RequestID: f.requestID,
+		Op: cmp.Or(f.op, op), Kind: f.kind, Status: f.status, RequestID: f.requestID, URL: f.url,
 		Pool: pool, KeyID: keyID,
-		Cap: f.cap, Candidates: f.candidates, Detail: f.detail, Attempts: f.attempts, err: f.err,
+		Cap: f.cap, Waiting: f.waiting, Candidates: f.candidates, Fields: f.fields, Detail: f.detail, Unconfirmed: f.unconfirmed, Attempts: f.attempts, err: f.err,
 	}
 }

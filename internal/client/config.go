@@ -5,8 +5,8 @@ import (
 	"encoding/pem"
 	"fmt"
 	"maps"
-	"net"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"slices"
 	"strings"
@@ -83,6 +83,8 @@ const (
 // FieldProblem is one thing wrong, or worth a warning, about one field.
 type FieldProblem struct {
 	Field Field
+	// Summary is the title of a warning; empty for a problem.
+	Summary string
 	// Key is the header that a problem of FieldHeaders is about, or empty.
 	Key string
 	// Message is one or two sentences; it never holds a secret.
@@ -107,9 +109,9 @@ func (c Config) Check() (problems, warnings []FieldProblem) {
 	switch {
 	case problem != "":
 		problems = append(problems, FieldProblem{Field: FieldEndpoint, Message: problem})
-	case endpoint.Scheme == "http" && !isLoopback(endpoint.Hostname()):
-		warnings = append(warnings, FieldProblem{Field: FieldEndpoint, Message: "The endpoint is plain http to a host that is not this machine: " +
-			"API keys and the session travel unencrypted. Use https."})
+	case endpoint.Scheme == "http" && !isInternal(endpoint.Hostname()):
+		warnings = append(warnings, FieldProblem{Field: FieldEndpoint, Summary: "Unencrypted endpoint",
+			Message: "The endpoint uses http: API keys and the session are sent unencrypted over the network. Use https."})
 	}
 
 	p, w := c.checkCredentials()
@@ -135,9 +137,9 @@ func (c Config) checkCredentials() (problems, warnings []FieldProblem) {
 		if problem != "" {
 			problems = append(problems, FieldProblem{Field: FieldSessionToken, Message: problem})
 		} else if !strings.Contains(token, ".") {
-			warnings = append(warnings, FieldProblem{Field: FieldSessionToken,
+			warnings = append(warnings, FieldProblem{Field: FieldSessionToken, Summary: "Incomplete session token",
 				Message: "The session token has no signature, so the server will not accept it. Use the whole value of the cookie " +
-					cookieName + ", not the token in the body of a sign-in answer."})
+					cookieName + ", not the token in the body of a sign-in response."})
 		}
 	case c.Email == "" && c.Password == "":
 		problems = append(problems, FieldProblem{Field: FieldSessionToken,
@@ -178,35 +180,37 @@ func parseEndpoint(endpoint string) (*url.URL, string) {
 	u, err := url.Parse(endpoint)
 	switch {
 	case err != nil:
-		return nil, "The endpoint is no valid URL. Set the base URL of Sim, " + example
+		return nil, "The endpoint is not a valid URL. Set the base URL of Sim, " + example
 	case u.Scheme != "http" && u.Scheme != "https":
 		return nil, "The endpoint must be an absolute http or https URL, " + example
 	case u.Hostname() == "":
-		return nil, "The endpoint names no host. Set the base URL of Sim, " + example
+		return nil, "The endpoint has no host. Set the base URL of Sim, " + example
 	case u.User != nil:
-		return nil, "The endpoint must not hold a user name or password. Sign in with a session token, or with email and password."
+		return nil, "The endpoint must not contain a user name or password. Sign in with a session token, or with email and password."
 	case u.RawQuery != "" || u.ForceQuery || u.Fragment != "" || strings.HasSuffix(endpoint, "#"):
 		return nil, "The endpoint must not have a query or a fragment. Set the base URL of Sim, " + example
 	}
 	for segment := range strings.SplitSeq(u.Path, "/") {
 		if segment == "." || segment == ".." {
-			return nil, "The path of the endpoint must not hold . or .. segments."
+			return nil, "The path of the endpoint must not contain . or .. segments."
 		}
 	}
-	// A doubled or trailing slash would be answered by a redirect.
+	// A doubled or trailing slash would be redirected.
 	// WIRE.md section 1.
 	segments := strings.FieldsFunc(u.EscapedPath(), func(r rune) bool { return r == '/' })
 	base := &url.URL{Scheme: u.Scheme, Host: u.Host}
 	return base.JoinPath(segments...), ""
 }
 
-func isLoopback(host string) bool {
+// isInternal reports whether a host is this machine, or belongs to a private
+// network: a loopback, private or link-local address, or a name without a dot.
+func isInternal(host string) bool {
 	host = strings.ToLower(strings.TrimSuffix(host, "."))
-	if host == "localhost" || strings.HasSuffix(host, ".localhost") {
-		return true
+	if ip, err := netip.ParseAddr(host); err == nil {
+		ip = ip.Unmap()
+		return ip.IsLoopback() || ip.IsPrivate() || ip.IsLinkLocalUnicast()
 	}
-	ip := net.ParseIP(host)
-	return ip != nil && ip.IsLoopback()
+	return !strings.Contains(host, ".") || strings.HasSuffix(host, ".localhost")
 }
 
 // normaliseSessionToken returns the decoded value of the session cookie from
@@ -216,7 +220,7 @@ func isLoopback(host string) bool {
 func normaliseSessionToken(pasted string) (token, problem string) {
 	token = strings.TrimSpace(pasted)
 	if strings.ContainsFunc(token, func(r rune) bool { return r < ' ' || r == 0x7f }) {
-		return "", "The session token holds a control character, such as a line break in the middle."
+		return "", "The session token contains a control character, such as a line break in the middle."
 	}
 	for _, name := range []string{secureCookieName, cookieName} {
 		token = strings.TrimPrefix(token, name+"=")
@@ -226,7 +230,7 @@ func normaliseSessionToken(pasted string) (token, problem string) {
 	for strings.Contains(token, "%") {
 		decoded, err := url.PathUnescape(token)
 		if err != nil {
-			return "", "The session token holds a percent sign that encodes nothing; it may have been cut off."
+			return "", "The session token contains a percent sign that is not part of a percent-encoded character; it may have been cut off."
 		}
 		token = decoded
 	}
@@ -234,7 +238,7 @@ func normaliseSessionToken(pasted string) (token, problem string) {
 		return "", "The session token is empty."
 	}
 	if strings.ContainsFunc(token, func(r rune) bool { return r <= ' ' || r >= 0x7f || strings.ContainsRune(`";,\`, r) }) {
-		return "", "The session token holds a character that is in no session token. Use the value of the cookie " + cookieName + " alone."
+		return "", "The session token contains a character that session tokens do not have. Use the value of the cookie " + cookieName + " alone."
 	}
 	return token, ""
 }
@@ -255,13 +259,13 @@ func checkHeaders(headers map[string]string) []FieldProblem {
 		var message string
 		switch {
 		case name == "" || strings.ContainsFunc(name, func(r rune) bool { return !isTokenRune(r) }):
-			message = fmt.Sprintf("%q is no valid header name.", name)
+			message = fmt.Sprintf("%q is not a valid header name.", name)
 		case slices.Contains(reservedHeaders, canonical):
-			message = fmt.Sprintf("The header %s is the client's own and cannot be set.", canonical)
+			message = fmt.Sprintf("The header %s is reserved for the provider and cannot be set.", canonical)
 		case seen[canonical]:
 			message = fmt.Sprintf("The header %s is set twice, in different letter case.", canonical)
 		case strings.ContainsFunc(headers[name], func(r rune) bool { return r < ' ' && r != '\t' || r == 0x7f }):
-			message = fmt.Sprintf("The value of the header %s holds a control character, such as a line break.", canonical)
+			message = fmt.Sprintf("The value of the header %s contains a control character, such as a line break.", canonical)
 		}
 		seen[canonical] = true
 		if message != "" {
@@ -292,7 +296,7 @@ func parseCACerts(text string) ([]*x509.Certificate, string) {
 		}
 		cert, err := x509.ParseCertificate(block.Bytes)
 		if err != nil {
-			return nil, fmt.Sprintf("PEM block %d is no valid certificate.", n)
+			return nil, fmt.Sprintf("PEM block %d is not a valid certificate.", n)
 		}
 		certs = append(certs, cert)
 	}
@@ -300,7 +304,7 @@ func parseCACerts(text string) ([]*x509.Certificate, string) {
 	case len(certs) == 0:
 		return nil, "There is no PEM certificate here. Expected text that begins with -----BEGIN CERTIFICATE-----; to use a file, read it with file()."
 	case len(strings.TrimSpace(string(rest))) > 0:
-		return nil, fmt.Sprintf("There is text after certificate %d that is no PEM block; it may have been cut off.", len(certs))
+		return nil, fmt.Sprintf("There is text after certificate %d that is not a PEM block; it may have been cut off.", len(certs))
 	}
 	return certs, ""
 }

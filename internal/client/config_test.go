@@ -31,13 +31,13 @@ func TestConfigProblems(t *testing.T) {
 		"endpoint without scheme": {func(c *Config) { c.Endpoint = "sim.example.com" }, FieldEndpoint, "absolute http or https URL"},
 		"endpoint host and port":  {func(c *Config) { c.Endpoint = "localhost:3000" }, FieldEndpoint, "absolute http or https URL"},
 		"endpoint ftp":            {func(c *Config) { c.Endpoint = "ftp://x" }, FieldEndpoint, "absolute http or https URL"},
-		"endpoint without host":   {func(c *Config) { c.Endpoint = "https:///api" }, FieldEndpoint, "names no host"},
+		"endpoint without host":   {func(c *Config) { c.Endpoint = "https:///api" }, FieldEndpoint, "has no host"},
 		"endpoint with a query":   {func(c *Config) { c.Endpoint = "https://x/?a=1" }, FieldEndpoint, "query or a fragment"},
 		"endpoint with a ?":       {func(c *Config) { c.Endpoint = "https://x/?" }, FieldEndpoint, "query or a fragment"},
 		"endpoint with fragment":  {func(c *Config) { c.Endpoint = "https://x/#a" }, FieldEndpoint, "query or a fragment"},
 		"endpoint with a #":       {func(c *Config) { c.Endpoint = "https://x/#" }, FieldEndpoint, "query or a fragment"},
 		"endpoint with a user":    {func(c *Config) { c.Endpoint = "https://u:" + testPassword + "@x" }, FieldEndpoint, "user name or password"},
-		"endpoint unparsable":     {func(c *Config) { c.Endpoint = "https://u:" + testPassword + "@x:port" }, FieldEndpoint, "no valid URL"},
+		"endpoint unparsable":     {func(c *Config) { c.Endpoint = "https://u:" + testPassword + "@x:port" }, FieldEndpoint, "not a valid URL"},
 		"endpoint with dots":      {func(c *Config) { c.Endpoint = "https://x/a/../b" }, FieldEndpoint, ". or .."},
 		"no credentials":          {func(c *Config) { c.SessionToken = "" }, FieldSessionToken, "Set either"},
 		"both credentials":        {func(c *Config) { c.Email, c.Password = "a@b", testPassword }, FieldSessionToken, "not both"},
@@ -45,17 +45,17 @@ func TestConfigProblems(t *testing.T) {
 		"no email":                {func(c *Config) { c.SessionToken, c.Password = "", testPassword }, FieldEmail, "needs the email"},
 		"token with line break":   {func(c *Config) { c.SessionToken = "a\nb" }, FieldSessionToken, "control character"},
 		"token cut in an escape":  {func(c *Config) { c.SessionToken = "a.b%2" }, FieldSessionToken, "cut off"},
-		"header Cookie":           {func(c *Config) { c.Headers = map[string]string{"cookie": "a=b"} }, FieldHeaders, "Cookie is the client's own"},
-		"header Host":             {func(c *Config) { c.Headers = map[string]string{"HOST": "a"} }, FieldHeaders, "Host is the client's own"},
-		"header Content-Length":   {func(c *Config) { c.Headers = map[string]string{"Content-Length": "1"} }, FieldHeaders, "the client's own"},
-		"header Origin":           {func(c *Config) { c.Headers = map[string]string{"Origin": "x"} }, FieldHeaders, "the client's own"},
-		"header name":             {func(c *Config) { c.Headers = map[string]string{"a b": "x"} }, FieldHeaders, "no valid header name"},
-		"header name empty":       {func(c *Config) { c.Headers = map[string]string{"": "x"} }, FieldHeaders, "no valid header name"},
+		"header Cookie":           {func(c *Config) { c.Headers = map[string]string{"cookie": "a=b"} }, FieldHeaders, "Cookie is reserved"},
+		"header Host":             {func(c *Config) { c.Headers = map[string]string{"HOST": "a"} }, FieldHeaders, "Host is reserved"},
+		"header Content-Length":   {func(c *Config) { c.Headers = map[string]string{"Content-Length": "1"} }, FieldHeaders, "reserved for the provider"},
+		"header Origin":           {func(c *Config) { c.Headers = map[string]string{"Origin": "x"} }, FieldHeaders, "reserved for the provider"},
+		"header name":             {func(c *Config) { c.Headers = map[string]string{"a b": "x"} }, FieldHeaders, "not a valid header name"},
+		"header name empty":       {func(c *Config) { c.Headers = map[string]string{"": "x"} }, FieldHeaders, "not a valid header name"},
 		"header value":            {func(c *Config) { c.Headers = map[string]string{"X-A": "x\r\nCookie: y"} }, FieldHeaders, "control character"},
 		"header twice":            {func(c *Config) { c.Headers = map[string]string{"x-a": "1", "X-A": "2"} }, FieldHeaders, "set twice"},
 		"CA is a path":            {func(c *Config) { c.CACertPEM = "/etc/ssl/ca.pem" }, FieldCACertPEM, "no PEM certificate"},
 		"CA is a key":             {func(c *Config) { c.CACertPEM = pemBlock("PRIVATE KEY", "x") }, FieldCACertPEM, "PEM block 1 is a PRIVATE KEY"},
-		"CA is garbage":           {func(c *Config) { c.CACertPEM = pemBlock("CERTIFICATE", "x") }, FieldCACertPEM, "PEM block 1 is no valid certificate"},
+		"CA is garbage":           {func(c *Config) { c.CACertPEM = pemBlock("CERTIFICATE", "x") }, FieldCACertPEM, "PEM block 1 is not a valid certificate"},
 		"CA cut off":              {func(c *Config) { c.CACertPEM = good + good[:len(good)/2] }, FieldCACertPEM, "text after certificate 1"},
 		"timeout negative":        {func(c *Config) { c.RequestTimeout = -1 }, FieldRequestTimeout, "must be positive"},
 	} {
@@ -84,7 +84,8 @@ func TestConfigProblems(t *testing.T) {
 func TestConfigWarnings(t *testing.T) {
 	t.Parallel()
 	for endpoint, want := range map[string]int{
-		"http://sim.example.com": 1, "http://10.0.0.1:3000": 1, "http://localhost.example.com": 1,
+		"http://sim.example.com": 1, "http://8.8.8.8:3000": 1, "http://localhost.example.com": 1, "http://[2001:db8::1]": 1,
+		"http://10.0.0.1:3000": 0, "http://192.168.1.9": 0, "http://172.31.0.1": 0, "http://169.254.1.1": 0, "http://[fd00::1]": 0, "http://sim": 0, "http://sim:3000": 0,
 		"https://sim.example.com": 0, "http://localhost:3000": 0, "http://127.9.9.9": 0, "http://[::1]:3000/x": 0, "http://sim.localhost": 0,
 	} {
 		cfg := validConfig()
@@ -129,7 +130,7 @@ func TestTLS(t *testing.T) {
 		edit func(*Config)
 		want string
 	}{
-		"unknown authority": {func(*Config) {}, "unknown authority; set ca_cert_pem"},
+		"unknown authority": {func(*Config) {}, "unknown authority"},
 		"known authority":   {func(c *Config) { c.CACertPEM = ca }, ""},
 		"insecure":          {func(c *Config) { c.Insecure = true }, ""},
 		"plain http":        {func(c *Config) { c.Endpoint = strings.Replace(c.Endpoint, "https", "http", 1) }, "not Sim's own; the endpoint may be wrong"},

@@ -7,7 +7,7 @@
 // What the API says and how it says it is WIRE.md.
 //
 // Where to look: config.go what a Client is made of; client.go the verbs;
-// add.go how an add whose answer was lost is resolved; snapshot.go the shared
-// list; session.go signing in; send.go one request with its retries; answer.go
-// what an answer must look like; errors.go what callers are told.
+// add.go how an add whose response was lost is resolved; snapshot.go the shared
+// list; session.go signing in; send.go one request with its retries; response.go
+// what a response must look like; errors.go what callers are told.
 package client

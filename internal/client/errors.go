@@ -18,8 +18,16 @@ type Kind string
 // The kinds of errors.
 const (
 	// KindUnauthorized: 401. On a list: no valid session, or no permission on
-	// the workspace; the answers are identical. WIRE.md section 3.
+	// the workspace; the responses are identical. WIRE.md section 3.
 	KindUnauthorized Kind = "unauthorized"
+	// KindNotMember: the user is not a member of the organization, or it does
+	// not exist. WIRE.md section 7.
+	KindNotMember Kind = "not_member"
+	// KindRoleRequired: the user is a member of the organization, but neither
+	// admin nor owner.
+	KindRoleRequired Kind = "role_required"
+	// KindNotEntitled: an add to an organization without an active plan.
+	KindNotEntitled Kind = "not_entitled"
 	// KindForbidden: 403 on an add, replace or delete: not an admin of the
 	// workspace, or the workspace does not exist or is archived.
 	KindForbidden Kind = "forbidden"
@@ -36,9 +44,12 @@ const (
 	KindRateLimited Kind = "rate_limited"
 	// KindServer: 5xx until the retries or the time ran out.
 	KindServer Kind = "server"
-	// KindNetwork: no answer: DNS, connection, TLS, timeout, cut.
+	// KindNetwork: no response: DNS, connection, TLS, timeout, cut.
 	KindNetwork Kind = "network"
-	// KindProtocol: an answer that is not one of this API.
+	// KindCertificate: the server's certificate is signed by an authority that
+	// is not trusted.
+	KindCertificate Kind = "certificate"
+	// KindProtocol: a response that is not one of this API.
 	KindProtocol Kind = "protocol"
 	// KindRedirect: the endpoint redirects; Detail says where to.
 	KindRedirect Kind = "redirect"
@@ -62,29 +73,42 @@ const (
 	OpReplace Op = "replace"
 	OpDelete  Op = "delete"
 	OpSignIn  Op = "sign in"
+	OpSession Op = "check session"
 )
 
 // Error is every error of a Client's verbs. It never holds a secret or the
-// body of a 5xx answer, which can carry SQL parameters (WIRE.md section 12).
+// body of a 5xx response, which can carry SQL parameters (WIRE.md section 12).
 type Error struct {
 	Op   Op
 	Kind Kind
-	// Status is the HTTP status of the last answer, 0 when there was none.
+	// Status is the HTTP status of the last response, 0 when there was none.
 	Status int
 	// Cap is the cap that the server named, with KindCapReached.
 	Cap int
-	// RequestID is the server's x-request-id of the last answer, or empty.
+	// RequestID is the server's x-request-id of the last response, or empty.
 	RequestID string
+
+	// URL is where the last request was sent, or empty.
+	URL string
 
 	// Pool is what the request was about. A list is about a scope: its pool
 	// has no ProviderID.
 	Pool  byok.Pool
 	KeyID string
 
+	// Waiting is how many adds gave up waiting for capacity together, with
+	// KindCapReached, because nothing else was in flight. 0 where the time
+	// ran out, and where the add did not wait.
+	Waiting int
 	// Candidates are the IDs of the keys in doubt of KindAmbiguous.
 	Candidates []string
+	// Fields are the fields of the request that the API refused, by their
+	// names on the wire, with KindInvalid.
+	Fields []string
 	// Detail is one clause about the cause, cleaned, or empty.
 	Detail string
+	// Unconfirmed is set when the API may have stored what a replace sent.
+	Unconfirmed bool
 	// Attempts is how many requests were sent, sign-ins not counted.
 	Attempts int
 
@@ -97,6 +121,8 @@ func (e *Error) Error() string {
 	switch {
 	case e.Op == OpSignIn:
 		b.WriteString("signing in with email and password")
+	case e.Op == OpSession:
+		b.WriteString("checking the session")
 	case e.Op == OpList && e.KeyID != "":
 		fmt.Fprintf(&b, "reading key %q of %s %q", e.KeyID, e.Pool.Scope.Kind, e.Pool.Scope.ID)
 	case e.Op == OpList:
@@ -115,7 +141,10 @@ func (e *Error) Error() string {
 		fmt.Fprintf(&b, "; keys in doubt: %s", strings.Join(e.Candidates, ", "))
 	}
 	var notes []string
-	if e.Status != 0 {
+	switch {
+	case e.Status != 0 && e.URL != "":
+		notes = append(notes, fmt.Sprintf("status %d from %s", e.Status, e.URL))
+	case e.Status != 0:
 		notes = append(notes, fmt.Sprintf("status %d", e.Status))
 	}
 	if e.RequestID != "" {
@@ -134,14 +163,20 @@ func (e *Error) what() string {
 	switch e.Kind {
 	case KindUnauthorized:
 		if e.Op == OpList {
-			return "the session is not valid, or its user has no permission on this workspace"
+			return rules[e.Pool.Scope.Kind].unauthorizedList
 		}
 		return "the session is not valid"
 	case KindForbidden:
 		if e.Op == OpList || e.Op == OpSignIn {
 			return "the server refused access"
 		}
-		return "the user is not an admin of this workspace, or the workspace does not exist or is archived"
+		return rules[e.Pool.Scope.Kind].forbidden
+	case KindNotMember:
+		return "the user is not a member of the organization, or it does not exist"
+	case KindRoleRequired:
+		return "the user is neither admin nor owner of the organization"
+	case KindNotEntitled:
+		return "the organization has no active plan that includes keys of its own"
 	case KindWorkspaceNotFound:
 		return "the workspace does not exist or is archived"
 	case KindKeyNotFound:
@@ -155,9 +190,14 @@ func (e *Error) what() string {
 	case KindServer:
 		return "the server failed"
 	case KindNetwork:
-		return "no answer came"
+		if e.Status != 0 {
+			return "incomplete response"
+		}
+		return "no response from " + e.URL
+	case KindCertificate:
+		return "the certificate of " + e.URL + " is not trusted"
 	case KindProtocol:
-		return "the answer is not one of this API"
+		return "the response is not one of this API"
 	case KindRedirect:
 		return "the endpoint redirects"
 	case KindSignIn:
@@ -182,6 +222,13 @@ func IsKind(err error, kinds ...Kind) bool {
 	return errors.As(err, &e) && slices.Contains(kinds, e.Kind)
 }
 
+// IsUnconfirmed reports whether err is, or wraps, an *Error of a write that the
+// API may have stored all the same.
+func IsUnconfirmed(err error) bool {
+	var e *Error
+	return errors.As(err, &e) && e.Unconfirmed
+}
+
 // failure is why one attempt of one request did not do.
 type failure struct {
 	kind      Kind
@@ -193,15 +240,25 @@ type failure struct {
 	transient bool
 	// refused: the request certainly changed nothing on the server.
 	refused bool
-	// finished: the application has answered, so nothing of this request is
+	// finished: the application has responded, so nothing of this request is
 	// still under way.
 	finished bool
+	// connRefused: there was no connection, so nothing was sent.
+	connRefused bool
+	// moved: the endpoint redirects to the same route of another one.
+	moved bool
 	// wait is how long the server asked to wait before the next attempt, if it did.
 	wait time.Duration
 
+	// unconfirmed: an attempt of this write may have been stored.
+	unconfirmed bool
+
+	url        string
 	attempts   int
 	candidates []string
+	fields     []string
 	cap        int
+	waiting    int
 	op         Op // OpSignIn when signing in failed, otherwise empty
 	err        error
 }

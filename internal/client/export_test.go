@@ -8,7 +8,7 @@ type Model = model
 // NewModel returns an empty Model that accepts every session.
 func NewModel() *Model { return newModel() }
 
-// Seed stores a key as somebody else would have.
+// Seed stores a key as another user would have.
 func (m *model) Seed(pool, secret, name string) string {
 	return m.seed(pool, secret, name, time.Now().Add(-time.Hour))
 }

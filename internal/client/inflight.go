@@ -7,7 +7,7 @@ import (
 )
 
 // inFlight is one piece of work that several callers wait for. It belongs to
-// none of them: a caller that gives up leaves the others their answer, and the
+// none of them: a caller that gives up leaves the others their result, and the
 // work is stopped when nobody waits any more.
 type inFlight[T any] struct {
 	done  chan struct{}
@@ -141,4 +141,14 @@ func ended(ctx context.Context) *failure {
 		err = l.parent.Err()
 	}
 	return &failure{kind: KindCanceled, refused: true, err: err}
+}
+
+// deadline is when ctx ends, for a writeContext when its parent does; zero for
+// never.
+func deadline(ctx context.Context) time.Time {
+	if write, ok := ctx.(*writeContext); ok {
+		ctx = write.parent
+	}
+	at, _ := ctx.Deadline()
+	return at
 }

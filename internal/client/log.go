@@ -32,7 +32,7 @@ func fields(keysAndValues []any) map[string]any {
 	shown := make(map[string]any, len(keysAndValues)/2)
 	for i := 0; i+1 < len(keysAndValues); i += 2 {
 		switch key := fmt.Sprint(keysAndValues[i]); key {
-		case "method", "url", "request", "remaining":
+		case "method", "url", "request":
 			shown[key] = keysAndValues[i+1]
 		case "timeout":
 			shown["wait"] = fmt.Sprint(keysAndValues[i+1])

@@ -204,7 +204,7 @@ func (m *model) put(pool, providerID, secret string, name *string, at time.Time)
 	return key
 }
 
-// seed stores a key as somebody else would have, at a time.
+// seed stores a key as another user would have, at a time.
 func (m *model) seed(pool, secret, name string, at time.Time) string {
 	m.mu.Lock()
 	defer m.mu.Unlock()

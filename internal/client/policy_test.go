@@ -217,26 +217,16 @@ func TestWithinTheContext(t *testing.T) {
 	}
 }
 
-// TestUnreachable: once nobody was found at the endpoint, the next requests
-// learn it from one attempt each, until somebody answers.
+// TestUnreachable: once the endpoint could not be reached, the next requests
+// make one attempt each, until there is a response.
 func TestUnreachable(t *testing.T) {
 	t.Parallel()
 	play(t, nil, func(s *scene) {
 		refused, dials := true, 0
-		var mu sync.Mutex
-		pipe := s.client.http.Transport
-		s.client.http.Transport = roundTripper(func(r *http.Request) (*http.Response, error) {
-			mu.Lock()
-			defer mu.Unlock()
-			dials++
-			if refused {
-				return nil, &net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}
-			}
-			return pipe.RoundTrip(r)
-		})
+		refuseConnections(s, func() bool { dials++; return refused })
 		_, err := s.client.Add(s.ctx, openai, input())
 		e := s.wantKind(err, KindNetwork)
-		if e.Attempts != 5 || !strings.Contains(e.Error(), "nothing listens") {
+		if e.Attempts != 5 || !strings.Contains(e.Error(), "no response from http://localhost:1/api/workspaces/w1/byok-keys: connection refused") {
 			s.Errorf("%+v", e)
 		}
 		_, err = s.client.List(s.ctx, w1)
@@ -251,6 +241,81 @@ func TestUnreachable(t *testing.T) {
 		if _, err := s.client.List(s.ctx, w2); err != nil {
 			s.Error(err)
 		}
+	})
+}
+
+// refuseConnections refuses connections as long as refuses says so.
+func refuseConnections(s *scene, refuses func() bool) {
+	var mu sync.Mutex
+	pipe := s.client.http.Transport
+	s.client.http.Transport = roundTripper(func(r *http.Request) (*http.Response, error) {
+		mu.Lock()
+		refused := refuses()
+		mu.Unlock()
+		if refused {
+			return nil, &net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}
+		}
+		return pipe.RoundTrip(r)
+	})
+}
+
+// TestRestart: a write survives a server that refuses connections for a
+// minute, if its timeout is longer than that. A plan does not wait as long.
+func TestRestart(t *testing.T) {
+	t.Parallel()
+	const down = time.Minute
+	add := func(s *scene, _ string) error { _, err := s.client.Add(s.ctx, openai, input()); return err }
+	for name, tc := range map[string]struct {
+		run     func(s *scene, keyID string) error
+		timeout time.Duration
+		retries int
+		kind    Kind
+		most    time.Duration
+	}{
+		"add":                            {add, 2 * time.Minute, -1, "", 71 * time.Second},
+		"replace":                        {verbs[OpReplace], 2 * time.Minute, -1, "", 71 * time.Second},
+		"delete":                         {verbs[OpDelete], 2 * time.Minute, -1, "", 71 * time.Second},
+		"delete with a short timeout":    {verbs[OpDelete], 20 * time.Second, -1, KindNetwork, 20 * time.Second},
+		"delete without retries":         {verbs[OpDelete], 2 * time.Minute, 0, KindNetwork, 0},
+		"list, as in a plan":             {verbs[OpList], 2 * time.Minute, -1, KindNetwork, 10 * time.Second},
+		"check of the session by a plan": {func(s *scene, _ string) error { return s.client.CheckSession(s.ctx) }, time.Minute, -1, KindNetwork, 10 * time.Second},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			play(t, func(c *Config) { c.MaxRetries = tc.retries }, func(s *scene) {
+				id := s.model.seed(openaiPool, "sk-old-secret-0000", "old", time.Now())
+				start := time.Now()
+				refuseConnections(s, func() bool { return time.Since(start) < down })
+				ctx, cancel := context.WithTimeout(s.ctx, tc.timeout)
+				defer cancel()
+				s.ctx = ctx
+				err := tc.run(s, id)
+				if tc.kind == "" && err != nil {
+					s.Fatal(err)
+				}
+				if tc.kind != "" {
+					_ = s.wantKind(err, tc.kind)
+				}
+				if took := time.Since(start); took > tc.most || tc.kind == "" && took < down {
+					s.Errorf("it took %s", took)
+				}
+			})
+		})
+	}
+	t.Run("add whose response is lost by the restart", func(t *testing.T) {
+		t.Parallel()
+		play(t, nil, func(s *scene) {
+			s.look()
+			var start time.Time
+			onAdd(s.model, 0, act{cut: true, after: func() { start = time.Now() }})
+			refuseConnections(s, func() bool { return !start.IsZero() && time.Since(start) < down })
+			ctx, cancel := context.WithTimeout(s.ctx, 2*time.Minute)
+			defer cancel()
+			key, err := s.client.Add(ctx, openai, input())
+			if err != nil || len(s.model.keys(openaiPool)) != 1 || key.ID != s.model.keys(openaiPool)[0].ID {
+				s.Errorf("%+v, %v; %s", key, err, s.model.requests())
+			}
+		})
 	})
 }
 
@@ -337,9 +402,9 @@ func TestRedirectNamesTheEndpoint(t *testing.T) {
 		"https://sim.example.com/api/workspaces/w1/byok-keys":      "set the endpoint to https://sim.example.com",
 		"https://sim.example.com/base/api/workspaces/w1/byok-keys": "set the endpoint to https://sim.example.com/base",
 		"https://login.example.com/?next=" + "%2F":                 "another page of https://login.example.com",
-		"ftp://x/": "to nowhere",
-		"":         "to nowhere",
-		"https://" + strings.Repeat("a", 300) + "/":  "to nowhere",
+		"ftp://x/": "to a location that cannot",
+		"":         "to a location that cannot",
+		"https://" + strings.Repeat("a", 300) + "/":  "to a location that cannot",
 		"https://user:pw@h.example/":                 "another page of https://h.example;",
 		"https://h.example/" + canaryURL() + "/path": "another page of https://h.example;",
 	} {

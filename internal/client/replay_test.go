@@ -10,17 +10,17 @@ import (
 	"testing"
 
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/byok"
-	"github.com/terraform-provider-byok/terraform-provider-byok/internal/figures"
-	"github.com/terraform-provider-byok/terraform-provider-byok/internal/transcripts"
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/testkit/figures"
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/testkit/transcripts"
 )
 
 // replayed are the groups of the transcripts that a client has to do with.
 var replayed = []string{
 	"get", "post-add", "mask", "apikey", "body", "perm", "update", "cap", "delete", "method", "archived", "concurrent",
-	"auth", "auth-https", "auth-disabled",
+	"auth", "auth-https", "auth-disabled", "org", "org-hosted",
 }
 
-// notReplayed are the exchanges of these groups whose answer no call of the
+// notReplayed are the exchanges of these groups whose response no call of the
 // client can get, and why.
 var notReplayed = map[string]string{
 	"signup": signUpRoute, "signup-existing": signUpRoute, "signup-short-password": signUpRoute, "https-signup": signUpRoute,
@@ -93,7 +93,7 @@ func inapplicable(entry transcripts.Entry) string {
 	path, _, _ := strings.Cut(entry.Request.Path, "?")
 	switch {
 	case path == signInPath && entry.Request.Method == http.MethodPost:
-	case !strings.HasPrefix(path, "/api/workspaces/") || !strings.HasSuffix(path, "/byok-keys") || strings.Contains(path, "//"):
+	case !strings.HasPrefix(path, "/api/workspaces/") && !strings.HasPrefix(path, "/api/organizations/") || !strings.HasSuffix(path, "/byok-keys") || strings.Contains(path, "//"):
 		return "the client never asks for this path"
 	case !slices.Contains([]string{"GET", "POST", "DELETE"}, entry.Request.Method):
 		return "the client never uses this method"
@@ -119,12 +119,13 @@ func replay(t *testing.T, entry transcripts.Entry) {
 		_ = json.Unmarshal([]byte(fillIn(string(body))), &sent)
 	}
 	var said struct {
-		Success bool       `json:"success"`
-		Keys    []byok.Key `json:"keys"`
-		Key     byok.Key   `json:"key"`
-		Error   string     `json:"error"`
-		Code    string     `json:"code"`
-		Details []struct {
+		Success  bool       `json:"success"`
+		Keys     []byok.Key `json:"keys"`
+		Entitled *bool      `json:"entitled"`
+		Key      byok.Key   `json:"key"`
+		Error    string     `json:"error"`
+		Code     string     `json:"code"`
+		Details  []struct {
 			Message string `json:"message"`
 		} `json:"details"`
 	}
@@ -139,6 +140,11 @@ func replay(t *testing.T, entry transcripts.Entry) {
 		keyID = "some-key"
 	}
 	signIn := strings.HasPrefix(entry.Request.Path, signInPath)
+	scope := w1
+	if strings.HasPrefix(entry.Request.Path, "/api/organizations/") {
+		scope = byok.OrganizationScope("o1")
+	}
+	pool := byok.Pool{Scope: scope, ProviderID: providerID}
 	edit := func(c *Config) {
 		c.MaxRetries = 0
 		if signIn {
@@ -182,14 +188,14 @@ func replay(t *testing.T, entry transcripts.Entry) {
 			op = OpSignIn
 			_, err = s.client.List(s.ctx, w1)
 		case op == OpList:
-			keys, err = s.client.List(s.ctx, w1)
+			keys, err = s.client.List(s.ctx, scope)
 		case op == OpDelete:
-			err = s.client.Delete(s.ctx, byok.Pool{Scope: w1, ProviderID: providerID}, keyID)
+			err = s.client.Delete(s.ctx, pool, keyID)
 		case isReplace:
 			op = OpReplace
-			got, err = s.client.Replace(s.ctx, byok.Pool{Scope: w1, ProviderID: providerID}, ReplaceInput{KeyID: keyID, APIKey: canary})
+			got, err = s.client.Replace(s.ctx, pool, ReplaceInput{KeyID: keyID, APIKey: canary})
 		default:
-			got, err = s.client.Add(s.ctx, byok.Pool{Scope: w1, ProviderID: providerID}, AddInput{APIKey: canary})
+			got, err = s.client.Add(s.ctx, pool, AddInput{APIKey: canary})
 		}
 
 		if status == 200 {
@@ -198,6 +204,10 @@ func replay(t *testing.T, entry transcripts.Entry) {
 				s.Fatalf("%s: %v", recorded, err)
 			case op == OpList && fmt.Sprint(mustJSON(keys)) != mustJSON(said.Keys):
 				s.Errorf("got %s, want %s", mustJSON(keys), mustJSON(said.Keys))
+			case op == OpList:
+				if entitled, err := s.client.Entitled(s.ctx, scope); err != nil || entitled != (said.Entitled == nil || *said.Entitled) {
+					s.Errorf("entitled %t, %v; want as in %s", entitled, err, recorded)
+				}
 			case (op == OpAdd || op == OpReplace) && (got.ID != said.Key.ID || got.MaskedKey != said.Key.MaskedKey || mustJSON(got.Name) != mustJSON(said.Key.Name)):
 				s.Errorf("got %s, want %s", mustJSON(got), recorded)
 			}
@@ -235,13 +245,19 @@ func wantedKind(op Op, status int, said string) Kind {
 		return KindSignIn
 	case status == 401:
 		return KindUnauthorized
+	case said == "Not a member of the requested organization":
+		return KindNotMember
+	case said == "Organization admin or owner role required":
+		return KindRoleRequired
+	case said == "An active organization plan is required for organization BYOK":
+		return KindNotEntitled
 	case status == 403:
 		return KindForbidden
 	case said == "Workspace not found":
 		return KindWorkspaceNotFound
 	case said == "BYOK key not found":
 		return KindKeyNotFound
-	case said == "A workspace can store at most 10 keys per provider":
+	case said == "A workspace can store at most 10 keys per provider", said == "An organization can store at most 10 keys per provider":
 		return KindCapReached
 	}
 	return KindInvalid

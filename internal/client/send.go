@@ -1,6 +1,7 @@
 package client
 
 import (
+	"cmp"
 	"compress/flate"
 	"compress/gzip"
 	"context"
@@ -8,6 +9,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"io"
+	"math"
 	"math/rand/v2"
 	"net"
 	"net/http"
@@ -20,27 +22,38 @@ import (
 
 	"github.com/hashicorp/go-retryablehttp"
 	"github.com/hashicorp/terraform-plugin-log/tflog"
+
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/byok"
 )
 
 // request is one request of the API and how it may be repeated.
 type request struct {
 	op     Op
+	scope  byok.ScopeKind // whose routes they are
 	method string
 	// path is escaped and starts with a slash; the endpoint goes before it.
 	path string
 	body []byte
-	// limit is the largest answer in bytes.
+	// limit is the largest response in bytes.
 	limit int64
 	// retries is how often it may be repeated.
 	retries int
+	// until is how long a refused connection is tried again, however often:
+	// nothing has been sent, and a server that restarts comes back. Zero: no
+	// longer than the retries last.
+	until time.Time
 	// again says which transient failures are worth another attempt; nil
 	// means all of them.
 	again func(*failure) bool
-	// persistent requests try on where others have found nobody there.
+	// persistent requests are repeated even after others could not connect.
 	persistent bool
-	// decode looks at a 200 answer; an error makes it a protocol failure.
+	// decode looks at a 200 response; an error makes it a protocol failure.
 	decode func(body []byte, header http.Header) error
 }
+
+// maxRefusedWait is the longest pause after a refused connection: a server
+// that has come back is noticed soon.
+const maxRefusedWait = 10 * time.Second
 
 func (r *request) mayRepeat(f *failure) bool {
 	return f.transient && (r.again == nil || r.again(f))
@@ -99,24 +112,27 @@ func (c *Client) send(ctx context.Context, r *request) *failure {
 // repeat runs the loop of retryablehttp and returns how many requests were
 // sent and why the last one failed, if it did.
 func (c *Client) repeat(ctx context.Context, r *request, cookie string) (int, *failure) {
-	life, _ := ctx.(*writeContext)
+	write, _ := ctx.(*writeContext)
 	outer := ctx
-	if life != nil {
-		outer = life.parent
+	if write != nil {
+		outer = write.parent
 	}
 
 	var (
 		sent atomic.Bool
 		last *failure
 		wait time.Duration
-		n    int
+		n    int // requests sent
+		// refusals are attempts whose connection was refused; until bounds
+		// them, not the number of retries.
+		refusals int
 	)
 	traced := httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
 		// Once there is a connection the request is as good as on the wire:
 		// to end it between here and there is to leave a doubt.
 		GotConn: func(httptrace.GotConnInfo) {
-			if life != nil {
-				life.hold()
+			if write != nil {
+				write.hold()
 			}
 		},
 		WroteHeaders: func() { sent.Store(true) },
@@ -128,7 +144,7 @@ func (c *Client) repeat(ctx context.Context, r *request, cookie string) (int, *f
 	started := time.Now()
 	req.SetResponseHandler(func(resp *http.Response) error {
 		f := receive(resp, r)
-		logAnswer(ctx, resp, r, time.Since(started))
+		logResponse(ctx, resp, r, time.Since(started))
 		c.unreachable.Store(false)
 		if f == nil {
 			n, last = n+1, nil
@@ -137,16 +153,19 @@ func (c *Client) repeat(ctx context.Context, r *request, cookie string) (int, *f
 		return f
 	})
 
-	retries := r.retries
+	retries, until := r.retries, r.until
 	if c.unreachable.Load() && !r.persistent {
-		// All attempts of an earlier request have found nobody there; do not
-		// make every key of a large plan wait for the same discovery.
-		retries = 0
+		// No attempt of an earlier request could connect; do not make every
+		// key of a large plan wait for the same discovery.
+		retries, until = 0, time.Time{}
+	}
+	if retries == 0 {
+		until = time.Time{} // the user wants no retries
 	}
 	loop := retryablehttp.Client{
 		HTTPClient:   c.http,
 		Logger:       logger{ctx},
-		RetryMax:     retries,
+		RetryMax:     math.MaxInt, // CheckRetry counts
 		ErrorHandler: retryablehttp.PassthroughErrorHandler,
 		CheckRetry: func(_ context.Context, _ *http.Response, err error) (bool, error) {
 			if err == nil {
@@ -158,12 +177,20 @@ func (c *Client) repeat(ctx context.Context, r *request, cookie string) (int, *f
 			}
 			n++
 			started = time.Now()
-			if life != nil && (r.op != OpAdd || last.refused) {
-				life.release()
+			if write != nil && (r.op != OpAdd || last.refused) {
+				write.release()
 			}
 			wait = c.backoff(n-1, last.wait)
+			repeats := r.mayRepeat(last)
+			if last.connRefused && !until.IsZero() {
+				refusals++
+				wait = min(wait, maxRefusedWait)
+				repeats = repeats && time.Until(until) > wait
+			} else {
+				repeats = repeats && n-refusals <= retries
+			}
 			deadline, bounded := outer.Deadline()
-			return r.mayRepeat(last) && outer.Err() == nil && !(bounded && time.Until(deadline) <= wait), last
+			return repeats && outer.Err() == nil && !(bounded && time.Until(deadline) <= wait), last
 		},
 		Backoff: func(time.Duration, time.Duration, int, *http.Response) time.Duration { return wait },
 	}
@@ -180,6 +207,7 @@ func (c *Client) repeat(ctx context.Context, r *request, cookie string) (int, *f
 	if last.kind == KindNetwork && n > retries && retries > 0 {
 		c.unreachable.Store(true)
 	}
+	last.url = c.base + r.path
 	if outer.Err() != nil && (last.status == 0 || last.transient) {
 		last.kind, last.err = KindCanceled, outer.Err()
 	}
@@ -211,7 +239,7 @@ func (c *Client) newRequest(ctx context.Context, r *request, cookie string) (*re
 	return req, nil
 }
 
-// receive reads an answer to its end, or to its limit.
+// receive reads a response to its end, or to its limit.
 func receive(resp *http.Response, r *request) *failure {
 	defer func() {
 		_ = resp.Body.Close()
@@ -221,7 +249,7 @@ func receive(resp *http.Response, r *request) *failure {
 	if f == nil {
 		return nil
 	}
-	f.status, f.requestID = resp.StatusCode, requestID(resp.Header)
+	f.status, f.requestID = resp.StatusCode, cmp.Or(requestID(resp.Header), f.requestID)
 	f.finished = f.requestID != ""
 	f.wait, _ = retryAfter(resp.Header, time.Now())
 	return f
@@ -231,7 +259,7 @@ func judge(resp *http.Response, r *request) *failure {
 	contentType := resp.Header.Get("Content-Type")
 	switch status := resp.StatusCode; {
 	case status == http.StatusOK:
-		body, f := readAnswer(resp, r.limit)
+		body, f := readBody(resp, r.limit)
 		if f != nil {
 			return f
 		}
@@ -240,23 +268,24 @@ func judge(resp *http.Response, r *request) *failure {
 		}
 		return nil
 	case status >= 300 && status < 400:
-		return &failure{kind: KindRedirect, refused: true, detail: redirectDetail(resp, r.path)}
+		detail, moved := redirectDetail(resp, r.path)
+		return &failure{kind: KindRedirect, refused: true, detail: detail, moved: moved}
 	case status == http.StatusTooManyRequests:
 		return &failure{kind: KindRateLimited, transient: true, refused: true}
 	case status == http.StatusRequestTimeout:
-		return &failure{kind: KindNetwork, transient: true, detail: "a gateway gave up waiting for the request"}
+		return &failure{kind: KindNetwork, transient: true, detail: "a gateway timed out waiting for the request"}
 	case status >= 400 && status < 500:
-		body, f := readAnswer(resp, maxAnswerBytes)
+		body, f := readBody(resp, maxResponseBytes)
 		if f != nil {
 			body = nil
 		}
 		if r.op == OpSignIn {
 			if status == http.StatusNotFound || status == http.StatusMethodNotAllowed {
-				return refusal(r.op, status, body)
+				return refusal(r, status, body)
 			}
 			return &failure{kind: KindSignIn, refused: true, detail: signInDetail(body)}
 		}
-		return refusal(r.op, status, body)
+		return refusal(r, status, body)
 	case status >= 500:
 		_, _ = io.CopyN(io.Discard, resp.Body, 4<<10) // the connection can be used again; the text cannot (WIRE.md section 12)
 		return &failure{kind: KindServer, transient: status != http.StatusNotImplemented}
@@ -306,41 +335,42 @@ func describeNetworkError(err error) *failure {
 	text := err.Error()
 	switch {
 	case errors.As(err, &authority):
-		f.detail, f.transient = "the server's certificate is signed by an unknown authority; set ca_cert_pem to trust it", false
+		f.kind, f.detail, f.transient = KindCertificate, "the certificate is signed by an unknown authority", false
 	case errors.As(err, &hostname):
 		f.detail, f.transient = "the server's certificate is for another host name", false
 	case errors.As(err, &untrusted):
 		f.detail, f.transient = "the server's certificate cannot be verified; it may have expired", false
 	case errors.As(err, &notTLS), strings.Contains(text, "HTTP response to HTTPS client"):
-		f.detail, f.transient = "the server does not speak TLS; the endpoint may have to begin with http://", false
+		f.detail, f.transient = "the server does not use TLS; the endpoint may have to begin with http://", false
 	case errors.As(err, &op) && op.Op == "proxyconnect":
 		f.detail = "the proxy from the environment cannot be reached"
+		f.connRefused = errors.Is(err, syscall.ECONNREFUSED)
 	case errors.As(err, &dns) && dns.IsNotFound:
-		f.detail, f.transient = "the host name of the endpoint is unknown", false
+		f.detail, f.transient = "unknown host name", false
 	case errors.As(err, &dns):
-		f.detail = "the host name of the endpoint could not be resolved"
+		f.detail = "the host name could not be resolved"
 	case errors.Is(err, syscall.ECONNREFUSED):
-		f.detail = "the connection was refused; nothing listens at the endpoint"
+		f.detail, f.connRefused = "connection refused", true
 	case strings.Contains(text, "response headers exceeded"):
 		f.kind, f.detail, f.transient = KindProtocol, "its headers are larger than 64 KiB", false
 	case strings.Contains(text, "Location header"):
-		f.kind, f.detail, f.transient, f.refused = KindRedirect, "to nowhere that could be an endpoint", false, true
+		f.kind, f.detail, f.transient, f.refused = KindRedirect, "to a location that cannot be an endpoint", false, true
 	case errors.As(err, &corrupt), errors.Is(err, gzip.ErrHeader), errors.Is(err, gzip.ErrChecksum):
 		f.kind, f.detail = KindProtocol, "its compression is broken"
 	case errors.As(err, &badProtocol), strings.Contains(text, "malformed HTTP"), strings.Contains(text, "malformed MIME"):
 		f.kind, f.detail = KindProtocol, "it is not HTTP"
 	case errors.As(err, &netErr) && netErr.Timeout(), errors.Is(err, context.DeadlineExceeded):
-		f.detail = "no complete answer came within the request timeout"
+		f.detail = "no complete response within the request timeout"
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE), errors.Is(err, net.ErrClosed):
-		f.detail = "the connection was cut"
+		f.detail = "the connection was closed"
 	default:
 		f.detail = "the connection broke"
 	}
 	return f
 }
 
-func logAnswer(ctx context.Context, resp *http.Response, r *request, took time.Duration) {
-	tflog.Debug(ctx, "BYOK API: answer", map[string]any{
+func logResponse(ctx context.Context, resp *http.Response, r *request, took time.Duration) {
+	tflog.Debug(ctx, "BYOK API: response", map[string]any{
 		"method": r.method, "path": r.path, "status": resp.StatusCode, "request_id": requestID(resp.Header), "milliseconds": took.Milliseconds(),
 	})
 }

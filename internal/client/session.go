@@ -1,12 +1,16 @@
 package client
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"net/http"
 	"net/url"
+	"slices"
 	"sync"
+
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/byok"
 )
 
 // The names of the session cookie: the second one where Sim's own URL is
@@ -16,7 +20,10 @@ const (
 	secureCookieName = "__Secure-better-auth.session_token"
 )
 
-const signInPath = "/api/auth/sign-in/email"
+const (
+	signInPath  = "/api/auth/sign-in/email"
+	sessionPath = "/api/auth/get-session"
+)
 
 // session is where the cookie of every request comes from: the configuration,
 // or a sign-in that all requests share.
@@ -51,16 +58,73 @@ func (s *session) cookie(ctx context.Context) (string, *failure) {
 		return s.value, s.refused
 	}
 	if s.signIn == nil || !s.signIn.join() {
-		s.signIn = launch(ctx, s.fetch)
-		s.signIn.join()
+		s.startSignIn(ctx)
 	}
-	flying := s.signIn
+	current := s.signIn
 	s.mu.Unlock()
-	return flying.wait(ctx)
+	return current.wait(ctx)
+}
+
+// startSignIn starts a sign-in and joins it. The caller holds the lock.
+func (s *session) startSignIn(ctx context.Context) {
+	var own *inFlight[string]
+	own = launch(ctx, func(ctx context.Context) (string, *failure) {
+		value, f := s.fetch(ctx)
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if s.signIn == own { // one that was canceled has a successor
+			s.signIn = nil
+		}
+		switch {
+		case f == nil:
+			s.value = value
+		case f.kind == KindSignIn:
+			s.refused = f
+		}
+		return value, f
+	})
+	own.join()
+	s.signIn = own
+}
+
+// CheckSession returns the error that every later request would meet: a
+// refused sign-in or session, an endpoint that cannot be reached or is
+// elsewhere, a certificate that is not trusted. It sends one request: a
+// sign-in, or with a session token the question who is signed in.
+//
+// A gateway may not let that question through. What it responds instead, such
+// as a 404, proves nothing, and is left to the requests that follow.
+func (c *Client) CheckSession(ctx context.Context) error {
+	if c.session.email != "" {
+		if _, f := c.session.cookie(ctx); f != nil {
+			return c.fail(OpSignIn, byok.Pool{}, "", f)
+		}
+		return nil
+	}
+	var signedOut bool
+	f := c.send(ctx, &request{
+		op: OpSession, method: http.MethodGet, path: sessionPath, limit: maxResponseBytes, retries: c.cfg.MaxRetries,
+		decode: func(body []byte, _ http.Header) error {
+			// Without a session it is 200 and null. WIRE.md section 2.
+			signedOut = string(bytes.TrimSpace(body)) == "null"
+			return nil
+		},
+	})
+	switch {
+	case signedOut:
+		f = &failure{kind: KindUnauthorized, status: http.StatusOK, url: c.base + sessionPath}
+	case f == nil:
+		return nil
+	case f.kind == KindRedirect && !f.moved:
+		return nil
+	case !slices.Contains([]Kind{KindNetwork, KindCertificate, KindServer, KindRedirect, KindCanceled}, f.kind):
+		return nil
+	}
+	return c.fail(OpSession, byok.Pool{}, "", f)
 }
 
 // renew reports whether a request that was refused with stale is worth
-// another attempt: somebody else has renewed the session since, or this call
+// another attempt: another request has renewed the session since, or this call
 // clears the way for the one renewal that a Client has.
 func (s *session) renew(stale string) bool {
 	s.mu.Lock()
@@ -87,28 +151,21 @@ func (s *session) fetch(ctx context.Context) (string, *failure) {
 	var value string
 	_, f := s.client.repeat(ctx, &request{
 		op: OpSignIn, method: http.MethodPost, path: signInPath, body: body,
-		limit: maxAnswerBytes, retries: s.client.cfg.MaxRetries,
+		limit: maxResponseBytes, retries: s.client.cfg.MaxRetries,
 		decode: func(body []byte, header http.Header) (err error) {
 			value, err = sessionCookie(body, header)
 			return err
 		},
 	}, "")
 
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.signIn = nil
 	if f != nil {
 		f.op, f.refused = OpSignIn, true // the request that waits was never sent
-		if f.kind == KindSignIn {
-			s.refused = f
-		}
 		return "", f
 	}
-	s.value = value
 	return value, nil
 }
 
-// sessionCookie finds the session among the cookies of a sign-in's answer.
+// sessionCookie finds the session among the cookies of a sign-in's response.
 func sessionCookie(body []byte, header http.Header) (string, error) {
 	for _, cookie := range (&http.Response{Header: header}).Cookies() {
 		if cookie.Name != cookieName && cookie.Name != secureCookieName {
@@ -120,10 +177,10 @@ func sessionCookie(body []byte, header http.Header) (string, error) {
 		}
 		return url.QueryEscape(token), nil
 	}
-	var said struct {
+	var parsed struct {
 		TwoFactor bool `json:"twoFactorRedirect"`
 	}
-	if json.Unmarshal(body, &said) == nil && said.TwoFactor {
+	if json.Unmarshal(body, &parsed) == nil && parsed.TwoFactor {
 		return "", errors.New("the user has to give a second factor, so email and password are not enough; use a session token")
 	}
 	return "", errors.New("it sets no session cookie; the endpoint may be wrong")

@@ -1,6 +1,7 @@
 package client
 
 import (
+	"context"
 	"net/http"
 	"strings"
 	"sync"
@@ -55,6 +56,43 @@ func TestSignIn(t *testing.T) {
 			}
 			if s.model.signIns != 1 || s.model.count("GET") != 20 {
 				s.Errorf("requests: %s", s.model.requests())
+			}
+		})
+	})
+	t.Run("a canceled one does not hide its successor", func(t *testing.T) {
+		t.Parallel()
+		play(t, byPassword, func(s *scene) {
+			s.model.script = func(_ int, r *http.Request, _ []byte) act {
+				if r.URL.Path == signInPath {
+					time.Sleep(time.Second)
+				}
+				return act{}
+			}
+			// A canceled request takes a while to return.
+			pipe := s.client.http.Transport
+			s.client.http.Transport = roundTripper(func(r *http.Request) (*http.Response, error) {
+				resp, err := pipe.RoundTrip(r)
+				if r.Context().Err() != nil {
+					time.Sleep(300 * time.Millisecond)
+				}
+				return resp, err
+			})
+			ctx, cancel := context.WithTimeout(s.ctx, 100*time.Millisecond)
+			defer cancel()
+			_, err := s.client.List(ctx, w1)
+			_ = s.wantKind(err, KindCanceled)
+			var wg sync.WaitGroup
+			for _, at := range []time.Duration{time.Millisecond, 500 * time.Millisecond} {
+				wg.Go(func() {
+					time.Sleep(at)
+					if _, err := s.client.List(s.ctx, w1); err != nil {
+						s.Error(err)
+					}
+				})
+			}
+			wg.Wait()
+			if n := s.model.count("SIGN IN"); n != 2 {
+				s.Errorf("%d sign-ins were sent, want the canceled one and its successor", n)
 			}
 		})
 	})
@@ -206,6 +244,52 @@ func TestSignIn(t *testing.T) {
 			}
 		})
 	})
+}
+
+// TestCheckSession: one request tells whether later ones can succeed. What a
+// gateway responds in place of Sim is no proof that they cannot.
+func TestCheckSession(t *testing.T) {
+	t.Parallel()
+	const user = `{"session":{"id":"s"},"user":{"id":"u"}}`
+	html := "<html>" + canary
+	for name, tc := range map[string]struct {
+		edit     func(*Config)
+		act      act
+		kind     Kind
+		text     string
+		requests string
+	}{
+		"token":                                {nil, answered(200, user), "", "", "GET"},
+		"refused token":                        {nil, answered(200, "null\n"), KindUnauthorized, "checking the session: the session is not valid", "GET"},
+		"a gateway does not let it through":    {nil, answered(404, html), "", "", "GET"},
+		"a gateway requires a header":          {nil, answered(401, html), "", "", "GET"},
+		"a gateway forbids it":                 {nil, answered(403, html), "", "", "GET"},
+		"a gateway has a page of its own":      {nil, answered(200, html), "", "", "GET"},
+		"a gateway redirects to its own page":  {nil, answered(302, "", "Location: https://login.example.com/"), "", "", "GET"},
+		"another endpoint":                     {nil, answered(308, "", "Location: https://sim.example.com"+sessionPath), KindRedirect, "set the endpoint to https://sim.example.com", "GET"},
+		"the server fails":                     {func(c *Config) { c.MaxRetries = 1 }, answered(503, html), KindServer, "(status 503 from http://localhost:1" + sessionPath, "GET, GET"},
+		"the connection is closed":             {func(c *Config) { c.MaxRetries = 1 }, act{cut: true, skip: true}, KindNetwork, "no response from http://localhost:1" + sessionPath, "GET, GET"},
+		"email and password":                   {byPassword, act{}, "", "", "SIGN IN"},
+		"wrong password":                       {func(c *Config) { byPassword(c); c.Password = "wrong" }, act{}, KindSignIn, "email or password is wrong", "SIGN IN"},
+		"email and password, another endpoint": {byPassword, answered(404, html), KindProtocol, "endpoint may be wrong", "SIGN IN"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			play(t, tc.edit, func(s *scene) {
+				s.model.script = func(int, *http.Request, []byte) act { return tc.act }
+				err := s.client.CheckSession(s.ctx)
+				if tc.kind == "" && err != nil {
+					s.Error(err)
+				}
+				if tc.kind != "" {
+					if e := s.wantKind(err, tc.kind); !strings.Contains(e.Error(), tc.text) || e.URL == "" {
+						s.Errorf("%v (URL %s)", e, e.URL)
+					}
+				}
+				s.wantRequests(tc.requests)
+			})
+		})
+	}
 }
 
 func TestSessionTokenForms(t *testing.T) {

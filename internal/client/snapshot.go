@@ -9,10 +9,12 @@ import (
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/byok"
 )
 
-// snapshot is one list answer. It never changes.
+// snapshot is one list response. It never changes.
 type snapshot struct {
 	keys  []byok.Key
 	index map[string]int // key ID -> place in keys
+	// entitled: keys can be added. Only organizations may not be.
+	entitled bool
 
 	// covers counts the own writes in this scope that had ended before
 	// the list started, so that it shows them.
@@ -39,10 +41,10 @@ type scope struct {
 	mu      sync.Mutex
 	changed chan struct{} // closed and replaced whenever a field below changes
 	// writes counts own writes that have ended, whatever came of them.
-	writes       uint64
-	snapshot     *snapshot
-	flight       *inFlight[*snapshot]
-	flightCovers uint64
+	writes        uint64
+	snapshot      *snapshot
+	listing       *inFlight[*snapshot]
+	listingCovers uint64
 
 	pools     map[string]*pool
 	replacing int
@@ -55,7 +57,7 @@ type pool struct {
 	slot chan struct{} // held by the add whose turn it is
 	adds int           // adds that hold or await the slot
 	// stalled: the add whose turn it is waits for something other than an
-	// answer, so reads should not wait for the adds of this pool.
+	// response, so reads should not wait for the adds of this pool.
 	stalled bool
 	freed   uint64 // own deletes so far
 	// full is the newest refusal at the cap, unless the pool has changed
@@ -71,82 +73,91 @@ func newScope(c *Client, id byok.Scope) *scope {
 }
 
 // change runs edit under the lock and wakes all who wait for a change.
-func (w *scope) change(edit func()) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
+func (sc *scope) change(edit func()) {
+	sc.mu.Lock()
+	defer sc.mu.Unlock()
 	edit()
-	close(w.changed)
-	w.changed = make(chan struct{})
+	close(sc.changed)
+	sc.changed = make(chan struct{})
 }
 
-// wrote notes the end of an own write and returns what a snapshot must cover
+// noteWrite notes the end of an own write and returns what a snapshot must cover
 // to show it.
-func (w *scope) wrote() (covers uint64) {
-	w.change(func() { w.writes++; covers = w.writes })
+func (sc *scope) noteWrite() (covers uint64) {
+	sc.change(func() { sc.writes++; covers = sc.writes })
 	return covers
 }
 
 // pool returns the queue of a provider ID. The caller holds the lock.
-func (w *scope) pool(providerID string) *pool {
-	p := w.pools[providerID]
+func (sc *scope) pool(providerID string) *pool {
+	p := sc.pools[providerID]
 	if p == nil {
 		p = &pool{slot: make(chan struct{}, 1)}
-		w.pools[providerID] = p
+		sc.pools[providerID] = p
 	}
 	return p
 }
 
 // busy reports whether own writes are under way that want to be read back. The
 // caller holds the lock.
-func (w *scope) busy() bool {
-	for _, p := range w.pools {
+func (sc *scope) busy() bool {
+	for _, p := range sc.pools {
 		if p.adds > 0 && !p.stalled {
 			return true
 		}
 	}
-	return w.replacing > 0
+	return sc.replacing > 0
 }
 
 // current returns the newest snapshot there is, or nil.
-func (w *scope) current() *snapshot {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.snapshot
+func (sc *scope) current() *snapshot {
+	sc.mu.Lock()
+	defer sc.mu.Unlock()
+	return sc.snapshot
 }
 
 // read returns a snapshot that shows all own writes that have ended by now. It
 // does not wait for those under way.
-func (w *scope) read(ctx context.Context, retries int) (*snapshot, *failure) {
-	w.mu.Lock()
-	need := w.writes
-	w.mu.Unlock()
-	return w.readCovering(ctx, need, retries, false)
+func (sc *scope) read(ctx context.Context, retries int) (*snapshot, *failure) {
+	sc.mu.Lock()
+	need := sc.writes
+	sc.mu.Unlock()
+	return sc.readCovering(ctx, need, readOptions{retries: retries})
 }
 
 // readBack returns a snapshot that covers need. It waits for the other own
 // writes under way first, so that one list serves them all.
-func (w *scope) readBack(ctx context.Context, need uint64) (*snapshot, *failure) {
-	return w.readCovering(ctx, need, w.client.cfg.MaxRetries, true)
+func (sc *scope) readBack(ctx context.Context, need uint64) (*snapshot, *failure) {
+	return sc.readCovering(ctx, need, readOptions{retries: sc.client.cfg.MaxRetries, until: deadline(ctx), waitForWrites: true})
 }
 
-func (w *scope) readCovering(ctx context.Context, need uint64, retries int, patient bool) (*snapshot, *failure) {
+// readOptions are how a list is read.
+type readOptions struct {
+	retries int
+	until   time.Time // as in request
+	// waitForWrites waits for own writes in flight, which want to be read
+	// back, too.
+	waitForWrites bool
+}
+
+func (sc *scope) readCovering(ctx context.Context, need uint64, options readOptions) (*snapshot, *failure) {
 	for {
-		w.mu.Lock()
-		if s := w.snapshot; s != nil && s.covers >= need {
-			w.mu.Unlock()
+		sc.mu.Lock()
+		if s := sc.snapshot; s != nil && s.covers >= need {
+			sc.mu.Unlock()
 			return s, nil
 		}
-		if f := w.flight; f != nil && w.flightCovers >= need && f.join() {
-			w.mu.Unlock()
+		if f := sc.listing; f != nil && sc.listingCovers >= need && f.join() {
+			sc.mu.Unlock()
 			return f.wait(ctx)
 		}
-		if !patient || !w.busy() {
-			f := w.launch(ctx, retries)
-			w.mu.Unlock()
+		if !options.waitForWrites || !sc.busy() {
+			f := sc.launch(ctx, options)
+			sc.mu.Unlock()
 			return f.wait(ctx)
 		}
-		changed := w.changed
-		w.mu.Unlock()
+		changed := sc.changed
+		sc.mu.Unlock()
 		select {
 		case <-changed:
 		case <-ctx.Done():
@@ -156,34 +167,35 @@ func (w *scope) readCovering(ctx context.Context, need uint64, retries int, pati
 }
 
 // launch starts a list and joins it. The caller holds the lock.
-func (w *scope) launch(ctx context.Context, retries int) *inFlight[*snapshot] {
+func (sc *scope) launch(ctx context.Context, options readOptions) *inFlight[*snapshot] {
 	var f *inFlight[*snapshot]
-	covers := w.writes
+	covers := sc.writes
 	f = launch(ctx, func(ctx context.Context) (*snapshot, *failure) {
-		s, failed := w.fetch(ctx, covers, retries)
-		w.mu.Lock()
-		defer w.mu.Unlock()
-		if failed == nil && (w.snapshot == nil || covers >= w.snapshot.covers) {
-			w.snapshot = s
+		s, failed := sc.fetch(ctx, covers, options)
+		sc.mu.Lock()
+		defer sc.mu.Unlock()
+		if failed == nil && (sc.snapshot == nil || covers >= sc.snapshot.covers) {
+			sc.snapshot = s
 		}
-		if w.flight == f {
-			w.flight = nil // a failure is not kept
+		if sc.listing == f {
+			sc.listing = nil // a failure is not kept
 		}
 		return s, failed
 	})
 	f.join()
-	w.flight, w.flightCovers = f, covers
+	sc.listing, sc.listingCovers = f, covers
 	return f
 }
 
-func (w *scope) fetch(ctx context.Context, covers uint64, retries int) (*snapshot, *failure) {
+func (sc *scope) fetch(ctx context.Context, covers uint64, options readOptions) (*snapshot, *failure) {
 	s := &snapshot{covers: covers}
 	s.started = time.Now()
-	f := w.client.send(ctx, &request{
-		op: OpList, method: http.MethodGet, path: w.path, limit: maxListBytes,
-		retries: retries, persistent: retries > w.client.cfg.MaxRetries,
-		decode: func(body []byte, header http.Header) (err error) {
-			s.keys, err = decodeList(body, header.Get("Content-Type"))
+	f := sc.client.send(ctx, &request{
+		op: OpList, scope: sc.id.Kind, method: http.MethodGet, path: sc.path, limit: maxListBytes,
+		retries: options.retries, persistent: options.retries > sc.client.cfg.MaxRetries, until: options.until,
+		decode: func(body []byte, header http.Header) error {
+			list, err := decodeList(body, header.Get("Content-Type"))
+			s.keys, s.entitled = list.Keys, list.Entitled == nil || *list.Entitled
 			s.received = time.Now()
 			s.date, _ = http.ParseTime(header.Get("Date"))
 			return err

@@ -11,7 +11,7 @@ import (
 
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/byok"
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/client"
-	"github.com/terraform-provider-byok/terraform-provider-byok/internal/faultproxy"
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/testkit/faultproxy"
 )
 
 // TestSoak lets several goroutines add, replace and delete through a network
@@ -112,7 +112,7 @@ func own(t *testing.T, c *client.Client, owner, steps int, random *rand.Rand, bo
 		case len(keys) < 4:
 			k := held{pool: byok.Pool{Scope: byok.WorkspaceScope(fmt.Sprintf("w%d", random.IntN(2))), ProviderID: byok.ProviderIDs()[owner/2]}}
 			name := fmt.Sprintf("k%d-%d", owner%2, random.IntN(2))
-			key, err := c.Add(ctx, k.pool, client.AddInput{APIKey: secret, Name: &name, WaitForRoom: true})
+			key, err := c.Add(ctx, k.pool, client.AddInput{APIKey: secret, Name: &name, WaitForCapacity: true})
 			if err != nil || key.UpdatedAt == "" {
 				t.Errorf("owner %d: %+v, %v", owner, key, err)
 				continue

@@ -6,7 +6,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"crypto/rand"
 	"encoding/json"
@@ -16,22 +15,23 @@ import (
 	"io"
 	"net/http"
 	"os"
-	"os/exec"
 	"os/signal"
 	"path/filepath"
-	"regexp"
-	"runtime"
+	"slices"
 	"strings"
 	"syscall"
 	"text/tabwriter"
 	"time"
+
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/server"
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/testkit/byokserver"
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/testkit/tfrun"
 )
 
 const (
-	providerAddress = "registry.terraform.io/terraform-provider-byok/byok"
-	mirrorVersion   = "0.0.1"
-	workspaceID     = "11111111-2222-4333-8444-555555555555"
-	stepTimeout     = time.Minute
+	workspaceID = "11111111-2222-4333-8444-555555555555"
+	email       = "demo@example.com"
+	stepTimeout = time.Minute
 )
 
 func main() {
@@ -53,22 +53,30 @@ type demo struct {
 	step    int
 	dir     string
 	bin     string
-	env     []string
-	server  *exec.Cmd
-	exited  chan error
-	access  map[string]string // what the server wrote to its env file
-	secret  string            // INTERNAL_API_SECRET, for /reference/resolve
+	cli     tfrun.CLI
+	folder  *tfrun.Folder
+	server  *byokserver.Process
+	door    byokserver.Door
 	apiKeys map[string]map[string]string
 }
 
 func run(ctx context.Context, out io.Writer, bin, config string) (err error) {
+	cli, err := tfrun.Find()
+	if err != nil {
+		return err
+	}
+	for _, program := range []string{"terraform-provider-byok", "byok-server"} {
+		if _, err := os.Stat(filepath.Join(bin, program)); err != nil {
+			return fmt.Errorf("%w; run make demo, which builds it", err)
+		}
+	}
 	dir, err := os.MkdirTemp("", "byok-demo-")
 	if err != nil {
 		return err
 	}
 	defer os.RemoveAll(dir)
 	d := &demo{
-		out: out, dir: dir, bin: bin, secret: rand.Text(),
+		out: out, dir: dir, bin: bin, cli: cli,
 		apiKeys: map[string]map[string]string{
 			"openai":    secretsFor("openai", "blue", "green", "red"),
 			"anthropic": secretsFor("anthropic", "primary", "spare"),
@@ -101,63 +109,37 @@ func run(ctx context.Context, out io.Writer, bin, config string) (err error) {
 	return nil
 }
 
-func (d *demo) startServer(ctx context.Context) error {
-	bootstrap := fmt.Sprintf(`{
-	  "users": [{"email": "demo@example.com", "password": %q, "name": "Demo"}],
-	  "workspaces": [{"id": %q, "name": "Demo", "owner": "demo@example.com"}]
-	}`, rand.Text(), workspaceID)
-	bootstrapFile, envFile := filepath.Join(d.dir, "bootstrap.json"), filepath.Join(d.dir, "server.env")
-	if err := os.WriteFile(bootstrapFile, []byte(bootstrap), 0o600); err != nil {
+func (d *demo) startServer(ctx context.Context) (err error) {
+	secrets := server.Secrets{InternalSecret: rand.Text()} // it makes the others itself
+	d.server, err = byokserver.Start(ctx, byokserver.Config{
+		Binary: filepath.Join(d.bin, "byok-server"), Dir: d.dir, Database: "sqlite:" + filepath.Join(d.dir, "byok-server.db"), Secrets: secrets,
+		Bootstrap: &server.Bootstrap{
+			Users:      []server.BootstrapUser{{Email: email, Password: rand.Text(), Name: "Demo"}},
+			Workspaces: []server.BootstrapWorkspace{{ID: workspaceID, Name: "Demo", Owner: email}},
+		},
+	})
+	if err != nil {
 		return err
 	}
-	var log bytes.Buffer
-	// Not bound to ctx, which ends with this step.
-	d.server = exec.Command(filepath.Join(d.bin, "byok-server"), "serve", //nolint:gosec,noctx // the binary just built
-		"--listen", "127.0.0.1:0", "--database", "sqlite:"+filepath.Join(d.dir, "byok-server.db"),
-		"--bootstrap", bootstrapFile, "--env-file", envFile)
-	d.server.Env = append(os.Environ(), "INTERNAL_API_SECRET="+d.secret)
-	d.server.Stdout, d.server.Stderr = &log, &log
-	if err := d.server.Start(); err != nil {
-		d.server = nil
+	session, err := d.server.SignIn(ctx, email)
+	if err != nil {
 		return err
 	}
-	d.exited = make(chan error, 1)
-	go func() { d.exited <- d.server.Wait() }()
-
-	for d.access == nil {
-		select {
-		case err := <-d.exited:
-			d.server = nil
-			return fmt.Errorf("byok-server ended at start: %w\n%s", err, log.String())
-		case <-ctx.Done():
-			return errors.New("byok-server did not write its env file")
-		case <-time.After(20 * time.Millisecond):
-		}
-		text, err := os.ReadFile(envFile) //nolint:gosec // our own folder
-		if errors.Is(err, os.ErrNotExist) {
-			continue
-		}
-		if err != nil {
-			return err
-		}
-		d.access = parseEnv(string(text))
-	}
-	d.narrate("Start byok-server on %s, its keys encrypted in an SQLite file", d.access["BYOK_ENDPOINT"])
+	d.door = byokserver.Door{Client: http.DefaultClient, URL: func() string { return d.server.URL }, Session: session, InternalSecret: secrets.InternalSecret}
+	d.narrate("Start byok-server on %s, its keys encrypted in an SQLite file", d.server.URL)
 	return nil
 }
 
 // initTerraform lays the provider out as a registry would, so that init runs
 // as it does for users.
-func (d *demo) initTerraform(ctx context.Context, config string) error {
-	platform := runtime.GOOS + "_" + runtime.GOARCH
+func (d *demo) initTerraform(ctx context.Context, config string) (err error) {
 	mirror := filepath.Join(d.dir, "mirror")
-	if err := copyFile(filepath.Join(d.bin, "terraform-provider-byok"),
-		filepath.Join(mirror, providerAddress, mirrorVersion, platform, "terraform-provider-byok_v"+mirrorVersion), 0o700); err != nil {
+	if err := copyFile(filepath.Join(d.bin, "terraform-provider-byok"), d.cli.PackagePath(mirror, tfrun.Source), 0o700); err != nil {
 		return err
 	}
-	cliConfig := filepath.Join(d.dir, "terraform.rc")
-	rc := fmt.Sprintf("provider_installation {\n  filesystem_mirror {\n    path = %q\n  }\n}\n", mirror)
-	if err := os.WriteFile(cliConfig, []byte(rc), 0o600); err != nil {
+	d.folder, err = d.cli.Folder(d.dir, d.cli.Mirror(mirror),
+		"BYOK_ENDPOINT="+d.server.URL, "BYOK_WORKSPACE_ID="+workspaceID, "BYOK_SESSION_TOKEN="+d.door.Session)
+	if err != nil {
 		return err
 	}
 	files, err := filepath.Glob(filepath.Join(config, "*.tf"))
@@ -165,22 +147,17 @@ func (d *demo) initTerraform(ctx context.Context, config string) error {
 		return fmt.Errorf("no *.tf in %s; run the demo from the root of the repository", config)
 	}
 	for _, file := range files {
-		if err := copyFile(file, filepath.Join(d.dir, "config", filepath.Base(file)), 0o600); err != nil {
+		if err := copyFile(file, filepath.Join(d.folder.Dir, filepath.Base(file)), 0o600); err != nil {
 			return err
 		}
 	}
-	d.env = []string{"TF_CLI_CONFIG_FILE=" + cliConfig, "TF_IN_AUTOMATION=1", "TF_INPUT=0", "CHECKPOINT_DISABLE=1"}
-	for name, value := range d.access {
-		d.env = append(d.env, name+"="+value)
-	}
-
-	d.narrate("terraform init, with the provider from a local filesystem mirror")
+	d.narrate("%s init, with the provider from a local filesystem mirror", d.cli.Name())
 	_, err = d.terraform(ctx, "init")
 	return err
 }
 
 func (d *demo) applyKeys(ctx context.Context) error {
-	d.narrate("terraform apply: three OpenAI keys and two Anthropic keys, their secrets write-only")
+	d.narrate("%s apply: three OpenAI keys and two Anthropic keys, their secrets write-only", d.cli.Name())
 	out, err := d.terraform(ctx, "apply", "-auto-approve")
 	if err != nil {
 		return err
@@ -233,7 +210,7 @@ func (d *demo) askForKeys(ctx context.Context) error {
 }
 
 func (d *demo) planAgain(ctx context.Context) error {
-	d.narrate("terraform plan again")
+	d.narrate("%s plan again", d.cli.Name())
 	out, err := d.terraform(ctx, "plan", "-detailed-exitcode")
 	if err != nil {
 		return err
@@ -256,7 +233,7 @@ func (d *demo) overfillPool(ctx context.Context) error {
 	for name, apiKey := range d.apiKeys["openai"] {
 		full[name] = apiKey
 	}
-	d.narrate("terraform plan with eleven OpenAI keys: the cap is an error before anything changes")
+	d.narrate("%s plan with eleven OpenAI keys: the cap is an error before anything changes", d.cli.Name())
 	out, err := d.terraformWith(ctx, 1, map[string]any{"openai_names": names, "openai_api_keys": full}, "plan")
 	if err != nil {
 		return err
@@ -308,7 +285,7 @@ func (d *demo) replaceSecret(ctx context.Context) error {
 }
 
 func (d *demo) destroyKeys(ctx context.Context) error {
-	d.narrate("terraform destroy")
+	d.narrate("%s destroy", d.cli.Name())
 	out, err := d.terraform(ctx, "destroy", "-auto-approve")
 	if err != nil {
 		return err
@@ -333,19 +310,7 @@ func (d *demo) stopServer() error {
 	}
 	server := d.server
 	d.server = nil
-	if err := server.Process.Signal(syscall.SIGTERM); err != nil {
-		return err
-	}
-	select {
-	case err := <-d.exited:
-		if err != nil {
-			return fmt.Errorf("byok-server: %w", err)
-		}
-		return nil
-	case <-time.After(stepTimeout):
-		_ = server.Process.Kill()
-		return errors.New("byok-server did not stop when asked to")
-	}
+	return server.Stop()
 }
 
 // storedKey is an element of the output "keys".
@@ -376,32 +341,10 @@ func (d *demo) key(ctx context.Context, name string) (storedKey, error) {
 	return storedKey{}, errors.Join(err, fmt.Errorf("the data source lists no key named %s", name))
 }
 
-// servedKey is an answer of /reference/resolve.
-type servedKey struct {
-	APIKey string `json:"apiKey"`
-	KeyID  string `json:"keyId"`
-}
-
 // resolve asks for a key as Sim's own workflows would; nil where there is
 // none.
-func (d *demo) resolve(ctx context.Context, providerID string) (*servedKey, error) {
-	body := fmt.Sprintf(`{"workspaceId":%q,"providerId":%q}`, workspaceID, providerID)
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, d.access["BYOK_ENDPOINT"]+"/reference/resolve", strings.NewReader(body))
-	if err != nil {
-		return nil, err
-	}
-	req.Header.Set("Authorization", "Bearer "+d.secret)
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return nil, err
-	}
-	defer resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("resolve answered %s", resp.Status)
-	}
-	var key *servedKey
-	err = json.NewDecoder(resp.Body).Decode(&key)
-	return key, err
+func (d *demo) resolve(ctx context.Context, providerID string) (*byokserver.Served, error) {
+	return d.door.Resolve(ctx, workspaceID, providerID)
 }
 
 // terraform runs terraform and returns what it printed, or an error where it
@@ -417,23 +360,23 @@ func (d *demo) terraformWith(ctx context.Context, exit int, variables map[string
 	for name, value := range variables {
 		all[name] = value
 	}
-	cmd := exec.CommandContext(ctx, "terraform", append([]string{"-chdir=" + filepath.Join(d.dir, "config")}, append(args, "-no-color")...)...) //nolint:gosec // our own arguments
-	cmd.Env = append(cleanEnv(), d.env...)
+	folder := *d.folder
+	folder.Env = slices.Clone(d.folder.Env)
 	for name, value := range all {
 		text, err := json.Marshal(value)
 		if err != nil {
 			return "", err
 		}
-		cmd.Env = append(cmd.Env, "TF_VAR_"+name+"="+string(text))
+		folder.Env = append(folder.Env, "TF_VAR_"+name+"="+string(text))
 	}
-	out, err := cmd.CombinedOutput()
-	if exitErr := (*exec.ExitError)(nil); err != nil && !errors.As(err, &exitErr) {
+	result, err := folder.Exec(ctx, append(args, "-no-color")...)
+	if err != nil {
 		return "", err
 	}
-	if got := cmd.ProcessState.ExitCode(); got != exit {
-		return "", fmt.Errorf("terraform %s ended with %d, not %d:\n%s", args[0], got, exit, out)
+	if result.Exit != exit {
+		return "", fmt.Errorf("%s ended with %d, not %d:\n%s", result, result.Exit, exit, result.Output)
 	}
-	return string(out), nil
+	return result.Output, nil
 }
 
 func (d *demo) narrate(format string, args ...any) {
@@ -449,7 +392,7 @@ func expect(out, want string) error {
 	if strings.Contains(out, want) {
 		return nil
 	}
-	return fmt.Errorf("terraform did not say %q:\n%s", want, out)
+	return fmt.Errorf("it did not say %q:\n%s", want, out)
 }
 
 // secretsFor makes up one API key per name.
@@ -459,27 +402,6 @@ func secretsFor(providerID string, names ...string) map[string]string {
 		apiKeys[name] = "sk-demo-" + providerID + "-" + name + "-" + rand.Text()
 	}
 	return apiKeys
-}
-
-// cleanEnv is the environment without what steers Terraform or the provider.
-func cleanEnv() []string {
-	var kept []string
-	for _, entry := range os.Environ() {
-		if !strings.HasPrefix(entry, "TF_") && !strings.HasPrefix(entry, "BYOK_") {
-			kept = append(kept, entry)
-		}
-	}
-	return kept
-}
-
-var envLine = regexp.MustCompile(`(?m)^export (\w+)=['"]?(.*?)['"]?$`)
-
-func parseEnv(text string) map[string]string {
-	values := map[string]string{}
-	for _, match := range envLine.FindAllStringSubmatch(text, -1) {
-		values[match[1]] = match[2]
-	}
-	return values
 }
 
 func copyFile(from, to string, mode os.FileMode) error {

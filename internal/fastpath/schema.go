@@ -99,7 +99,9 @@ func (n *node) same(prior, proposed *cursor) bool {
 		value, ok := prior.next()
 		_, proposedOK := proposed.next()
 		return ok && proposedOK && len(value) == 1 && value[0] == msgpcode.Nil
-	case (n.fields != nil || n.elements != nil) && prior.isMap() && proposed.isMap():
+	case n.fields != nil && prior.isMap() && proposed.isMap():
+		return n.sameObject(prior, proposed)
+	case n.elements != nil && prior.isMap() && proposed.isMap():
 		return n.sameMap(prior, proposed)
 	}
 	a, ok := prior.next()
@@ -107,26 +109,56 @@ func (n *node) same(prior, proposed *cursor) bool {
 	return ok && proposedOK && bytes.Equal(a, b)
 }
 
-func (n *node) sameMap(prior, proposed *cursor) bool {
-	size, err := prior.in.DecodeMapLen()
-	if other, otherErr := proposed.in.DecodeMapLen(); err != nil || otherErr != nil || size != other {
+// sameObject expects the attributes in the same order.
+func (n *node) sameObject(prior, proposed *cursor) bool {
+	size, ok := sameSize(prior, proposed)
+	if !ok {
 		return false
 	}
 	for range size {
-		key, ok := prior.next()
+		name, ok := prior.next()
 		other, otherOK := proposed.next()
-		if !ok || !otherOK || !bytes.Equal(key, other) {
+		if !ok || !otherOK || !bytes.Equal(name, other) {
 			return false
 		}
-		child := n.elements
-		if child == nil {
-			child = n.fields[text(key)]
-		}
-		if child == nil || !child.same(prior, proposed) {
+		if child := n.fields[text(name)]; child == nil || !child.same(prior, proposed) {
 			return false
 		}
 	}
 	return true
+}
+
+// sameMap expects the elements in any order: Terraform sorts them,
+// terraform-plugin-go does not.
+func (n *node) sameMap(prior, proposed *cursor) bool {
+	size, ok := sameSize(prior, proposed)
+	if !ok {
+		return false
+	}
+	elements := make(map[string][]byte, min(size, 100))
+	for range size {
+		key, ok := proposed.next()
+		value, valueOK := proposed.next()
+		if !ok || !valueOK {
+			return false
+		}
+		elements[string(key)] = value
+	}
+	for range size {
+		key, ok := prior.next()
+		element, found := elements[string(key)]
+		delete(elements, string(key)) // found once
+		if !ok || !found || !n.elements.same(prior, newCursor(element)) {
+			return false
+		}
+	}
+	return true
+}
+
+func sameSize(prior, proposed *cursor) (size int, ok bool) {
+	size, err := prior.in.DecodeMapLen()
+	other, otherErr := proposed.in.DecodeMapLen()
+	return size, err == nil && otherErr == nil && size == other
 }
 
 // text is an encoded string.

@@ -1,50 +1,23 @@
-// Package ledger tells, while Terraform plans, whether a pool would end up
+// Package ledger checks during a Terraform plan whether a pool would end up
 // with more keys than its cap.
 //
-// Terraform plans one key at a time, several at once, in no particular order,
-// and never says how many there are. The provider's Configure therefore builds
-// one Ledger for each walk, and every call of the walk tells it what becomes of
-// one key: read, kept, removed, or created. The ledger adds, per pool,
+// Terraform plans one key at a time, several at once, in no particular order.
+// Each call declares what happens to one key: read, kept, removed, replaced or
+// created. Per pool, the ledger adds up
 //
 //	stored - removed + created
 //
-// where stored comes from one list per workspace, fetched at the first create.
-// A sum over the cap is not yet an error: a stored key that nobody has
-// mentioned may be one that Terraform does not manage, or one whose removal is
-// planned a moment later. So one create waits (never more than one: the walk
-// must go on) until the sum comes down to the cap, or until no other call is in
-// flight and none has begun or ended for a quiet time. Keys still not mentioned
-// then count as staying, and keys that were read but not planned as going,
-// which is what a tainted key looks like. What is over by then is an error: one
-// per pool, with the figures of the whole plan.
+// with the stored keys from one list per scope, fetched at its first create.
 //
-// A pool is over only if the plan creates a key in it: a pool that is too full
-// already, and left as it is, is nobody's error.
+// While a sum is over the cap, one create waits, because a removal may be
+// planned a moment later; all other calls return at once. It stops waiting when
+// no sum is over its cap, or when no other call is in flight and none has begun
+// or ended for a quiet time. Stored keys that no call has declared then count as
+// unmanaged, keys that were read but not planned as removed (tainted keys look
+// like that), and every pool over its cap is an error. A pool without a create
+// is never an error.
 //
-// # What cannot be decided
-//
-// Never reported, although the apply fails: create_before_destroy without room
-// for the old and the new key (nothing in a plan call shows it),
-// removed { destroy = false } where Terraform refreshes the key first (it then
-// looks like a tainted key; Terraform 1.11.4 does not), two aliases of the
-// provider that fill one pool together (each has its own ledger), and what
-// others add after the list. Every other pool that ends up over its cap is
-// reported, in every order and at every parallelism.
-//
-// Reported, although the apply would succeed: a pool with a key that goes and
-// is not known to go after a whole quiet time of silence. That takes
-// -parallelism=1 (the call that waits holds up the rest of the walk), a removal
-// that depends on the call that waits, a removal that waits longer than the
-// quiet time for something that is not ours, or a tainted key with
-// -refresh=false. The apply walk is told by a hint. Where there is none, as in
-// OpenTofu, it is taken for a plan until the first key is created, updated or
-// deleted, and a delete that comes late can be missed in the same ways.
-//
-// # What lives where
-//
-// This file is what the provider calls: locks, timers, the list. book.go is the
-// arithmetic, without any of these. report.go is the text that the user reads.
-// The package knows nothing of Terraform's types and of HTTP.
+// ARCHITECTURE.md lists what a plan cannot decide.
 package ledger
 
 import (
@@ -57,43 +30,43 @@ import (
 
 const (
 	// DefaultQuiet was measured: with 250 ms and with 1 s, a slow dependency
-	// in front of a removal raised false alarms, with 3 s it did not.
+	// in front of a removal caused false errors, with 3 s it did not.
 	DefaultQuiet = 3 * time.Second
-	// DefaultTakeover bounds how long a walk that is busy elsewhere holds up
-	// one create and all that depends on it.
+	// DefaultTakeover limits how long one create is held up while Terraform is
+	// busy with other resources.
 	DefaultTakeover = 30 * time.Second
+	// DefaultParallelism is Terraform's default of -parallelism.
+	DefaultParallelism = 10
 )
 
-// ListFunc returns every key stored in a scope. The ledger calls it at
-// most once per scope and only when a key is to be created there.
+// ListFunc returns every key stored in a scope. The ledger calls it at most
+// once per scope and plan, and only when a key is to be created there.
 type ListFunc func(ctx context.Context, scope byok.Scope) ([]byok.Key, error)
 
-// Config is what a ledger needs. List is required.
+// Config is what a ledger needs. List is required; 0 means the default.
 type Config struct {
 	List ListFunc
-	// Cap is the largest pool. 0 means byok.Cap.
+	// Cap is the largest pool. Default: byok.Cap.
 	Cap int
-	// Quiet is how long the walk must have been silent before keys that no
-	// call has mentioned count as staying. 0 means DefaultQuiet.
+	// Quiet is how long no call may have begun or ended before undeclared keys
+	// count as unmanaged. Default: DefaultQuiet.
 	Quiet time.Duration
-	// Takeover is how long one call waits before the next Keep or Create that
-	// arrives takes its place. 0 means DefaultTakeover.
+	// Takeover is how long one call waits before the next Keep, Replace or
+	// Create takes its place. Default: DefaultTakeover.
 	Takeover time.Duration
 }
 
-// Ledger is what one Terraform walk is about to do to each pool. The nil
-// Ledger checks nothing and costs nothing (cap_check = "off"). All methods are
-// safe for concurrent use.
+// Ledger adds up what one Terraform plan does to each pool. The nil Ledger
+// checks nothing (cap_check = "off"). All methods are safe for concurrent use.
 type Ledger struct {
-	listScope ListFunc
+	cfg Config
 
 	mu        sync.Mutex
 	plan      *plan
-	listLocks map[byok.Scope]chan struct{} // whose lock it is to list
+	listLocks map[byok.Scope]chan struct{} // held during a list
 }
 
-// New returns the empty ledger of one walk: call it in Configure, and hang the
-// ledger on the object that Configure builds.
+// New returns a ledger with an empty plan.
 func New(cfg Config) *Ledger {
 	if cfg.Cap == 0 {
 		cfg.Cap = byok.Cap
@@ -104,25 +77,40 @@ func New(cfg Config) *Ledger {
 	if cfg.Takeover == 0 {
 		cfg.Takeover = DefaultTakeover
 	}
-	return &Ledger{
-		listScope: cfg.List,
-		plan:      newPlan(cfg.Cap, cfg.Quiet, cfg.Takeover),
-		listLocks: map[byok.Scope]chan struct{}{},
-	}
+	l := &Ledger{cfg: cfg, listLocks: map[byok.Scope]chan struct{}{}}
+	l.plan = l.newPlan()
+	return l
 }
 
-// Applying tells the ledger that this is the apply walk, in which the API
-// alone decides: every verdict is empty from now on, nothing is listed, and a
-// call that waits returns at once. Call it when the hint says so (Terraform's
-// DeferralAllowed, in Configure or ModifyPlan) and first thing in every
-// Create, Update and Delete of a resource, for OpenTofu gives no hint.
-func (l *Ledger) Applying() {
+func (l *Ledger) newPlan() *plan {
+	return newPlan(l.cfg.Cap, DefaultParallelism, l.cfg.Quiet, l.cfg.Takeover)
+}
+
+// Apply tells the ledger that Terraform applies: the API decides, so nothing is
+// listed or reported, and a call that waits returns at once.
+func (l *Ledger) Apply() {
 	if l == nil {
 		return
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.plan.apply()
+}
+
+// Restart begins an empty plan, for a provider that Terraform configures once
+// for several operations. Calls in flight end in the plan in which they began.
+func (l *Ledger) Restart() {
+	if l == nil {
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.restart()
+}
+
+func (l *Ledger) restart() {
+	l.plan.apply() // nobody waits in it any more
+	l.plan = l.newPlan()
 }
 
 // Begin notes that a call from Terraform has arrived. Begin every Read,
@@ -132,8 +120,7 @@ func (l *Ledger) Applying() {
 //	call := ledger.Begin()
 //	defer call.End()
 //
-// for the ledger takes a verdict on keys that it has not heard of only when
-// nothing is in flight.
+// because a pool is settled only when no call is in flight.
 func (l *Ledger) Begin() *Call {
 	if l == nil {
 		return nil
@@ -141,106 +128,147 @@ func (l *Ledger) Begin() *Call {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.plan.begin(time.Now())
-	return &Call{ledger: l}
+	return &Call{ledger: l, plan: l.plan}
 }
 
 // Call is one call from Terraform that is in flight. The nil Call is that of
 // the nil Ledger.
 type Call struct {
 	ledger *Ledger
+	plan   *plan
 	end    sync.Once
 }
 
-// Read: Terraform refreshes this key, and it exists. Call it from Read once
-// the key was found.
+// Read declares that Terraform refreshes this key, and that it exists. The
+// second Read of a key begins a new plan.
 func (c *Call) Read(pool byok.Pool, keyID string) {
 	if c == nil {
 		return
 	}
-	c.ledger.mu.Lock()
-	defer c.ledger.mu.Unlock()
-	c.ledger.plan.read(pool, keyID)
+	l := c.ledger
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !c.plan.read(pool, keyID) {
+		return
+	}
+	c.restart()
+	c.plan.read(pool, keyID)
 }
 
-// Keep: the plan keeps this key (prior state, no replace pending), changed or
-// not. Almost always it returns an empty verdict at once. It waits and reports
-// as Create does in the place of a create that was cancelled or relieved, for
-// a key that had been taken for tainted, and where the list failed.
+// restart moves the call into a new plan.
+func (c *Call) restart() {
+	now := time.Now()
+	if c.plan == c.ledger.plan {
+		c.ledger.restart()
+	}
+	c.plan.end(now)
+	c.plan = c.ledger.plan
+	c.plan.begin(now)
+}
+
+// Keep declares that the plan keeps this key, changed or not. It rarely waits
+// or reports: only in the place of a create that was cancelled or has waited
+// too long, and for a key that had been presumed removed.
 //
-// A kept key that is not stored (deleted elsewhere, and -refresh=false) takes
-// up no room, unless the list failed and nobody knows.
+// A kept key that is not stored (deleted elsewhere, and -refresh=false) does
+// not count.
 func (c *Call) Keep(ctx context.Context, pool byok.Pool, keyID string) Verdict {
 	if c == nil {
 		return Verdict{}
 	}
-	l := c.ledger
-	l.mu.Lock()
-	verdict, waiter := l.plan.keep(time.Now(), pool, keyID)
-	shared := l.plan.shareKey(pool)
-	l.mu.Unlock()
-	verdict = l.await(ctx, verdict, waiter)
+	c.ledger.mu.Lock()
+	verdict, waiter := c.plan.keep(time.Now(), pool, keyID)
+	shared := c.plan.shareKey(pool)
+	c.ledger.mu.Unlock()
+	verdict = c.await(ctx, verdict, waiter)
 	verdict.Shared = shared
 	return verdict
 }
 
-// KeepUnchanged is Keep as long as no pool is in doubt: it never waits and has
-// nothing to report. Otherwise it returns false, and the key has still to be
-// kept.
+// KeepUnchanged is Keep if no pool is over its cap: it never waits and has
+// nothing to report. Otherwise it returns false, and the caller has to call
+// Keep.
 func (c *Call) KeepUnchanged(pool byok.Pool, keyID string) bool {
 	if c == nil {
 		return true
 	}
-	l := c.ledger
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.plan.hasOverfull() || l.plan.totals(pool).exclusive {
+	c.ledger.mu.Lock()
+	defer c.ledger.mu.Unlock()
+	if c.plan.hasOverfull() || c.plan.totals(pool).exclusive {
 		return false
 	}
-	l.plan.shareKey(pool)
-	_, waiter := l.plan.keep(time.Now(), pool, keyID)
-	if waiter != nil { // this very key raises a doubt
-		l.plan.abandon(waiter)
+	c.plan.shareKey(pool)
+	_, waiter := c.plan.keep(time.Now(), pool, keyID)
+	if waiter != nil { // over its cap with this key
+		c.plan.abandon(waiter)
 	}
 	return waiter == nil
 }
 
-// Remove: the plan removes this key from this pool (plan null, or prior state
-// with a replace pending, then with the pool of the prior state). It is final:
-// a later Keep of the same key changes nothing.
+// Remove declares that the plan removes this key from this pool. A later Keep
+// of the same key changes nothing.
 func (c *Call) Remove(pool byok.Pool, keyID string) {
 	if c == nil {
 		return
 	}
 	c.ledger.mu.Lock()
 	defer c.ledger.mu.Unlock()
-	c.ledger.plan.remove(pool, keyID)
+	c.plan.remove(pool, keyID)
 }
 
-// Create: the plan adds a key to this pool (prior state null). replacedID is
-// the key ID that the private state names when this is the second call of a
-// replace, otherwise "": that key goes, from whichever pool it was in. The
-// same replacedID counts once, however often it is planned.
+// Replace declares that the plan removes a key from one pool and adds its
+// replacement to another one, or to the same. Call it in the first of the two
+// planning calls of a replace: Terraform drops warnings of the second. Where
+// the new pool is not known, call Remove.
 //
-// It lists the workspace if no create has done so before. It can wait, as long
-// as ctx allows, when the pool is over its cap so far; at most one call of a
-// ledger waits. A pool that is not known at plan has no place here.
+// It lists and waits as Create does.
+func (c *Call) Replace(ctx context.Context, from byok.Pool, keyID string, to byok.Pool) Verdict {
+	if c == nil {
+		return Verdict{}
+	}
+	c.Remove(from, keyID)
+	return c.create(ctx, to, keyID, true)
+}
+
+// Create declares that the plan adds a key to this pool. In the second planning
+// call of a replace, replacedID is the ID of the key that is replaced, otherwise
+// "". The same replacedID counts once.
+//
+// It lists the scope if no create has done so before. It can wait, as long as
+// ctx allows, while a pool is over its cap; at most one call waits. Where the
+// pool is not known, do not call it.
 func (c *Call) Create(ctx context.Context, pool byok.Pool, replacedID string) Verdict {
 	if c == nil {
 		return Verdict{}
 	}
-	l := c.ledger
-	l.mu.Lock()
-	l.plan.create(pool, replacedID)
-	shared := l.plan.shareKey(pool)
-	l.mu.Unlock()
+	return c.create(ctx, pool, replacedID, replacedID == "")
+}
 
-	unchecked := l.list(ctx, pool.Scope)
+// create adds a key. A call that Terraform drops the warnings of takes nobody's
+// place.
+func (c *Call) create(ctx context.Context, pool byok.Pool, replacedID string, takesOver bool) Verdict {
+	c.ledger.mu.Lock()
+	added := c.plan.create(pool, replacedID)
+	var shared *Shared
+	if added {
+		shared = c.plan.shareKey(pool)
+	}
+	c.ledger.mu.Unlock()
+	if !added {
+		return Verdict{}
+	}
 
-	l.mu.Lock()
-	verdict, waiter := l.plan.decide(time.Now(), pool)
-	l.mu.Unlock()
-	verdict = l.await(ctx, verdict, waiter)
-	verdict.Unchecked, verdict.Shared = unchecked, shared
+	failed := c.list(ctx, pool.Scope)
+
+	c.ledger.mu.Lock()
+	var verdict Verdict
+	var waiter *waiter
+	if takesOver || c.plan.waiter == nil {
+		verdict, waiter = c.plan.decide(time.Now(), pool)
+	}
+	c.ledger.mu.Unlock()
+	verdict = c.await(ctx, verdict, waiter)
+	verdict.ListFailed, verdict.Shared = failed, shared
 	return verdict
 }
 
@@ -252,28 +280,36 @@ func (c *Call) End() {
 	c.end.Do(func() {
 		c.ledger.mu.Lock()
 		defer c.ledger.mu.Unlock()
-		c.ledger.plan.end(time.Now())
+		c.plan.end(time.Now())
 	})
 }
 
 // Verdict is what a call has to report. The zero Verdict reports nothing.
 type Verdict struct {
-	// Over holds the pools found to be over their cap, each reported once per
-	// ledger however many keys overflow it. A call can report pools other
-	// than its own, on behalf of calls that have already returned.
+	// Over holds the pools over their caps, each reported once per plan. A
+	// call can report other pools than its own, on behalf of calls that have
+	// returned.
 	Over []*OverCap
-	// Unchecked is set when the pools of a workspace cannot be checked
-	// because its list failed: a warning, once per workspace.
-	Unchecked *Unchecked
+	// Crowded is set once per plan, if many creates wait for removals.
+	Crowded *Crowded
+	// ListFailed is set once per scope, if its keys could not be listed. Its
+	// pools are not checked.
+	ListFailed *ListFailed
 	// Shared is set when the call's pool belongs to an exclusive resource and
 	// to another one: an error, once per pool.
 	Shared *Shared
 }
 
-// list enters the keys of a workspace in the book, once. The caller that finds
-// the list failing gets it to report. A list that was cancelled with its
-// caller is left to the next caller.
-func (l *Ledger) list(ctx context.Context, scope byok.Scope) *Unchecked {
+// ListFailed is a scope whose keys could not be listed.
+type ListFailed struct {
+	Scope byok.Scope
+	Err   error
+}
+
+// list lists a scope once. The caller whose list fails gets the failure to
+// report. A list that was cancelled with its caller is left to the next one.
+func (c *Call) list(ctx context.Context, scope byok.Scope) *ListFailed {
+	l := c.ledger
 	l.mu.Lock()
 	lock := l.listLocks[scope]
 	if lock == nil {
@@ -290,28 +326,28 @@ func (l *Ledger) list(ctx context.Context, scope byok.Scope) *Unchecked {
 	}
 
 	l.mu.Lock()
-	due := l.plan.listDue(scope)
+	due := c.plan.listDue(scope)
 	l.mu.Unlock()
 	if !due {
 		return nil
 	}
-	keys, err := l.listScope(ctx, scope)
+	keys, err := l.cfg.List(ctx, scope)
 	if err != nil && ctx.Err() != nil {
 		return nil
 	}
 
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.plan.addList(scope, keys, err)
-	if err != nil && !l.plan.applying {
-		return &Unchecked{Scope: scope, Err: err}
+	c.plan.addList(scope, keys, err != nil)
+	if err != nil && !c.plan.applying {
+		return &ListFailed{Scope: scope, Err: err}
 	}
 	return nil
 }
 
 // await returns the verdict of a call, at once unless it is the one that
 // waits.
-func (l *Ledger) await(ctx context.Context, verdict Verdict, w *waiter) Verdict {
+func (c *Call) await(ctx context.Context, verdict Verdict, w *waiter) Verdict {
 	if w == nil {
 		return verdict
 	}
@@ -322,15 +358,15 @@ func (l *Ledger) await(ctx context.Context, verdict Verdict, w *waiter) Verdict 
 		case <-w.released:
 			return w.verdict
 		case <-ctx.Done():
-			l.mu.Lock()
-			defer l.mu.Unlock()
-			l.plan.abandon(w)
+			c.ledger.mu.Lock()
+			defer c.ledger.mu.Unlock()
+			c.plan.abandon(w)
 			return w.verdict
 		case <-timer.C:
-			l.mu.Lock()
+			c.ledger.mu.Lock()
 			now := time.Now()
-			next := l.plan.tick(now, w)
-			l.mu.Unlock()
+			next := c.plan.tick(now, w)
+			c.ledger.mu.Unlock()
 			timer.Reset(next.Sub(now))
 		}
 	}

@@ -38,12 +38,19 @@ func TestConcurrentPlans(t *testing.T) {
 				}
 				return w.stored[scope.ID], nil
 			}})
-			unchecked := map[string]int{}
+			l.plan.parallelism = w.crowdedAt
+			failed, crowded := map[string]int{}, 0
 			report := func(v Verdict) {
 				mu.Lock()
 				defer mu.Unlock()
-				if v.Unchecked != nil {
-					unchecked[v.Unchecked.Scope.ID]++
+				if v.ListFailed != nil {
+					failed[v.ListFailed.Scope.ID]++
+				}
+				if v.Crowded != nil {
+					crowded++
+					if err := w.checkCrowded(v.Crowded); err != nil {
+						t.Errorf("seed %d: %v", seed, err)
+					}
 				}
 				for _, o := range v.Over {
 					reported[o.Pool]++
@@ -81,22 +88,22 @@ func TestConcurrentPlans(t *testing.T) {
 				<-d
 			}
 
-			if err := w.checkReported(reported); err != nil {
+			if err := w.checkReported(reported, crowded); err != nil {
 				t.Errorf("seed %d: %v", seed, err)
 			}
 			for workspaceID, n := range lists {
 				if n > 1 {
 					t.Errorf("seed %d: workspace listed %d times", seed, n)
 				}
-				if want := map[bool]int{true: 1}[w.listFails[workspaceID]]; unchecked[workspaceID] != want {
-					t.Errorf("seed %d: %d warnings, want %d", seed, unchecked[workspaceID], want)
+				if want := map[bool]int{true: 1}[w.listFails[workspaceID]]; failed[workspaceID] != want {
+					t.Errorf("seed %d: %d failures, want %d", seed, failed[workspaceID], want)
 				}
 			}
 		})
 	}
 }
 
-// play makes the calls of a step; hasty keeps keys unchanged where that can be.
+// play makes the calls of a step; hasty tries KeepUnchanged first.
 func play(l *Ledger, s step, hasty bool) (verdict Verdict) {
 	if hasty && s.op == opKeep {
 		call := l.Begin()
@@ -116,6 +123,8 @@ func play(l *Ledger, s step, hasty bool) (verdict Verdict) {
 		verdict = call.Keep(context.Background(), s.pool, s.keyID)
 	case opRemove:
 		call.Remove(s.pool, s.keyID)
+	case opReplace:
+		verdict = call.Replace(context.Background(), s.from, s.keyID, s.pool)
 	case opCreate:
 		verdict = call.Create(context.Background(), s.pool, s.keyID)
 	}
@@ -154,6 +163,11 @@ func (p *script) keep(pool byok.Pool, id string) (v Verdict) {
 
 func (p *script) create(pool byok.Pool, replacedID string) (v Verdict) {
 	p.call(func(c *Call) { v = c.Create(p.Context(), pool, replacedID) })
+	return v
+}
+
+func (p *script) replace(from byok.Pool, id string, to byok.Pool) (v Verdict) {
+	p.call(func(c *Call) { v = c.Replace(p.Context(), from, id, to) })
 	return v
 }
 
@@ -249,7 +263,7 @@ func TestPlans(t *testing.T) {
 			p.wantAt(0)
 		}},
 		"a replace does not wait": {stored: full, test: func(p *script) {
-			p.remove(openai, "b")
+			p.want(p.replace(openai, "b", openai))
 			p.want(p.create(openai, "b"))
 			p.wantAt(0)
 		}},
@@ -260,7 +274,7 @@ func TestPlans(t *testing.T) {
 		}},
 		"a replace that is planned twice counts once": {stored: full, test: func(p *script) {
 			for range 2 {
-				p.remove(openai, "b")
+				p.want(p.replace(openai, "b", openai))
 				p.want(p.create(openai, "b"))
 			}
 			p.wantAt(0)
@@ -271,7 +285,7 @@ func TestPlans(t *testing.T) {
 			p.want(p.create(openai, ""))
 			p.wantAt(0)
 		}},
-		"a read after the plan says nothing new": {stored: full, test: func(p *script) {
+		"a read after the plan changes nothing": {stored: full, test: func(p *script) {
 			for _, id := range []string{"a", "b", "c"} {
 				p.keep(openai, id)
 				p.read(openai, id)
@@ -292,14 +306,26 @@ func TestPlans(t *testing.T) {
 			p.wantAt(2 * DefaultQuiet)
 		}},
 		"a key can move to another pool": {stored: full, test: func(p *script) {
-			p.remove(openai, "b")
+			p.want(p.replace(openai, "b", anthropic))
 			p.want(p.create(anthropic, "b"))
 			p.want(p.create(openai, ""))
 			p.want(p.create(openai, ""), openai)
 		}},
 		"a key that moves to a full pool is over there": {stored: append(storedIn(anthropic, "x"), full...), test: func(p *script) {
-			p.remove(anthropic, "x")
-			p.want(p.create(openai, "x"), openai)
+			p.want(p.replace(anthropic, "x", openai), openai)
+			p.want(p.create(openai, "x"))
+			p.wantAt(DefaultQuiet)
+		}},
+		"the second call of a replace takes nobody's place": {stored: full, test: func(p *script) {
+			first := p.createBeside(p.Context(), openai)
+			time.Sleep(DefaultQuiet - 1)
+			busy := p.ledger.Begin()
+			time.Sleep(DefaultTakeover)
+			p.read(openai, "a")
+			p.want(p.create(openai, "a"))
+			p.waits(first)
+			busy.End()
+			p.want(<-first, openai)
 		}},
 		"a pool that is too full and left alone is no error": {stored: storedIn(openai, "a", "b", "c", "d"), test: func(p *script) {
 			for _, id := range []string{"a", "b", "c", "d"} {
@@ -425,7 +451,7 @@ func TestPlans(t *testing.T) {
 			p.want(p.keep(openai, "a"), openai)
 		}},
 		"an apply checks nothing": {stored: full, test: func(p *script) {
-			p.ledger.Applying()
+			p.ledger.Apply()
 			p.want(p.create(openai, ""))
 			p.want(p.keep(openai, "a"))
 			p.wantAt(0)
@@ -435,32 +461,88 @@ func TestPlans(t *testing.T) {
 		}},
 		"an apply ends a wait": {stored: full, test: func(p *script) {
 			verdict := p.createBeside(p.Context(), openai)
-			p.ledger.Applying()
+			p.ledger.Apply()
 			p.want(<-verdict)
 			p.wantAt(0)
 		}},
-		"without a list, what is certain is an error": {err: errList, test: func(p *script) {
+		"a list that failed is reported once and its scope not checked": {err: errList, test: func(p *script) {
 			v := p.create(openai, "")
-			if v.Unchecked == nil || v.Unchecked.Scope != byok.WorkspaceScope("ws") || !errors.Is(v.Unchecked.Err, errList) {
-				p.Errorf("unchecked: %+v", v.Unchecked)
+			if v.ListFailed == nil || v.ListFailed.Scope != openai.Scope || !errors.Is(v.ListFailed.Err, errList) {
+				p.Errorf("list failed: %+v", v.ListFailed)
 			}
-			for range 2 {
-				p.keep(openai, "a")
-				if v := p.create(anthropic, ""); v.Unchecked != nil {
-					p.Error("a second warning for the same workspace")
+			for range 5 {
+				for _, v := range []Verdict{p.create(anthropic, ""), p.keep(openai, "a"), p.replace(openai, "b", openai)} {
+					if p.want(v); v.ListFailed != nil {
+						p.Error("reported twice")
+					}
 				}
 			}
-			p.want(p.create(openai, ""))
 			p.wantAt(0)
-			v = p.create(openai, "")
-			p.wantAt(DefaultQuiet)
-			want := []*OverCap{{Pool: openai, Cap: 3, Stored: -1, Kept: 1, Added: 3, Certain: true, Settled: true, Sequential: true}}
-			if diff := cmp.Diff(want, v.Over); diff != "" {
-				p.Error(diff)
-			}
 			if p.lists != 1 {
 				p.Errorf("%d lists, want 1", p.lists)
 			}
+		}},
+		"a restart begins an empty plan": {stored: full, test: func(p *script) {
+			for _, id := range []string{"a", "b", "c"} {
+				p.remove(openai, id)
+			}
+			old := p.ledger.Begin()
+			for range 3 {
+				p.want(p.create(openai, ""))
+			}
+			p.ledger.Restart()
+			p.want(p.create(openai, ""), openai)
+			p.wantAt(DefaultQuiet)
+			old.End()
+			p.ledger.Apply()
+			p.ledger.Restart()
+			p.want(p.create(openai, ""), openai)
+			p.wantAt(2 * DefaultQuiet)
+			if p.lists != 3 {
+				p.Errorf("%d lists, want 3", p.lists)
+			}
+		}},
+		"a restart ends a wait": {stored: full, test: func(p *script) {
+			verdict := p.createBeside(p.Context(), openai)
+			p.ledger.Restart()
+			p.want(<-verdict)
+			p.wantAt(0)
+		}},
+		"a key that is read again begins a new plan": {stored: full[:1], test: func(p *script) {
+			for range 3 {
+				p.read(openai, "a")
+				p.want(p.keep(openai, "a"))
+				p.want(p.create(openai, ""))
+				p.want(p.create(openai, ""))
+			}
+			p.wantAt(0)
+		}},
+		"many creates that wait for removals are a warning with the figures of the whole plan": {stored: full, test: func(p *script) {
+			p.ledger.plan.parallelism = 2
+			for _, id := range []string{"a", "b", "c"} {
+				p.remove(openai, id)
+			}
+			p.want(p.create(openai, ""))
+			verdict := p.createBeside(p.Context(), openai)
+			time.Sleep(time.Second)
+			p.want(p.create(openai, ""))
+			v := <-verdict
+			p.want(v)
+			if diff := cmp.Diff(&Crowded{Creates: 3}, v.Crowded); diff != "" {
+				p.Error(diff)
+			}
+			p.wantAt(time.Second + DefaultQuiet)
+			if v := p.replace(anthropic, "x", openai); v.Crowded != nil {
+				p.Error("warned twice")
+			}
+		}},
+		"replacements within a pool wait for nothing": {stored: full, test: func(p *script) {
+			p.ledger.plan.parallelism = 1
+			for _, id := range []string{"a", "b", "c"} {
+				p.want(p.replace(openai, id, openai))
+				p.want(p.create(openai, id))
+			}
+			p.wantAt(0)
 		}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -487,8 +569,8 @@ func TestCancelledListIsTriedAgain(t *testing.T) {
 		second := p.createBeside(t.Context(), openai)
 		p.waits(second)
 		cancel()
-		if v := <-first; v.Unchecked != nil {
-			t.Errorf("a cancelled list is reported: %v", v.Unchecked)
+		if v := <-first; v.ListFailed != nil {
+			t.Errorf("a cancelled list is reported: %v", v.ListFailed)
 		}
 		p.want(<-second, openai)
 		if lists != 2 {
@@ -516,31 +598,28 @@ func TestWorkspacesAreListedBesideEachOther(t *testing.T) {
 	})
 }
 
-// A key is kept unchanged without waiting until a pool is overfull, which that very key can cause. Then
-// nothing has been taken from the Keep that follows.
+// KeepUnchanged declines once a pool is overfull, which that very key can
+// cause. The Keep that follows then reports.
 func TestKeepUnchanged(t *testing.T) {
 	t.Parallel()
 	unchanged := func(p *script, id string) (ok bool) {
 		p.call(func(c *Call) { ok = c.KeepUnchanged(openai, id) })
 		return ok
 	}
-	runScript(t, nil, errList, func(p *script) {
+	runScript(t, storedIn(openai, "a", "b", "c"), nil, func(p *script) {
 		if !unchanged(p, "a") || p.lists != 0 {
-			t.Errorf("waits although nothing is created, or %d lists", p.lists)
+			t.Errorf("declines although nothing is created, or %d lists", p.lists)
 		}
-		p.create(openai, "")
-		p.create(openai, "")
-		if unchanged(p, "b") {
-			t.Error("does not wait although the pool is over its cap with this key")
+		p.read(openai, "b")
+		p.want(p.create(openai, "")) // presumes that b is removed
+		for range 2 {
+			if unchanged(p, "b") {
+				t.Error("does not decline although the pool is over its cap with this key")
+			}
 		}
-		if unchanged(p, "b") {
-			t.Error("does not wait the second time")
-		}
-		if v := p.keep(openai, "b"); len(v.Over) != 1 {
-			t.Errorf("the Keep that follows reports %+v", v)
-		}
+		p.want(p.keep(openai, "b"), openai)
 		if !unchanged(p, "c") {
-			t.Error("waits although everything is reported")
+			t.Error("declines although everything is reported")
 		}
 	})
 }
@@ -548,7 +627,7 @@ func TestKeepUnchanged(t *testing.T) {
 func TestNilLedgerChecksNothing(t *testing.T) {
 	t.Parallel()
 	var l *Ledger
-	l.Applying()
+	l.Apply()
 	call := l.Begin()
 	defer call.End()
 	if !call.KeepUnchanged(openai, "a") {
@@ -556,8 +635,11 @@ func TestNilLedgerChecksNothing(t *testing.T) {
 	}
 	call.Read(openai, "a")
 	call.Remove(openai, "a")
-	for _, v := range []Verdict{call.Keep(t.Context(), openai, "a"), call.Create(t.Context(), openai, "")} {
-		if v.Over != nil || v.Unchecked != nil {
+	l.Restart()
+	for _, v := range []Verdict{
+		call.Keep(t.Context(), openai, "a"), call.Create(t.Context(), openai, ""), call.Replace(t.Context(), openai, "a", anthropic),
+	} {
+		if !cmp.Equal(v, Verdict{}) {
 			t.Errorf("verdict %+v", v)
 		}
 	}

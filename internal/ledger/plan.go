@@ -13,12 +13,16 @@ import (
 // that a test can drive it through a million plans.
 type plan struct {
 	cap             int
+	parallelism     int // from so many waiting creates on, a plan warns
 	quiet, takeover time.Duration
 
 	pools    map[byok.Pool]*totals
 	poolOf   map[string]*totals // by key ID: where it was read, kept or removed
 	listings map[byok.Scope]*listing
 	overfull map[*totals]struct{} // over their caps so far, and not reported
+	reads    map[string]struct{}  // IDs of the keys that were read
+	waiting  int                  // creates of all pools that wait for removals
+	crowded  bool                 // the warning about them was returned
 
 	applying   bool
 	inFlight   int
@@ -34,8 +38,10 @@ type totals struct {
 	outcomes map[string]outcome
 	created  int                 // new keys, replacements not included
 	replaced map[string]struct{} // IDs of the keys that a replacement is planned for
+	movedIn  int                 // of these, the keys that come from another pool
 	kept     int                 // keys kept that take up room
 	going    int                 // stored keys that are removed or presumed removed
+	waiting  int                 // its share of the plan's waiting creates
 	reported bool
 
 	// Of resources that have keys of this pool: see pool.go.
@@ -60,7 +66,6 @@ const (
 
 // listing is the list of one scope.
 type listing struct {
-	failed     bool
 	keys       map[string][]byok.Key // by provider ID
 	providerOf map[string]string     // key ID to provider ID
 }
@@ -73,16 +78,18 @@ type waiter struct {
 	verdict  Verdict
 }
 
-func newPlan(limit int, quiet, takeover time.Duration) *plan {
+func newPlan(limit, parallelism int, quiet, takeover time.Duration) *plan {
 	return &plan{
-		cap:        limit,
-		quiet:      quiet,
-		takeover:   takeover,
-		pools:      map[byok.Pool]*totals{},
-		poolOf:     map[string]*totals{},
-		listings:   map[byok.Scope]*listing{},
-		overfull:   map[*totals]struct{}{},
-		sequential: true,
+		cap:         limit,
+		parallelism: parallelism,
+		quiet:       quiet,
+		takeover:    takeover,
+		pools:       map[byok.Pool]*totals{},
+		poolOf:      map[string]*totals{},
+		listings:    map[byok.Scope]*listing{},
+		overfull:    map[*totals]struct{}{},
+		reads:       map[string]struct{}{},
+		sequential:  true,
 	}
 }
 
@@ -109,14 +116,24 @@ func (p *plan) end(now time.Time) {
 	p.active = now
 }
 
-func (p *plan) read(pool byok.Pool, keyID string) {
+// read records that a key was read. again is true if it was read before:
+// Terraform reads a key once in a plan, so this is another plan.
+func (p *plan) read(pool byok.Pool, keyID string) (again bool) {
+	if _, again = p.reads[keyID]; again {
+		return true
+	}
+	p.reads[keyID] = struct{}{}
 	p.totals(pool).singles = true
 	p.setOutcome(p.totals(pool), keyID, read)
+	return false
 }
 
 func (p *plan) keep(now time.Time, pool byok.Pool, keyID string) (Verdict, *waiter) {
 	p.totals(pool).singles = true
 	p.setOutcome(p.totals(pool), keyID, kept)
+	if !p.hasOverfull() {
+		return Verdict{}, nil
+	}
 	return p.decide(now, pool)
 }
 
@@ -125,32 +142,47 @@ func (p *plan) remove(pool byok.Pool, keyID string) {
 	p.setOutcome(p.totals(pool), keyID, removed)
 }
 
-// create adds a key to a pool. The caller lists the scope and then decides.
-func (p *plan) create(pool byok.Pool, replacedID string) {
+// create adds a key to a pool, which can replace another one. The caller lists
+// the scope and then decides, unless nothing has been added: the same
+// replacement counts once.
+func (p *plan) create(pool byok.Pool, replacedID string) (added bool) {
 	t := p.totals(pool)
 	t.singles = true
+	defer p.check(t)
 	if replacedID == "" {
 		t.created++
-	} else {
-		t.replaced[replacedID] = struct{}{}
-		// With -replace, the first of the two calls looks like a keep.
-		holder := p.poolOf[replacedID]
-		if holder == nil {
-			holder = t
-		}
-		p.setOutcome(holder, replacedID, removed)
+		return true
 	}
-	p.check(t)
+	if _, twice := t.replaced[replacedID]; twice {
+		return false
+	}
+	t.replaced[replacedID] = struct{}{}
+	// With -replace, the first of the two calls looks like a keep.
+	from := p.poolOf[replacedID]
+	if from == nil {
+		from = t
+	}
+	if from != t {
+		t.movedIn++
+	}
+	p.setOutcome(from, replacedID, removed)
+	return true
 }
 
 // listDue says whether the list of a scope is needed and missing.
 func (p *plan) listDue(scope byok.Scope) bool {
-	return !p.applying && p.listings[scope] == nil
+	_, listed := p.listings[scope]
+	return !p.applying && !listed
 }
 
-// addList adds the list of a scope.
-func (p *plan) addList(scope byok.Scope, keys []byok.Key, err error) {
-	l := &listing{failed: err != nil, keys: map[string][]byok.Key{}, providerOf: map[string]string{}}
+// addList adds the list of a scope; nil, where it failed, leaves the pools of
+// the scope unchecked.
+func (p *plan) addList(scope byok.Scope, keys []byok.Key, failed bool) {
+	if failed {
+		p.listings[scope] = nil
+		return
+	}
+	l := &listing{keys: map[string][]byok.Key{}, providerOf: map[string]string{}}
 	for _, key := range keys {
 		l.keys[key.ProviderID] = append(l.keys[key.ProviderID], key)
 		l.providerOf[key.ID] = key.ProviderID
@@ -168,7 +200,7 @@ func (p *plan) addList(scope byok.Scope, keys []byok.Key, err error) {
 // decide returns the verdict of a call that keeps or creates a key of pool, or
 // makes it the one that waits.
 func (p *plan) decide(now time.Time, pool byok.Pool) (Verdict, *waiter) {
-	if !p.hasOverfull() {
+	if !p.hasOverfull() && !p.isCrowded() {
 		return Verdict{}, nil
 	}
 	t := p.totals(pool)
@@ -190,7 +222,7 @@ func (p *plan) decide(now time.Time, pool byok.Pool) (Verdict, *waiter) {
 			}
 		}
 		p.release(p.report(false, certain...))
-		if len(p.overfull) == 0 {
+		if !p.hasOverfull() && !p.isCrowded() {
 			return Verdict{}, nil
 		}
 	}
@@ -226,7 +258,12 @@ func (p *plan) tick(now time.Time, w *waiter) (next time.Time) {
 			delete(p.overfull, t)
 		}
 	}
-	p.release(p.report(true, over...))
+	verdict := p.report(true, over...)
+	if p.isCrowded() {
+		p.crowded = true
+		verdict.Crowded = &Crowded{Creates: p.waiting}
+	}
+	p.release(verdict)
 	return now.Add(p.quiet)
 }
 
@@ -266,6 +303,7 @@ func (p *plan) setOutcome(t *totals, keyID string, f outcome) {
 
 // check adds a pool to the overfull ones or takes it out.
 func (p *plan) check(t *totals) {
+	p.countWaiting(t)
 	if !t.reported && t.over(p.cap) {
 		p.overfull[t] = struct{}{}
 		return
@@ -274,11 +312,28 @@ func (p *plan) check(t *totals) {
 	p.releaseIfClear()
 }
 
-// releaseIfClear ends the wait when no pool is over its cap.
+// releaseIfClear ends the wait when there is nothing to report any more.
 func (p *plan) releaseIfClear() {
-	if len(p.overfull) == 0 && p.waiter != nil {
+	if p.waiter != nil && len(p.overfull) == 0 && !p.isCrowded() {
 		p.release(Verdict{})
 	}
+}
+
+// isCrowded reports whether there are enough waiting creates for the warning,
+// which is returned once.
+func (p *plan) isCrowded() bool {
+	return !p.applying && !p.crowded && p.waiting >= p.parallelism
+}
+
+// countWaiting updates the number of waiting creates. Pools over their caps do
+// not count: their plan fails.
+func (p *plan) countWaiting(t *totals) {
+	p.waiting -= t.waiting
+	t.waiting = 0
+	if !t.reported {
+		t.waiting = t.waitingCreates(p.cap)
+	}
+	p.waiting += t.waiting
 }
 
 // report makes the errors for pools; each pool is reported once.
@@ -289,6 +344,7 @@ func (p *plan) report(settled bool, over ...*totals) Verdict {
 	for _, t := range over {
 		t.reported = true
 		delete(p.overfull, t)
+		p.countWaiting(t)
 		verdict.Over = append(verdict.Over, t.overCap(p.cap, settled, p.sequential))
 	}
 	return verdict
@@ -310,7 +366,7 @@ func (t *totals) set(keyID string, f outcome) {
 }
 
 func (t *totals) count(keyID string, f outcome, n int) {
-	if t.listing != nil && !t.listing.failed {
+	if t.listing != nil {
 		if providerID, stored := t.listing.providerOf[keyID]; !stored || providerID != t.pool.ProviderID {
 			return
 		}
@@ -341,14 +397,22 @@ func (t *totals) certain(limit int) bool {
 
 // over says that the pool is over its cap, as far as is known.
 func (t *totals) over(limit int) bool {
-	switch {
-	case t.listing == nil || t.adds() == 0:
-		return false
-	case t.listing.failed:
-		return t.certain(limit)
-	default:
-		return t.stored()-t.going+t.adds() > limit
+	return t.listing != nil && t.adds() > 0 && t.stored()-t.going+t.adds() > limit
+}
+
+// waitingCreates is the number of creates that find no free capacity before a
+// removal. A key that replaces one of the same pool is not among them: Terraform
+// deletes that one first.
+func (t *totals) waitingCreates(limit int) int {
+	if t.listing == nil {
+		return 0
 	}
+	// A resource that has a whole pool removes and adds by itself.
+	created := t.created
+	for _, d := range t.declarations {
+		created -= d.change.Added
+	}
+	return max(0, created+t.movedIn-max(0, limit-t.stored()))
 }
 
 func (t *totals) stored() int { return len(t.listing.keys[t.pool.ProviderID]) }
@@ -357,7 +421,7 @@ func (t *totals) overCap(limit int, settled, sequential bool) *OverCap {
 	o := &OverCap{
 		Pool:       t.pool,
 		Cap:        limit,
-		Stored:     -1,
+		Stored:     t.stored(),
 		Kept:       t.kept,
 		Added:      t.adds(),
 		Replaced:   len(t.replaced),
@@ -367,10 +431,6 @@ func (t *totals) overCap(limit int, settled, sequential bool) *OverCap {
 		Settled:    settled,
 		Sequential: sequential,
 	}
-	if t.listing.failed {
-		return o
-	}
-	o.Stored = t.stored()
 	if settled {
 		for _, key := range t.listing.keys[t.pool.ProviderID] {
 			if t.outcomes[key.ID] == undeclared {

@@ -38,74 +38,79 @@ type declaration struct {
 	change PoolChange
 }
 
-// ReadPool: Terraform refreshes a resource that has these keys of the pool, and
-// they exist.
+// ReadPool declares that Terraform refreshes a resource that has these keys of
+// the pool, and that they exist. The second read of a key begins a new plan.
 func (c *Call) ReadPool(pool byok.Pool, keyIDs []string) {
 	if c == nil {
 		return
 	}
-	c.ledger.mu.Lock()
-	defer c.ledger.mu.Unlock()
-	p := c.ledger.plan
+	l := c.ledger
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	for _, id := range keyIDs {
-		p.setOutcome(p.totals(pool), id, readInPool)
+		if _, again := c.plan.reads[id]; again {
+			c.restart()
+			break
+		}
+	}
+	for _, id := range keyIDs {
+		c.plan.reads[id] = struct{}{}
+		c.plan.setOutcome(c.plan.totals(pool), id, readInPool)
 	}
 }
 
-// RemovePool: the plan removes a resource that has these keys of the pool.
+// RemovePool declares that the plan removes a resource that has these keys of
+// the pool.
 func (c *Call) RemovePool(pool byok.Pool, keyIDs []string) {
 	if c == nil {
 		return
 	}
 	c.ledger.mu.Lock()
 	defer c.ledger.mu.Unlock()
-	p := c.ledger.plan
 	for _, id := range keyIDs {
-		p.setOutcome(p.totals(pool), id, removed)
+		c.plan.setOutcome(c.plan.totals(pool), id, removed)
 	}
 }
 
-// Pool: the plan creates, keeps or changes a resource that has keys of the
-// pool. It lists the workspace when keys are added. It returns at once, except
-// where keys of the pool are resources of their own: then it waits and reports
-// as Create does.
+// Pool declares that the plan creates, keeps or changes a resource that has keys
+// of the pool. It lists the scope when keys are added. It returns at once,
+// except where keys of the pool are resources of their own: then it waits and
+// reports as Create does.
 func (c *Call) Pool(ctx context.Context, pool byok.Pool, change PoolChange) Verdict {
 	if c == nil {
 		return Verdict{}
 	}
-	l := c.ledger
-	l.mu.Lock()
-	shared := l.plan.declare(pool, change)
-	l.mu.Unlock()
+	c.ledger.mu.Lock()
+	shared := c.plan.declare(pool, change)
+	c.ledger.mu.Unlock()
 
-	var unchecked *Unchecked
+	var failed *ListFailed
 	if change.Added > 0 {
-		unchecked = l.list(ctx, pool.Scope)
+		failed = c.list(ctx, pool.Scope)
 	}
 
-	l.mu.Lock()
-	verdict, waiter := l.plan.decidePool(time.Now(), pool)
-	l.mu.Unlock()
-	verdict = l.await(ctx, verdict, waiter)
-	verdict.Unchecked, verdict.Shared = unchecked, shared
+	c.ledger.mu.Lock()
+	verdict, waiter := c.plan.decidePool(time.Now(), pool)
+	c.ledger.mu.Unlock()
+	verdict = c.await(ctx, verdict, waiter)
+	verdict.ListFailed, verdict.Shared = failed, shared
 	return verdict
 }
 
 // KeepPoolUnchanged is Pool for a resource that does not change, as long as
-// there is nothing to report. Otherwise it returns false, and the pool has
-// still to be declared.
+// there is nothing to report. Otherwise it returns false, and the caller has to
+// call Pool.
 func (c *Call) KeepPoolUnchanged(pool byok.Pool, keyIDs []string, exclusive bool) bool {
 	if c == nil {
 		return true
 	}
-	l := c.ledger
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if t := l.plan.totals(pool); l.plan.hasOverfull() || t.exclusive || exclusive && t.resources > 0 {
+	c.ledger.mu.Lock()
+	defer c.ledger.mu.Unlock()
+	if t := c.plan.totals(pool); c.plan.hasOverfull() || t.exclusive || exclusive && t.resources > 0 {
 		return false
 	}
-	l.plan.declare(pool, PoolChange{Kept: keyIDs, Exclusive: exclusive})
-	return !l.plan.hasOverfull()
+	c.plan.declare(pool, PoolChange{Kept: keyIDs, Exclusive: exclusive})
+	return !c.plan.hasOverfull()
 }
 
 // Declared reports whether a resource of the plan is known to have the key.
@@ -115,7 +120,7 @@ func (c *Call) Declared(pool byok.Pool, keyID string) bool {
 	}
 	c.ledger.mu.Lock()
 	defer c.ledger.mu.Unlock()
-	return c.ledger.plan.totals(pool).outcomes[keyID] != undeclared
+	return c.plan.totals(pool).outcomes[keyID] != undeclared
 }
 
 // declare enters a change.

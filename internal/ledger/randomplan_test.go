@@ -15,6 +15,7 @@ import (
 type randomPlan struct {
 	cap         int
 	parallelism int
+	crowdedAt   int // from so many waiting creates on, there is a warning
 	takeover    time.Duration
 	stored      map[string][]byok.Key // by workspace ID
 	listTakes   map[string]time.Duration
@@ -43,6 +44,7 @@ type step struct {
 	op            op
 	pool          byok.Pool
 	keyID         string
+	from          byok.Pool     // of a replace
 	gap           time.Duration // before the call
 	before, after time.Duration // within the call, around what it tells the ledger
 }
@@ -55,16 +57,18 @@ const (
 	opRead
 	opKeep
 	opRemove
+	opReplace
 	opCreate
 )
 
 // truth is what a plan really does to a pool.
 type truth struct {
-	going     map[string]bool // stored keys that go
-	kept      map[string]bool
-	mentioned map[string]bool
-	added     int
-	replaced  int
+	going    map[string]bool // stored keys that go
+	kept     map[string]bool
+	declared map[string]bool
+	added    int
+	replaced int
+	inPlace  int // of the replaced, those within the pool
 }
 
 const (
@@ -76,13 +80,19 @@ var errList = errors.New("list failed")
 
 func (w *randomPlan) over(pool byok.Pool) bool {
 	t := w.truth[pool]
-	if t.added == 0 {
+	if t.added == 0 || w.listFails[pool.Scope.ID] {
 		return false
 	}
-	if w.listFails[pool.Scope.ID] {
-		return len(t.kept)+t.added > w.cap
-	}
 	return len(w.pool(pool))-len(t.going)+t.added > w.cap
+}
+
+// waiting is the number of creates that wait for removals.
+func (w *randomPlan) waiting(pool byok.Pool) int {
+	t := w.truth[pool]
+	if w.listFails[pool.Scope.ID] {
+		return 0
+	}
+	return max(0, t.added-t.inPlace-max(0, w.cap-len(w.pool(pool))))
 }
 
 func (w *randomPlan) pool(pool byok.Pool) []byok.Key {
@@ -99,18 +109,13 @@ func (w *randomPlan) pool(pool byok.Pool) []byok.Key {
 func (w *randomPlan) want(pool byok.Pool) OverCap {
 	t := w.truth[pool]
 	want := OverCap{Pool: pool, Cap: w.cap, Added: t.added, Replaced: t.replaced, Settled: true}
-	if w.listFails[pool.Scope.ID] {
-		want.Stored, want.Kept, want.Removed = -1, len(t.kept), len(t.mentioned)-len(t.kept)
-		want.Certain = true
-		return want
-	}
 	keys := w.pool(pool)
 	want.Stored, want.Removed = len(keys), len(t.going)
 	for _, key := range keys {
 		if t.kept[key.ID] {
 			want.Kept++
 		}
-		if !t.mentioned[key.ID] {
+		if !t.declared[key.ID] {
 			want.Unmanaged = append(want.Unmanaged, key)
 		}
 	}
@@ -125,6 +130,7 @@ func newRandomPlan(seed uint64) *randomPlan {
 	g := &generator{Rand: r, randomPlan: &randomPlan{
 		cap:         1 + r.IntN(10),
 		parallelism: 1 + r.IntN(10),
+		crowdedAt:   1 + r.IntN(10),
 		takeover:    []time.Duration{noTakeover, noTakeover, noTakeover, DefaultTakeover, 5 * time.Second}[r.IntN(5)],
 		stored:      map[string][]byok.Key{},
 		listTakes:   map[string]time.Duration{},
@@ -139,7 +145,7 @@ func newRandomPlan(seed uint64) *randomPlan {
 	for i := range 1 + r.IntN(4) {
 		pool := byok.Pool{Scope: byok.WorkspaceScope(fmt.Sprintf("ws%d", i/2)), ProviderID: fmt.Sprintf("p%d", i)}
 		g.pools = append(g.pools, pool)
-		g.truth[pool] = &truth{going: map[string]bool{}, kept: map[string]bool{}, mentioned: map[string]bool{}}
+		g.truth[pool] = &truth{going: map[string]bool{}, kept: map[string]bool{}, declared: map[string]bool{}}
 		if i%2 == 0 {
 			g.listTakes[pool.Scope.ID] = g.upTo(4 * time.Second)
 			g.listFails[pool.Scope.ID] = r.IntN(12) == 0
@@ -184,7 +190,7 @@ func (g *generator) fill(pool byok.Pool) {
 		g.stored[pool.Scope.ID] = append(g.stored[pool.Scope.ID], byok.Key{ID: id, ProviderID: pool.ProviderID, CreatedAt: fmt.Sprint(g.IntN(5))})
 		if i < unmanaged {
 			if g.IntN(10) == 0 { // an import block
-				t.kept[id], t.mentioned[id] = true, true
+				t.kept[id], t.declared[id] = true, true
 				g.add(opOther, byok.Pool{}, "", opRead, pool, id, opKeep, pool, id)
 			}
 			continue
@@ -197,9 +203,6 @@ func (g *generator) fill(pool byok.Pool) {
 			t.added++
 			g.add(opOther, byok.Pool{}, "", opCreate, pool, "")
 		} else {
-			if g.listFails[pool.Scope.ID] {
-				t.kept[id], t.mentioned[id] = true, true
-			}
 			g.add(opKeep, pool, id)
 		}
 	}
@@ -215,10 +218,10 @@ func (g *generator) plan(pool byok.Pool, id string) {
 	switch n := g.IntN(100); {
 	case n < 5: // not targeted
 	case n < 55:
-		t.kept[id], t.mentioned[id] = true, true
+		t.kept[id], t.declared[id] = true, true
 		g.add(append(calls, g.twice(opKeep, pool, id)...)...)
 	case n < 75: // read before, after, or not at all
-		t.going[id], t.mentioned[id] = true, true
+		t.going[id], t.declared[id] = true, true
 		remove := g.twice(opRemove, pool, id)
 		if g.IntN(2) == 0 {
 			g.add(append(remove, calls...)...)
@@ -226,20 +229,22 @@ func (g *generator) plan(pool byok.Pool, id string) {
 			g.add(append(calls, remove...)...)
 		}
 	case n < 83: // an argument forces a replace
-		t.going[id], t.mentioned[id] = true, true
+		t.going[id], t.declared[id] = true, true
 		t.added++
 		t.replaced++
-		g.add(slices.Concat(calls, g.twice(opRemove, pool, id), g.twice(opCreate, pool, id))...)
+		t.inPlace++
+		g.add(slices.Concat(calls, g.twice(opReplace, pool, id), g.twice(opCreate, pool, id))...)
 	case n < 88: // -replace
-		t.going[id], t.mentioned[id] = true, true
+		t.going[id], t.declared[id] = true, true
 		t.added++
 		t.replaced++
+		t.inPlace++
 		g.add(slices.Concat(calls, g.twice(opKeep, pool, id), g.twice(opCreate, pool, id))...)
 	case n < 95 && (g.refresh || !g.decidable): // tainted
 		t.going[id] = true
-		t.mentioned[id] = g.refresh
+		t.declared[id] = g.refresh
 		if !g.refresh {
-			delete(t.mentioned, id)
+			delete(t.declared, id)
 		}
 		t.added++
 		g.add(append(calls, opCreate, pool, "")...)
@@ -248,16 +253,21 @@ func (g *generator) plan(pool byok.Pool, id string) {
 		if other == pool {
 			other.ProviderID = "unknown at plan"
 		}
-		t.going[id], t.mentioned[id] = true, true
-		calls = append(calls, opRemove, pool, id)
+		t.going[id], t.declared[id] = true, true
 		if o := g.truth[other]; o != nil {
 			o.added++
 			o.replaced++
-			calls = append(calls, g.twice(opCreate, other, id)...)
+			n := len(g.nodes)
+			g.add(slices.Concat(calls, g.twice(opReplace, other, id), g.twice(opCreate, other, id))...)
+			for i := range g.nodes[n].steps {
+				g.nodes[n].steps[i].from = pool
+				if g.nodes[n].steps[i].op == opRead {
+					g.nodes[n].steps[i].pool = pool
+				}
+			}
 		} else {
-			calls = append(calls, opOther, other, "")
+			g.add(slices.Concat(calls, []any{opRemove, pool, id, opOther, other, ""})...)
 		}
-		g.add(calls...)
 	}
 }
 
@@ -323,7 +333,7 @@ func (g *generator) addDependencies() {
 // the list failed.
 func (g *generator) mayWait(n *node) bool {
 	return slices.ContainsFunc(n.steps, func(s step) bool {
-		return s.op == opCreate || s.op == opKeep && (g.takeover != noTakeover || g.listFails[s.pool.Scope.ID])
+		return s.op == opCreate || s.op == opReplace || s.op == opKeep && g.takeover != noTakeover
 	})
 }
 
@@ -331,7 +341,7 @@ func (g *generator) mayWait(n *node) bool {
 // the old key of a replace.
 func (g *generator) goes(n *node) bool {
 	return slices.ContainsFunc(n.steps, func(s step) bool {
-		return s.op == opRemove || s.op == opCreate && len(n.steps) > 1
+		return s.op == opRemove || s.op == opReplace || s.op == opCreate && len(n.steps) > 1
 	})
 }
 
@@ -351,7 +361,7 @@ func (g *generator) add(calls ...any) {
 			gap = g.upTo(6 * time.Second)
 		}
 		n.steps = append(n.steps, step{
-			op: calls[i].(op), pool: calls[i+1].(byok.Pool), keyID: calls[i+2].(string),
+			op: calls[i].(op), pool: calls[i+1].(byok.Pool), from: calls[i+1].(byok.Pool), keyID: calls[i+2].(string),
 			gap: gap, before: g.upTo(longest), after: g.upTo(longest),
 		})
 	}

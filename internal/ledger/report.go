@@ -19,12 +19,12 @@ import (
 type OverCap struct {
 	Pool      byok.Pool
 	Cap       int
-	Stored    int        // keys in the pool today; -1 when the list failed
+	Stored    int        // keys in the pool today
 	Kept      int        // of these, the keys that this plan keeps
 	Removed   int        // of these, the keys that this plan removes, replaced ones included
 	Added     int        // keys that this plan creates, replacements included
 	Replaced  int        // of the added keys, those known to replace another
-	Unmanaged []byok.Key // stored keys that this plan does not mention, in rotation order; nil unless Settled
+	Unmanaged []byok.Key // stored keys that this plan does not contain, in rotation order; nil unless Settled
 	Certain   bool       // the keys that this plan keeps and adds exceed the cap by themselves
 	Whole     bool       // resources have whole pools, none has a single key
 	Settled   bool       // the figures are those of the whole plan, otherwise of the plan so far
@@ -36,9 +36,6 @@ type OverCap struct {
 
 // Total is the number of keys that the pool would hold.
 func (o *OverCap) Total() int {
-	if o.Stored < 0 {
-		return o.Kept + o.Added
-	}
 	return o.Stored - o.Removed + o.Added
 }
 
@@ -50,27 +47,20 @@ func (o *OverCap) Summary() string {
 // Detail is the body of the error.
 func (o *OverCap) Detail() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s %q can store at most %s for provider ID %q. After this plan it would hold %s: the API would refuse %s of them in the middle of the apply.\n",
+	fmt.Fprintf(&b, "%s %q can store at most %s for provider ID %q. With this plan it would hold %s: the API would refuse %s of them.\n",
 		capitalized(o.Pool.Scope.Kind.String()), clean(o.Pool.Scope.ID), keys(o.Cap), clean(o.Pool.ProviderID), o.total(), o.atLeast(fmt.Sprint(o.excess())))
 
 	planned, end := "by this plan", "in the end"
 	if !o.Settled {
 		planned, end = "by this plan so far", "so far"
 	}
-	if o.Stored < 0 {
-		writeFigures(&b,
-			figure{" ", o.Kept, "kept " + planned},
-			figure{"+", o.Added, "added " + planned},
-			figure{"=", o.Total(), "or more: the stored keys could not be listed"})
-	} else {
-		writeFigures(&b,
-			figure{" ", o.Stored, "stored today"},
-			figure{"-", o.Removed, "removed " + planned},
-			figure{"+", o.Added, "added " + planned},
-			figure{"=", o.Total(), fmt.Sprintf("%s, %d too many", end, o.excess())})
-	}
+	writeFigures(&b,
+		figure{" ", o.Stored, "stored today"},
+		figure{"-", o.Removed, "removed " + planned},
+		figure{"+", o.Added, "added " + planned},
+		figure{"=", o.Total(), fmt.Sprintf("%s, %d too many", end, o.excess())})
 	if o.Settled && o.Sequential {
-		b.WriteString("\nWith -parallelism=1, these are the figures of the plan so far: the rest of it had to wait for this error.\n")
+		b.WriteString("\nIf you set -parallelism=1, these are the figures of the plan so far: Terraform plans the rest after this error.\n")
 	}
 	if len(o.Unmanaged) > 0 {
 		b.WriteString("\nStored keys that are not part of this plan:\n\n")
@@ -80,20 +70,21 @@ func (o *OverCap) Detail() string {
 	b.WriteString("\nWhat you can do:\n\n")
 	fmt.Fprintf(&b, "- Add %s fewer to this pool, or remove as many from it.\n", o.atLeast(keys(o.excess())))
 	if len(o.Unmanaged) > 0 {
-		b.WriteString("- If nobody needs one of the keys above any more, delete it in Sim.\n")
-		b.WriteString("- If one of the keys above is one that this plan adds once more, adopt it instead of adding it:\n\n")
+		b.WriteString("- If one of the keys above is no longer needed, delete it in Sim.\n")
+		b.WriteString("- If this plan adds one of the keys above a second time, import it instead:\n\n")
 		to, id := "byok_key.example", o.Pool.String()+"/"+clean(o.Unmanaged[0].ID)
 		if o.Whole {
 			to, id = "byok_pool.example", o.Pool.String()
 		}
 		fmt.Fprintf(&b, "    import {\n      to = %s\n      id = %q\n    }\n\n", to, id)
 		if o.Sequential {
-			b.WriteString("- If your configuration removes one of the keys above, Terraform had not come to it yet, as happens with -parallelism=1. Run it again with the default parallelism.\n")
+			b.WriteString("- If your configuration removes one of the keys above, Terraform may not have planned that yet, as happens with -parallelism=1. Plan again with the default parallelism.\n")
 		}
 	}
 	if o.Replaced > 0 {
-		b.WriteString("- A replaced key counts as removed and added. With create_before_destroy it needs room for both at once, which a full pool does not have.\n")
+		b.WriteString("- A replaced key counts as removed and added. With create_before_destroy, both are stored for a moment, which a full pool does not allow.\n")
 	}
+	b.WriteString("- If this is an apply, and its plan passed, keys have been added since by another user: plan again.\n")
 	b.WriteString("- To destroy everything, run terraform destroy -refresh=false. Without it, Terraform plans what is missing before it plans to destroy.\n")
 	b.WriteString("- If the server has another cap, set max_keys_per_provider in the provider block.")
 	return b.String()
@@ -105,37 +96,42 @@ func (o *OverCap) total() string { return o.atLeast(keys(o.Total())) }
 
 // atLeast adds a caveat to a number when it may grow.
 func (o *OverCap) atLeast(n string) string {
-	if o.Settled && o.Stored >= 0 {
+	if o.Settled {
 		return n
 	}
 	return "at least " + n
 }
 
-// Unchecked says that the pools of a scope were not checked.
-type Unchecked struct {
-	Scope byok.Scope
-	Err   error // what the list returned
+// Crowded says that many creates of a plan wait for removals of the same plan.
+type Crowded struct {
+	Creates int
 }
 
 // Summary is the one-line title of the warning.
-func (u *Unchecked) Summary() string {
-	return "The caps of " + article(u.Scope.Kind) + " could not be checked"
+func (c *Crowded) Summary() string {
+	return fmt.Sprintf("%d creates wait for removals of the same apply", c.Creates)
 }
 
 // Detail is the body of the warning.
-func (u *Unchecked) Detail() string {
-	return fmt.Sprintf("This plan adds keys to %s %q, whose stored keys could not be listed, so nobody knows whether there is room for them. "+
-		"If there is none, the apply fails halfway. Plan again when the %s can be read.\n\n%v", u.Scope.Kind, clean(u.Scope.ID), u.Scope.Kind, u.Err)
+func (c *Crowded) Detail() string {
+	return fmt.Sprintf("Their pools are full: the API accepts these keys only after other keys of this plan are removed. Terraform works on %d resources at a time "+
+		"and does not know that removals must come first. If waiting creates take up all of them, they fail and have to be applied again.\n\n"+
+		"What you can do:\n\n"+
+		"- Run terraform apply -parallelism=%d. Then removals always find a free slot.\n"+
+		"- Or manage each full pool as one byok_pool. It swaps any number of keys at any parallelism.",
+		DefaultParallelism, c.Creates+DefaultParallelism)
 }
 
-// Refused is the same news at apply: the API refused a create because the pool
-// was full, and no delete of this apply made room in time. The provider builds
-// it.
+// Refused says at apply that the API refused a create because the pool was
+// full, and that no delete of this apply freed capacity in time.
 type Refused struct {
 	Pool   byok.Pool
 	Cap    int        // as the server says
 	Expect int        // the cap that plans count up to
 	Stored []byok.Key // the keys of the pool; nil if unknown
+	// Waiting is how many creates waited for free capacity when nothing else
+	// was in progress, and failed together. 0: the create timeout ran out.
+	Waiting int
 }
 
 // Summary is the one-line title of the error.
@@ -146,8 +142,17 @@ func (r *Refused) Summary() string {
 // Detail is the body of the error.
 func (r *Refused) Detail() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s %q stores all the keys that it can for provider ID %q. The API refused to add another, and no delete of this apply made room within the create timeout. The key was not added.\n",
+	fmt.Fprintf(&b, "%s %q already stores as many keys as it can for provider ID %q. The API refused to add another, and ",
 		capitalized(r.Pool.Scope.Kind.String()), clean(r.Pool.Scope.ID), clean(r.Pool.ProviderID))
+	switch {
+	case r.Waiting > 1:
+		fmt.Fprintf(&b, "nothing was in progress that could free capacity: %d creates of this apply were waiting, this one included, and keep deletes from starting when they occupy all slots of -parallelism. "+
+			"These %d keys were not added. Run terraform apply again: it adds them after this apply has done its deletes.\n", r.Waiting, r.Waiting)
+	case r.Waiting == 1:
+		b.WriteString("nothing was in progress that could free capacity. The key was not added. If this apply deletes keys of the pool later, run terraform apply again.\n")
+	default:
+		b.WriteString("no delete of this apply freed capacity within the create timeout. The key was not added.\n")
+	}
 	if len(r.Stored) > 0 {
 		b.WriteString("\nKeys in the pool now:\n\n")
 		writeTable(&b, slices.SortedFunc(slices.Values(r.Stored), rotationOrder))
@@ -156,10 +161,14 @@ func (r *Refused) Detail() string {
 	if r.Cap != r.Expect {
 		fmt.Fprintf(&b, "- The server's cap is %d, but plans count up to %d: set max_keys_per_provider = %d in the provider block.\n", r.Cap, r.Expect, r.Cap)
 	}
-	b.WriteString("- Plan again: the plan says how many keys are too many, and which ones it does not manage.\n")
-	b.WriteString("- If the key replaces another one, remove create_before_destroy from it: a full pool has no room for both.\n")
-	b.WriteString("- If other keys of this apply were to make room, run the apply again: creates that wait can hold up the deletes that they wait for. With -parallelism above the number of keys to add, they cannot.\n")
-	b.WriteString("- If deletes take longer than that, raise create in the timeouts block.")
+	b.WriteString("- Plan again: the plan shows how many keys are too many, and which ones it does not manage.\n")
+	b.WriteString("- If the key replaces another one, remove create_before_destroy from it: a full pool cannot store both.\n")
+	if r.Waiting == 0 {
+		b.WriteString("- If other keys of this apply free capacity, run the apply again: creates that wait can occupy all slots of -parallelism, so that the deletes cannot start.\n")
+		b.WriteString("- If deletes take longer than that, raise create in the timeouts block.")
+	} else {
+		b.WriteString("- To finish in one apply, use a -parallelism above the number of keys that this apply adds to full pools.")
+	}
 	return b.String()
 }
 
@@ -235,15 +244,7 @@ func keys(n int) string {
 // capitalized is word at the beginning of a sentence.
 func capitalized(word string) string { return strings.ToUpper(word[:1]) + word[1:] }
 
-// article is the kind with its article, as in "an organization".
-func article(kind byok.ScopeKind) string {
-	if kind == byok.Organization {
-		return "an " + kind.String()
-	}
-	return "a " + kind.String()
-}
-
-// clean makes text that others chose safe for a terminal and for one line.
+// clean makes text from elsewhere safe for a terminal and for one line.
 func clean(s string) string {
 	return strings.Map(func(r rune) rune {
 		if unicode.IsPrint(r) {

@@ -1,7 +1,6 @@
 package ledger
 
 import (
-	"errors"
 	"strings"
 	"testing"
 	"unicode"
@@ -36,14 +35,14 @@ func TestReports(t *testing.T) {
 		"unmanaged keys": {
 			&OverCap{Pool: reportPool, Cap: 10, Stored: 10, Kept: 5, Removed: 1, Added: 3, Replaced: 1, Settled: true, Unmanaged: reportKeys(), Sequential: true},
 			`Pool "openai" would hold 12 keys, its cap is 10`,
-			`Workspace "0b1f1d3e-7c56-4d0c-9d1e-2f1d2a8f4a11" can store at most 10 keys for provider ID "openai". After this plan it would hold 12 keys: the API would refuse 2 of them in the middle of the apply.
+			`Workspace "0b1f1d3e-7c56-4d0c-9d1e-2f1d2a8f4a11" can store at most 10 keys for provider ID "openai". With this plan it would hold 12 keys: the API would refuse 2 of them.
 
     10  stored today
   -  1  removed by this plan
   +  3  added by this plan
   = 12  in the end, 2 too many
 
-With -parallelism=1, these are the figures of the plan so far: the rest of it had to wait for this error.
+If you set -parallelism=1, these are the figures of the plan so far: Terraform plans the rest after this error.
 
 Stored keys that are not part of this plan:
 
@@ -56,23 +55,24 @@ Stored keys that are not part of this plan:
 What you can do:
 
 - Add 2 keys fewer to this pool, or remove as many from it.
-- If nobody needs one of the keys above any more, delete it in Sim.
-- If one of the keys above is one that this plan adds once more, adopt it instead of adding it:
+- If one of the keys above is no longer needed, delete it in Sim.
+- If this plan adds one of the keys above a second time, import it instead:
 
     import {
       to = byok_key.example
       id = "0b1f1d3e-7c56-4d0c-9d1e-2f1d2a8f4a11/openai/V1StGXR8_Z5jdHi6B-myT"
     }
 
-- If your configuration removes one of the keys above, Terraform had not come to it yet, as happens with -parallelism=1. Run it again with the default parallelism.
-- A replaced key counts as removed and added. With create_before_destroy it needs room for both at once, which a full pool does not have.
+- If your configuration removes one of the keys above, Terraform may not have planned that yet, as happens with -parallelism=1. Plan again with the default parallelism.
+- A replaced key counts as removed and added. With create_before_destroy, both are stored for a moment, which a full pool does not allow.
+- If this is an apply, and its plan passed, keys have been added since by another user: plan again.
 - To destroy everything, run terraform destroy -refresh=false. Without it, Terraform plans what is missing before it plans to destroy.
 - If the server has another cap, set max_keys_per_provider in the provider block.`,
 		},
 		"managed keys alone": {
 			&OverCap{Pool: reportPool, Cap: 10, Stored: 8, Kept: 8, Added: 3, Certain: true, Settled: true},
 			`Pool "openai" would hold 11 keys, its cap is 10`,
-			`Workspace "0b1f1d3e-7c56-4d0c-9d1e-2f1d2a8f4a11" can store at most 10 keys for provider ID "openai". After this plan it would hold 11 keys: the API would refuse 1 of them in the middle of the apply.
+			`Workspace "0b1f1d3e-7c56-4d0c-9d1e-2f1d2a8f4a11" can store at most 10 keys for provider ID "openai". With this plan it would hold 11 keys: the API would refuse 1 of them.
 
      8  stored today
   -  0  removed by this plan
@@ -82,13 +82,14 @@ What you can do:
 What you can do:
 
 - Add 1 key fewer to this pool, or remove as many from it.
+- If this is an apply, and its plan passed, keys have been added since by another user: plan again.
 - To destroy everything, run terraform destroy -refresh=false. Without it, Terraform plans what is missing before it plans to destroy.
 - If the server has another cap, set max_keys_per_provider in the provider block.`,
 		},
 		"not the whole plan": {
 			&OverCap{Pool: reportPool, Cap: 10, Stored: 4, Kept: 4, Added: 7, Certain: true},
 			`Pool "openai" would hold at least 11 keys, its cap is 10`,
-			`Workspace "0b1f1d3e-7c56-4d0c-9d1e-2f1d2a8f4a11" can store at most 10 keys for provider ID "openai". After this plan it would hold at least 11 keys: the API would refuse at least 1 of them in the middle of the apply.
+			`Workspace "0b1f1d3e-7c56-4d0c-9d1e-2f1d2a8f4a11" can store at most 10 keys for provider ID "openai". With this plan it would hold at least 11 keys: the API would refuse at least 1 of them.
 
      4  stored today
   -  0  removed by this plan so far
@@ -98,35 +99,24 @@ What you can do:
 What you can do:
 
 - Add at least 1 key fewer to this pool, or remove as many from it.
+- If this is an apply, and its plan passed, keys have been added since by another user: plan again.
 - To destroy everything, run terraform destroy -refresh=false. Without it, Terraform plans what is missing before it plans to destroy.
 - If the server has another cap, set max_keys_per_provider in the provider block.`,
 		},
-		"list failed": {
-			&OverCap{Pool: reportPool, Cap: 1, Stored: -1, Kept: 1, Added: 11, Certain: true, Settled: true},
-			`Pool "openai" would hold at least 12 keys, its cap is 1`,
-			`Workspace "0b1f1d3e-7c56-4d0c-9d1e-2f1d2a8f4a11" can store at most 1 key for provider ID "openai". After this plan it would hold at least 12 keys: the API would refuse at least 11 of them in the middle of the apply.
-
-     1  kept by this plan
-  + 11  added by this plan
-  = 12  or more: the stored keys could not be listed
+		"crowded": {
+			&Crowded{Creates: 200},
+			`200 creates wait for removals of the same apply`,
+			`Their pools are full: the API accepts these keys only after other keys of this plan are removed. Terraform works on 10 resources at a time and does not know that removals must come first. If waiting creates take up all of them, they fail and have to be applied again.
 
 What you can do:
 
-- Add at least 11 keys fewer to this pool, or remove as many from it.
-- To destroy everything, run terraform destroy -refresh=false. Without it, Terraform plans what is missing before it plans to destroy.
-- If the server has another cap, set max_keys_per_provider in the provider block.`,
-		},
-		"unchecked": {
-			&Unchecked{Scope: byok.WorkspaceScope("ws"), Err: errors.New("connection refused")},
-			`The caps of a workspace could not be checked`,
-			`This plan adds keys to workspace "ws", whose stored keys could not be listed, so nobody knows whether there is room for them. If there is none, the apply fails halfway. Plan again when the workspace can be read.
-
-connection refused`,
+- Run terraform apply -parallelism=210. Then removals always find a free slot.
+- Or manage each full pool as one byok_pool. It swaps any number of keys at any parallelism.`,
 		},
 		"refused, in rotation order": {
 			&Refused{Pool: reportPool, Cap: 10, Expect: 10, Stored: []byok.Key{reportKeys()[1], reportKeys()[0]}},
 			`Pool "openai" is full, its cap is 10`,
-			`Workspace "0b1f1d3e-7c56-4d0c-9d1e-2f1d2a8f4a11" stores all the keys that it can for provider ID "openai". The API refused to add another, and no delete of this apply made room within the create timeout. The key was not added.
+			`Workspace "0b1f1d3e-7c56-4d0c-9d1e-2f1d2a8f4a11" already stores as many keys as it can for provider ID "openai". The API refused to add another, and no delete of this apply freed capacity within the create timeout. The key was not added.
 
 Keys in the pool now:
 
@@ -136,23 +126,45 @@ Keys in the pool now:
 
 What you can do:
 
-- Plan again: the plan says how many keys are too many, and which ones it does not manage.
-- If the key replaces another one, remove create_before_destroy from it: a full pool has no room for both.
-- If other keys of this apply were to make room, run the apply again: creates that wait can hold up the deletes that they wait for. With -parallelism above the number of keys to add, they cannot.
+- Plan again: the plan shows how many keys are too many, and which ones it does not manage.
+- If the key replaces another one, remove create_before_destroy from it: a full pool cannot store both.
+- If other keys of this apply free capacity, run the apply again: creates that wait can occupy all slots of -parallelism, so that the deletes cannot start.
 - If deletes take longer than that, raise create in the timeouts block.`,
 		},
 		"refused, pool unknown, by another cap": {
 			&Refused{Pool: reportPool, Cap: 3, Expect: 10},
 			`Pool "openai" is full, its cap is 3`,
-			`Workspace "0b1f1d3e-7c56-4d0c-9d1e-2f1d2a8f4a11" stores all the keys that it can for provider ID "openai". The API refused to add another, and no delete of this apply made room within the create timeout. The key was not added.
+			`Workspace "0b1f1d3e-7c56-4d0c-9d1e-2f1d2a8f4a11" already stores as many keys as it can for provider ID "openai". The API refused to add another, and no delete of this apply freed capacity within the create timeout. The key was not added.
 
 What you can do:
 
 - The server's cap is 3, but plans count up to 10: set max_keys_per_provider = 3 in the provider block.
-- Plan again: the plan says how many keys are too many, and which ones it does not manage.
-- If the key replaces another one, remove create_before_destroy from it: a full pool has no room for both.
-- If other keys of this apply were to make room, run the apply again: creates that wait can hold up the deletes that they wait for. With -parallelism above the number of keys to add, they cannot.
+- Plan again: the plan shows how many keys are too many, and which ones it does not manage.
+- If the key replaces another one, remove create_before_destroy from it: a full pool cannot store both.
+- If other keys of this apply free capacity, run the apply again: creates that wait can occupy all slots of -parallelism, so that the deletes cannot start.
 - If deletes take longer than that, raise create in the timeouts block.`,
+		},
+		"refused, all slots taken": {
+			&Refused{Pool: reportPool, Cap: 10, Expect: 10, Waiting: 10},
+			`Pool "openai" is full, its cap is 10`,
+			`Workspace "0b1f1d3e-7c56-4d0c-9d1e-2f1d2a8f4a11" already stores as many keys as it can for provider ID "openai". The API refused to add another, and nothing was in progress that could free capacity: 10 creates of this apply were waiting, this one included, and keep deletes from starting when they occupy all slots of -parallelism. These 10 keys were not added. Run terraform apply again: it adds them after this apply has done its deletes.
+
+What you can do:
+
+- Plan again: the plan shows how many keys are too many, and which ones it does not manage.
+- If the key replaces another one, remove create_before_destroy from it: a full pool cannot store both.
+- To finish in one apply, use a -parallelism above the number of keys that this apply adds to full pools.`,
+		},
+		"refused, alone": {
+			&Refused{Pool: reportPool, Cap: 10, Expect: 10, Waiting: 1},
+			`Pool "openai" is full, its cap is 10`,
+			`Workspace "0b1f1d3e-7c56-4d0c-9d1e-2f1d2a8f4a11" already stores as many keys as it can for provider ID "openai". The API refused to add another, and nothing was in progress that could free capacity. The key was not added. If this apply deletes keys of the pool later, run terraform apply again.
+
+What you can do:
+
+- Plan again: the plan shows how many keys are too many, and which ones it does not manage.
+- If the key replaces another one, remove create_before_destroy from it: a full pool cannot store both.
+- To finish in one apply, use a -parallelism above the number of keys that this apply adds to full pools.`,
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -31,7 +31,7 @@ var (
 //     otherwise only if a key that goes was not known to go after the plan had
 //     been quiet for the quiet time;
 //   - the figures of an error are those of the plan;
-//   - a call waits only while a pool is overfull.
+//   - a call waits only while there may be something to report.
 //
 // A failure names its seed: -ledger.seed=SEED -ledger.interleavings=1 repeats
 // it.
@@ -70,7 +70,7 @@ func TestRandomPlans(t *testing.T) {
 	// Walks that never come near the cap would prove nothing.
 	for name, n := range map[string]int{
 		"Over": all.Over, "Under": all.Under, "Settled": all.Settled, "Certain": all.Certain, "Exact": all.Exact,
-		"Waits": all.Waits, "Cleared": all.Cleared, "TakenOver": all.TakenOver, "Unchecked": all.Unchecked,
+		"Waits": all.Waits, "Cleared": all.Cleared, "TakenOver": all.TakenOver, "ListsFailed": all.ListsFailed, "Crowded": all.Crowded,
 	} {
 		if n < *interleavings/100 {
 			t.Errorf("only %d %s in %d plans", n, name, *interleavings)
@@ -89,7 +89,8 @@ type tally struct {
 	Waits       int // calls that waited
 	Cleared     int // waits that ended because no pool was overfull any more
 	TakenOver   int // waits that another call took over
-	Unchecked   int // lists that failed
+	ListsFailed int // lists that failed
+	Crowded     int // warnings about waiting creates
 }
 
 func (t *tally) count(s *simulation) {
@@ -118,7 +119,8 @@ func (t *tally) add(o tally) {
 	t.Waits += o.Waits
 	t.Cleared += o.Cleared
 	t.TakenOver += o.TakenOver
-	t.Unchecked += o.Unchecked
+	t.ListsFailed += o.ListsFailed
+	t.Crowded += o.Crowded
 }
 
 // simulation plays a plan on a plan, in virtual time and without goroutines.
@@ -150,6 +152,7 @@ type simulation struct {
 type instance struct {
 	*node
 	at         int // next step
+	takesOver  bool
 	unfinished int // nodes that it depends on
 	dependents []*instance
 }
@@ -187,7 +190,7 @@ func simulate(w *randomPlan, seed uint64) *simulation {
 	s := &simulation{
 		input:    w,
 		rand:     rand.New(rand.NewPCG(seed, 1)),
-		plan:     newPlan(w.cap, simulatedQuiet, w.takeover),
+		plan:     newPlan(w.cap, w.crowdedAt, simulatedQuiet, w.takeover),
 		now:      time.Unix(0, 0),
 		slots:    w.parallelism,
 		lists:    map[string]*simulatedList{},
@@ -209,8 +212,8 @@ func simulate(w *randomPlan, seed uint64) *simulation {
 		e := heap.Pop(&s.events).(event)
 		s.now = e.at
 		e.do()
-		if s.plan.waiter != nil && len(s.plan.overfull) == 0 {
-			s.errs = append(s.errs, errors.New("a call waits and no pool is overfull"))
+		if s.plan.waiter != nil && len(s.plan.overfull) == 0 && !s.plan.isCrowded() {
+			s.errs = append(s.errs, errors.New("a call waits and has nothing to report"))
 		}
 	}
 	return s
@@ -272,15 +275,24 @@ func (s *simulation) tell(p *instance) {
 	case opKeep:
 		verdict, waiter := s.plan.keep(s.now, step.pool, step.keyID)
 		s.decided(p, verdict, waiter)
+	case opReplace:
+		s.plan.remove(step.from, step.keyID)
+		s.create(p, true)
 	case opCreate:
-		s.plan.create(step.pool, step.keyID)
-		s.list(p, step.pool.Scope)
+		s.create(p, step.keyID == "")
 	}
 	s.checkWaiter()
 }
 
-// list has a workspace listed, once.
-func (s *simulation) list(p *instance, scope byok.Scope) {
+// create does what Call.create does: it lists the scope, once, and decides.
+func (s *simulation) create(p *instance, takesOver bool) {
+	step := p.steps[p.at-1]
+	p.takesOver = takesOver
+	scope := step.pool.Scope
+	if !s.plan.create(step.pool, step.keyID) {
+		s.end(p)
+		return
+	}
 	if !s.plan.listDue(scope) {
 		s.decide(p)
 		return
@@ -293,10 +305,10 @@ func (s *simulation) list(p *instance, scope byok.Scope) {
 	s.lists[scope.ID] = l
 	s.in(s.input.listTakes[scope.ID], func() {
 		if s.input.listFails[scope.ID] {
-			s.plan.addList(scope, nil, errList)
-			s.tally.Unchecked++
+			s.plan.addList(scope, nil, true)
+			s.tally.ListsFailed++
 		} else {
-			s.plan.addList(scope, s.input.stored[scope.ID], nil)
+			s.plan.addList(scope, s.input.stored[scope.ID], false)
 		}
 		s.rand.Shuffle(len(l.queue), func(i, j int) { l.queue[i], l.queue[j] = l.queue[j], l.queue[i] })
 		for _, p := range l.queue {
@@ -307,6 +319,10 @@ func (s *simulation) list(p *instance, scope byok.Scope) {
 }
 
 func (s *simulation) decide(p *instance) {
+	if !p.takesOver && s.plan.waiter != nil {
+		s.end(p)
+		return
+	}
 	verdict, waiter := s.plan.decide(s.now, p.steps[p.at-1].pool)
 	s.decided(p, verdict, waiter)
 }
@@ -364,6 +380,12 @@ func (s *simulation) end(p *instance) {
 
 // report checks errors as they are raised.
 func (s *simulation) report(verdict Verdict) {
+	if c := verdict.Crowded; c != nil {
+		s.tally.Crowded++
+		if err := s.input.checkCrowded(c); err != nil {
+			s.errs = append(s.errs, err)
+		}
+	}
 	for _, o := range verdict.Over {
 		s.reported[o.Pool]++
 		if o.Settled {
@@ -402,18 +424,43 @@ func (s *simulation) check() error {
 	for _, err := range s.errs {
 		return err
 	}
-	return s.input.checkReported(s.reported)
+	return s.input.checkReported(s.reported, s.tally.Crowded)
 }
 
-// checkReported compares how often each pool was reported with the truth.
-func (w *randomPlan) checkReported(reported map[byok.Pool]int) error {
+// checkReported compares how often each pool was reported, and how often the
+// warning about waiting creates was, with the truth.
+func (w *randomPlan) checkReported(reported map[byok.Pool]int, crowded int) error {
+	waiting := 0
 	for pool := range w.truth {
 		switch n := reported[pool]; {
 		case n > 1:
 			return fmt.Errorf("%v is reported %d times", pool, n)
 		case n == 0 && w.over(pool):
 			return fmt.Errorf("%v is over its cap and was missed: %+v", pool, w.want(pool))
+		case n == 0:
+			waiting += w.waiting(pool)
 		}
+	}
+	switch {
+	case crowded > 1:
+		return fmt.Errorf("%d warnings about waiting creates", crowded)
+	case crowded == 0 && waiting >= w.crowdedAt:
+		return fmt.Errorf("%d creates wait for removals, and no warning", waiting)
+	}
+	return nil
+}
+
+// checkCrowded compares the figures of the warning with those of the plan.
+func (w *randomPlan) checkCrowded(c *Crowded) error {
+	all, under := 0, 0
+	for pool := range w.truth {
+		all += w.waiting(pool)
+		if !w.over(pool) {
+			under += w.waiting(pool)
+		}
+	}
+	if c.Creates < w.crowdedAt || c.Creates > all || w.exact && c.Creates != under {
+		return fmt.Errorf("%d creates wait for removals, want %d", c.Creates, under)
 	}
 	return nil
 }

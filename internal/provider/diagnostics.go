@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -52,7 +53,8 @@ func (k keysRef) String() string {
 // "import". what is a keyRef or a keysRef.
 func clientDiagnostic(err error, doing string, what fmt.Stringer) diag.Diagnostic {
 	summary := "Cannot " + doing + " key"
-	if _, several := what.(keysRef); several {
+	_, several := what.(keysRef)
+	if several {
 		summary += "s"
 	}
 	var e *client.Error
@@ -60,14 +62,39 @@ func clientDiagnostic(err error, doing string, what fmt.Stringer) diag.Diagnosti
 		return diag.NewErrorDiagnostic(summary, fmt.Sprintf("Failed to %s %s.\n\n%v", doing, what, err))
 	}
 	title, advice, attribute := explain(e)
-	detail := fmt.Sprintf("Failed to %s %s.\n\n%s", doing, what, advice)
-	if facts := facts(e); facts != "" {
-		detail += "\n\n" + facts
+	if e.Kind == client.KindWorkspaceNotFound && doing != "import" && !several {
+		advice += " If the workspace is gone for good, run terraform state rm for its keys."
 	}
+	detail := joinParagraphs(fmt.Sprintf("Failed to %s %s.", doing, what), advice, candidates(e), facts(e))
 	if attribute == "" {
 		return diag.NewErrorDiagnostic(summary+": "+title, detail)
 	}
 	return diag.NewAttributeErrorDiagnostic(path.Root(attribute), summary+": "+title, detail)
+}
+
+// sessionDiagnostic is about the request that Configure sends. It points at the
+// attribute of the provider that is wrong. fromEnv is joiner.fromEnv.
+func sessionDiagnostic(err error, fromEnv map[string]string) diag.Diagnostic {
+	const summary = "Cannot connect to Sim"
+	var e *client.Error
+	if !errors.As(err, &e) {
+		return diag.NewErrorDiagnostic(summary, err.Error())
+	}
+	title, advice, _ := explain(e)
+	attribute := "endpoint"
+	switch e.Kind {
+	case client.KindSignIn:
+		attribute = "password"
+	case client.KindUnauthorized:
+		attribute = "session_token"
+	case client.KindCertificate:
+		attribute = "ca_cert_pem"
+	}
+	return diag.NewAttributeErrorDiagnostic(path.Root(attribute), summary+": "+title, joinParagraphs(advice+origin(fromEnv, attribute), facts(e)))
+}
+
+func joinParagraphs(paragraphs ...string) string {
+	return strings.Join(slices.DeleteFunc(paragraphs, func(text string) bool { return text == "" }), "\n\n")
 }
 
 // explain turns a kind into a title, what it means and what to do, and the
@@ -78,56 +105,71 @@ func explain(e *client.Error) (title, advice, attribute string) {
 	case client.KindUnauthorized:
 		if e.Op == client.OpList {
 			return "not signed in, or no access to the workspace",
-				"Sim gives the same answer (401) to a session that is not valid and to a user without any permission on the workspace. Check both:\n\n" +
-					"- Is the session valid? session_token (" + envSessionToken + ") is the whole value of the session cookie, with the dot and the signature, of this very endpoint; it expires and ends at a sign-out.\n" +
+				"Sim responds in the same way (401) to a session that is not valid and to a user without any permission on the workspace. Check both:\n\n" +
+					"- Is the session valid? session_token (" + envSessionToken + ") is the whole value of the session cookie, with the dot and the signature, of this very endpoint; it expires, and it ends at a sign-out.\n" +
 					"- May the user read the workspace? An admin of the workspace can invite them; read permission is enough for a plan.", ""
 		}
 		return "not signed in",
-			"The session is not valid, or not any more. session_token (" + envSessionToken + ") is the whole value of the session cookie, with the dot and the signature, of this very endpoint. " +
-				"Sign in again and take the new value, or use email and password.", ""
+			"The session is not valid, or no longer valid. session_token (" + envSessionToken + ") is the whole value of the session cookie, with the dot and the signature, of this very endpoint. " +
+				"Sign in again and use the new value, or use email and password.", ""
 	case client.KindForbidden:
 		return "not an admin of the workspace",
-			"Only admins of a workspace, and admins of its organization, can add, replace and delete its keys. Sim gives the same answer (403) when the workspace does not exist or is archived. Check both:\n\n" +
+			"Only admins of a workspace, and admins of its organization, can add, replace and delete its keys. Sim responds in the same way (403) when the workspace does not exist or is archived. Check both:\n\n" +
 				"- Is workspace_id right, and is the workspace on this endpoint?\n" +
 				"- Is the user an admin? Read permission is enough for a plan, not for an apply.", "workspace_id"
 	case client.KindWorkspaceNotFound:
 		return "workspace not found",
-			"The workspace does not exist on this endpoint, or it is archived. Correct workspace_id or endpoint, or restore the workspace. " +
-				"If it is gone for good, run terraform state rm for its keys.", "workspace_id"
+			"The workspace does not exist on this endpoint, or it is archived. Correct workspace_id or endpoint, or restore the workspace.", "workspace_id"
 	case client.KindKeyNotFound:
 		return "the key does not exist",
-			"There is no such key any more. Somebody deleted it after the plan was made. Plan again: the next plan creates it anew.", ""
+			"The key no longer exists. Another user deleted it after the plan was made. Plan again: the next plan creates it.", ""
 	case client.KindInvalid:
 		return "the API refused the request",
-			"The API does not accept a value of this key. If it does not know the provider ID, the server is older than the provider ID, or the ID is misspelt.", ""
+			"The API does not accept a value of this key. If it does not recognize the provider ID, the server is older than the provider ID, or the ID is misspelled.", refusedAttribute(e)
 	case client.KindRateLimited:
 		return "too many requests",
-			"The server, or a gateway in front of it, limits how often it may be called, and kept refusing. Wait and try again, or lower the load with -parallelism. " +
+			"The server, or a gateway in front of it, limits the rate of requests, and kept refusing. Wait and try again, or lower the load with -parallelism. " +
 				"Signing in is limited to 3 attempts in 10 seconds for each client address: with several provider blocks or pipelines at a time, use session_token.", ""
 	case client.KindServer:
 		return "the server failed",
-			"The server answered with an error of its own. Its text is left out, because it can carry stored values; the request ID finds it in the server's log.", ""
+			"The server reported an internal error. The text of its response is left out, because it can contain stored values; use the request ID to find it in the server's log.", ""
 	case client.KindNetwork:
 		return "the server cannot be reached",
-			"There was no answer. Check endpoint (" + envEndpoint + "), the network, a proxy (HTTPS_PROXY), and for an own certificate authority ca_cert_pem (" + envCACertPEM + ").", ""
+			fmt.Sprintf("%s from %s: %s.\n\nCheck endpoint ("+envEndpoint+"), the network, and a proxy (HTTPS_PROXY).", map[bool]string{false: "No response", true: "Incomplete response"}[e.Status != 0], e.URL, e.Detail), ""
+	case client.KindCertificate:
+		return "the certificate of the server is not trusted",
+			fmt.Sprintf("The certificate of %s is signed by an unknown authority. If the authority is your own, set ca_cert_pem ("+envCACertPEM+") to its certificate.", e.URL), ""
 	case client.KindProtocol:
 		return "this is not the API of Sim",
-			"The answer is not one that this API gives. Check that endpoint (" + envEndpoint + ") is the base URL of Sim, without /api, and that no gateway or login page is in between (headers).", ""
+			"The response is not one of this API. Check that endpoint (" + envEndpoint + ") is the base URL of Sim, without /api, and that no gateway or login page is in between (headers).", ""
 	case client.KindRedirect:
 		return "the endpoint redirects",
-			"The provider does not follow redirects, so that no secret goes to another place than the one that is configured. Set endpoint (" + envEndpoint + ") to where it redirects to, if that is right.", ""
+			"The provider does not follow redirects, so that secrets are sent to the configured endpoint only. If the target is right, set endpoint (" + envEndpoint + ") to it.", ""
 	case client.KindSignIn:
 		return "the sign-in was refused",
 			"Sim does not accept email (" + envEmail + ") and password (" + envPassword + "), or does not let this user sign in with them, as with single sign-on. Correct them, or use session_token (" + envSessionToken + ").", ""
 	case client.KindAmbiguous:
 		return "it is not known whether it was stored",
-			"The connection broke while the key was being added, and it cannot be told whether the API has stored it. It was not sent again, so that it is not stored twice. " +
-				"Look at the keys of the pool: import the key if it is there, otherwise apply again." + candidates(e), ""
+			"The connection broke while the key was being added, and the API may or may not have stored it. It was not sent again, so that it is not stored twice. " +
+				"Look at the keys of the pool: import the key if it is there, otherwise apply again.", ""
 	case client.KindCanceled:
 		return "interrupted",
-			"Time ran out, or Terraform was interrupted. The timeouts block sets how long an operation may take.", ""
+			"The time ran out, or Terraform was interrupted. The timeouts block sets how long an operation may take.", ""
 	}
 	return "request failed", "The request failed.", ""
+}
+
+// refusedAttribute is the attribute for a field that the API refused, or "".
+func refusedAttribute(e *client.Error) string {
+	for _, field := range e.Fields {
+		switch field {
+		case "providerId":
+			return "provider_id"
+		case "name":
+			return "name"
+		}
+	}
+	return ""
 }
 
 func candidates(e *client.Error) string {
@@ -135,7 +177,7 @@ func candidates(e *client.Error) string {
 		return ""
 	}
 	var b strings.Builder
-	b.WriteString("\n\nKeys that may be the one, as import IDs:\n")
+	b.WriteString("Keys that may be the one, as import IDs:\n")
 	for _, id := range e.Candidates {
 		fmt.Fprintf(&b, "\n  %s/%s", e.Pool, id)
 	}
@@ -145,8 +187,8 @@ func candidates(e *client.Error) string {
 // facts is what helps to find the request in a log.
 func facts(e *client.Error) string {
 	var facts []string
-	if e.Status != 0 {
-		facts = append(facts, fmt.Sprintf("HTTP status %d", e.Status))
+	if e.Status != 0 && e.URL != "" {
+		facts = append(facts, fmt.Sprintf("HTTP status %d from %s", e.Status, e.URL))
 	}
 	if e.RequestID != "" {
 		facts = append(facts, "request ID "+e.RequestID)
@@ -156,24 +198,30 @@ func facts(e *client.Error) string {
 	}
 	line := strings.Join(facts, ", ")
 	switch {
-	case e.Detail == "" && line == "":
-		return ""
-	case e.Detail == "":
+	case e.Detail == "" || e.Kind == client.KindNetwork || e.Kind == client.KindCertificate: // explain has the detail
+		if line == "" {
+			return ""
+		}
 		return "(" + line + ")"
 	case line == "":
-		return "The answer: " + e.Detail
+		return "Cause: " + e.Detail
 	}
-	return "The answer: " + e.Detail + " (" + line + ")"
+	return "Cause: " + e.Detail + " (" + line + ")"
 }
 
-// refusedDiagnostic is a create that the API refused at the cap.
-func refusedDiagnostic(ctx context.Context, w *operation, pool byok.Pool, err error) diag.Diagnostic {
-	refused := &ledger.Refused{Pool: pool, Cap: w.cap, Expect: w.cap}
-	if e, ok := errors.AsType[*client.Error](err); ok && e.Cap > 0 {
-		refused.Cap = e.Cap // the server's own answer rules
+// refusedDiagnostic is a create that the API refused at the cap. ctx is that of
+// the create: the list of what fills the pool must not outlive it.
+func refusedDiagnostic(ctx context.Context, o *operation, pool byok.Pool, err error) diag.Diagnostic {
+	refused := &ledger.Refused{Pool: pool, Cap: o.cap, Expect: o.cap}
+	if e, ok := errors.AsType[*client.Error](err); ok {
+		refused.Waiting = e.Waiting
+		if e.Cap > 0 {
+			refused.Cap = e.Cap // the cap of the server decides
+		}
 	}
 	// What is stored helps the reader; without it the error stands all the same.
-	if keys, err := w.client.List(ctx, pool.Scope); err == nil {
+	if api, diags := o.client("list keys"); !diags.HasError() {
+		keys, _ := api.List(ctx, pool.Scope)
 		for _, key := range keys {
 			if key.ProviderID == pool.ProviderID {
 				refused.Stored = append(refused.Stored, key)
@@ -183,29 +231,46 @@ func refusedDiagnostic(ctx context.Context, w *operation, pool byok.Pool, err er
 	return diag.NewAttributeErrorDiagnostic(path.Root("provider_id"), refused.Summary(), refused.Detail())
 }
 
-// verdictDiagnostics is what the ledger has to report. It points at
-// provider_id, the attribute that puts a key into a pool.
-func verdictDiagnostics(v ledger.Verdict, capCheck string) diag.Diagnostics {
+// verdictDiagnostics returns what the ledger reports. It points at provider_id,
+// the attribute that puts a key into a pool. In what may be an apply, removals
+// are not planned again, so that only what is certain without them is an error.
+func verdictDiagnostics(v ledger.Verdict, capCheck string, mayApply bool) diag.Diagnostics {
 	var diags diag.Diagnostics
 	if v.Shared != nil {
 		diags.AddAttributeError(path.Root("provider_id"), v.Shared.Summary(), v.Shared.Detail())
 	}
 	for _, over := range v.Over {
-		if capCheck == capCheckWarning {
-			diags.AddAttributeWarning(path.Root("provider_id"), over.Summary(), over.Detail())
+		d := diag.NewAttributeErrorDiagnostic(path.Root("provider_id"), over.Summary(), over.Detail())
+		if capCheck == capCheckWarning || mayApply && !over.Certain {
+			diags.Append(asWarning(d))
 			continue
 		}
-		diags.AddAttributeError(path.Root("provider_id"), over.Summary(), over.Detail())
+		diags.Append(d)
 	}
-	if v.Unchecked != nil {
-		diags.AddWarning(v.Unchecked.Summary(), v.Unchecked.Detail())
+	if v.Crowded != nil {
+		diags.AddWarning(v.Crowded.Summary(), v.Crowded.Detail())
+	}
+	if failed := v.ListFailed; failed != nil {
+		d := clientDiagnostic(failed.Err, "plan", keysRef{Scope: failed.Scope})
+		if mayApply { // the create itself comes next, with its own timeout
+			d = asWarning(d)
+		}
+		diags.Append(d)
 	}
 	return diags
 }
 
+// asWarning returns the error d as a warning.
+func asWarning(d diag.Diagnostic) diag.Diagnostic {
+	if d, ok := d.(diag.DiagnosticWithPath); ok {
+		return diag.NewAttributeWarningDiagnostic(d.Path(), d.Summary(), d.Detail())
+	}
+	return diag.NewWarningDiagnostic(d.Summary(), d.Detail())
+}
+
 func missingSecretDiagnostic() diag.Diagnostic {
 	return diag.NewAttributeErrorDiagnostic(path.Root("api_key_wo"), "Missing API key",
-		"The key is to be created, and a new key needs its secret: set api_key_wo (Terraform 1.11 and later, never stored) or api_key (stored in state).")
+		"A new key needs its secret: set api_key_wo (Terraform 1.11 and later, never stored) or api_key (stored in state).")
 }
 
 func missingWorkspaceDiagnostic() diag.Diagnostic {
@@ -215,7 +280,7 @@ func missingWorkspaceDiagnostic() diag.Diagnostic {
 
 func renameWithoutSecretDiagnostic(key keyRef) diag.Diagnostic {
 	return diag.NewAttributeErrorDiagnostic(path.Root("name"), "A rename needs the API key",
-		fmt.Sprintf("The name of the %s is to change. The API takes a new name only together with the secret, and the configuration declares none. "+
+		fmt.Sprintf("The name of the %s changes. The API accepts a new name only together with the secret, and the configuration declares none. "+
 			"Declare the secret, or leave the name as it is.", key))
 }
 
@@ -224,57 +289,97 @@ func versionWithoutSecretDiagnostic() diag.Diagnostic {
 		"api_key_wo_version has changed, which asks for an upload of api_key_wo, but api_key_wo is not set. Set it, or leave the version as it is.")
 }
 
-// driftDiagnostics says what somebody else did to a key, and what becomes of
-// it.
+// driftDiagnostics says what another user changed, and what this plan does
+// about it.
 func driftDiagnostics(config, prior keyModel, p updatePlan) diag.Diagnostics {
 	var diags diag.Diagnostics
 	key, when := prior.ref(), readableTime(prior.UpdatedAt.ValueString())
+	if p.drift.unconfirmed {
+		diags.Append(unconfirmedDiagnostic(config, prior, key, when))
+	}
 	if p.drift.replaced {
-		detail := fmt.Sprintf("Somebody replaced the secret or the name of the %s at %s, after Terraform's own last write. It now shows the masked key %s.\n\n",
+		detail := fmt.Sprintf("The secret or the name of the %s was replaced at %s, after Terraform's own last write. Its masked key is now %s.\n\n",
 			key, when, prior.MaskedKey.ValueString())
 		if p.drift.renamedTo != nil {
 			detail += fmt.Sprintf("Its name is now %q.\n\n", *p.drift.renamedTo)
 		}
 		switch {
 		case config.OnRemoteChange.ValueString() == onRemoteChangeWarn && !p.upload:
-			detail += `on_remote_change is "warn", so that this plan leaves it alone. To put the declared secret back, set it to "repair".`
+			detail += `on_remote_change is "warn", so this plan leaves it alone. To restore the declared secret, set it to "repair".`
 		case config.secret().IsNull():
-			detail += "The configuration declares no secret, so that this plan cannot put one back."
+			detail += "The configuration declares no secret, so this plan cannot restore one."
 		default:
-			detail += `This plan puts the declared secret and name back. To keep what is stored, cancel and set on_remote_change = "warn", or declare the new secret.`
+			detail += `This plan restores the declared secret and name. To keep what is stored, cancel and set on_remote_change = "warn", or declare the new secret.`
 		}
 		diags.AddAttributeWarning(path.Root("masked_key"), "Key changed outside of Terraform", detail)
 	}
 	if p.drift.undecryptable && !p.upload {
 		diags.AddAttributeWarning(path.Root("masked_key"), "Key cannot be decrypted by the server",
-			fmt.Sprintf("Sim shows the %s as %s although nobody has changed it since %s: the server cannot decrypt it, and skips it in the rotation. "+
-				"Often the server has been given another encryption key (ENCRYPTION_KEY). If that is not to be undone, upload the secret once more: "+
+			fmt.Sprintf("Sim shows the %s as %s although it was not changed since %s: the server cannot decrypt it, and skips it in the rotation. "+
+				"Often the server was given another encryption key (ENCRYPTION_KEY). If that cannot be undone, upload the secret again: "+
 				"change api_key_wo_version, or run terraform apply -replace for this resource.", key, byok.MaskUnknown, when))
 	}
 	return diags
 }
 
+// unconfirmedDiagnostic is about an upload whose response was lost.
+func unconfirmedDiagnostic(config, prior keyModel, key keyRef, when string) diag.Diagnostic {
+	detail := fmt.Sprintf("An earlier apply uploaded a secret for the %s and got no confirmation, so the server stores either that secret or the one before. "+
+		"The key was last written at %s and shows the masked key %s.\n\n", key, when, prior.MaskedKey.ValueString())
+	if config.secret().IsNull() {
+		detail += "The configuration declares no secret, so this plan cannot upload one. To settle which secret is stored, set api_key_wo or api_key and apply."
+	} else {
+		detail += "This plan uploads the declared secret and name again."
+	}
+	return diag.NewAttributeWarningDiagnostic(path.Root("masked_key"), "Earlier upload not confirmed", detail)
+}
+
+// updateDiagnostic is about an update that failed.
+func updateDiagnostic(err error, key keyRef) diag.Diagnostic {
+	if client.IsUnconfirmed(err) {
+		return unconfirmedUpdateDiagnostic(err, key)
+	}
+	return clientDiagnostic(err, "update", key)
+}
+
+// unconfirmedUpdateDiagnostic is about an update that the API may have stored.
+func unconfirmedUpdateDiagnostic(err error, key keyRef) diag.Diagnostic {
+	d := clientDiagnostic(err, "update", key)
+	detail := d.Detail() + "\n\nThe server may have stored the new secret and name all the same. State keeps the values of before; the next plan uploads the declared secret and name again."
+	if at, ok := d.(diag.DiagnosticWithPath); ok {
+		return diag.NewAttributeErrorDiagnostic(at.Path(), d.Summary(), detail)
+	}
+	return diag.NewErrorDiagnostic(d.Summary(), detail)
+}
+
 func deletedDiagnostic(key keyRef) diag.Diagnostic {
 	return diag.NewWarningDiagnostic("Key deleted outside of Terraform",
-		fmt.Sprintf("The %s does not exist any more. If it is still in the configuration, it is planned for creation.", key))
+		fmt.Sprintf("The %s no longer exists. If it is still in the configuration, this plan creates it.", key))
 }
 
 // incompleteDiagnostic is about an add that stored a key and then failed.
 func incompleteDiagnostic(err error, key keyRef) diag.Diagnostic {
-	detail := fmt.Sprintf("The %s is stored and in state, but what followed failed. The next plan reads its full record, and uploads the secret once more if it is in doubt.\n\n%v", key, err)
+	detail := fmt.Sprintf("The %s is stored and in state, but reading its details failed. The next plan reads them, and uploads the secret again where it could not be confirmed.\n\n%v", key, err)
 	var e *client.Error
 	if errors.As(err, &e) {
-		detail += candidates(e)
+		detail = joinParagraphs(detail, candidates(e))
 	}
-	return diag.NewWarningDiagnostic("Key created, but not all is well", detail)
+	return diag.NewWarningDiagnostic("Key created, but its details could not be read", detail)
 }
 
-func unknownConfigurationDiagnostic(doing string) diag.Diagnostic {
-	return diag.NewErrorDiagnostic("Provider configuration not known",
-		"Cannot "+doing+": the configuration of the provider byok depends on a value that is not known yet. Create what it depends on first, with terraform apply -target, or use a value that is known at plan.")
+// unknownConfigurationDiagnostic says which attributes of the provider are not
+// known. doing completes "Cannot ...".
+func unknownConfigurationDiagnostic(doing string, unknown []string) diag.Diagnostic {
+	what := "its configuration"
+	if len(unknown) > 0 {
+		what = strings.Join(unknown, ", ")
+	}
+	return diag.NewErrorDiagnostic("Provider configuration not known", fmt.Sprintf(
+		"Cannot %s: the provider byok does not know %s, because the value follows from a resource that has not been created yet, or is no longer in state.\n\n"+
+			"Apply that resource first, with terraform apply -target, or give the provider a value that is known at plan, such as a variable.", doing, what))
 }
 
-// readableTime writes a time of the API for people; anything else as it is.
+// readableTime formats a time of the API for messages; other text is unchanged.
 func readableTime(at string) string {
 	t, err := time.Parse(time.RFC3339, at)
 	if err != nil {

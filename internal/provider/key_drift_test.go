@@ -4,8 +4,8 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/terraform-provider-byok/terraform-provider-byok/internal/acctest"
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/byok"
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/testkit/acctest"
 )
 
 var (
@@ -28,7 +28,7 @@ func TestAccKeyDrift(t *testing.T) {
 		serves string
 	}{
 		"replaced": {[]string{inState}, func(s *acctest.Server, id string) { s.Replace(t, s.WorkspaceID, "openai", id, secretB, nil) },
-			update, []string{changed, "This plan puts the declared secret and name back.", byok.Mask(secretB)}, secretA},
+			update, []string{changed, "This plan restores the declared secret and name.", byok.Mask(secretB)}, secretA},
 		"replaced, write-only": {[]string{noticed}, func(s *acctest.Server, id string) { s.Replace(t, s.WorkspaceID, "openai", id, secretB, nil) },
 			update, []string{changed}, secretA},
 		"replaced, version": {[]string{noticed, versioned}, func(s *acctest.Server, id string) { s.Replace(t, s.WorkspaceID, "openai", id, secretB, nil) },
@@ -39,7 +39,7 @@ func TestAccKeyDrift(t *testing.T) {
 		"replaced, short": {[]string{noticed}, func(s *acctest.Server, id string) { s.Replace(t, s.WorkspaceID, "openai", id, "short", nil) },
 			update, []string{changed}, secretA},
 		"replaced, warn": {[]string{noticed, `on_remote_change = "warn"`}, func(s *acctest.Server, id string) { s.Replace(t, s.WorkspaceID, "openai", id, secretB, nil) },
-			nothing, []string{changed, `on_remote_change is "warn", so that this plan leaves it alone.`}, secretB},
+			nothing, []string{changed, `on_remote_change is "warn", so this plan leaves it alone.`}, secretB},
 		"renamed": {[]string{noticed, `name = "mine"`}, func(s *acctest.Server, id string) { s.Replace(t, s.WorkspaceID, "openai", id, secretA, &theirs) },
 			update, []string{changed}, secretA},
 		"renamed, warn": {[]string{noticed, `name = "mine"`, `on_remote_change = "warn"`}, func(s *acctest.Server, id string) { s.Replace(t, s.WorkspaceID, "openai", id, secretA, &theirs) },
@@ -71,8 +71,8 @@ func TestAccKeyDrift(t *testing.T) {
 					t.Errorf("the plan does not say %q:\n%s", say, text)
 				}
 			}
-			if gets, all := s.Count("GET", keysPath), s.Count("", ""); gets != 1 || all != 1 {
-				t.Errorf("the plan took %d lists and %d requests, want one list", gets, all)
+			if gets, all := s.Count("GET", keysPath), s.Count("", ""); gets != 1 || all != 2 {
+				t.Errorf("the plan took %d lists and %d requests, want one list and the check of the session", gets, all)
 			}
 			tf.apply()
 			if tc.serves != "" {
@@ -91,7 +91,7 @@ func TestAccKeyDriftWithoutSecret(t *testing.T) {
 	tf.apply()
 	s.Replace(t, s.WorkspaceID, "openai", tf.id("byok_key.test"), secretB, nil)
 	tf.config(key(s, `provider_id = "openai"`))
-	if _, text := tf.expect(nothing); !strings.Contains(text, "The configuration declares no secret, so that this plan cannot put one back.") {
+	if _, text := tf.expect(nothing); !strings.Contains(text, "The configuration declares no secret, so this plan cannot restore one.") {
 		t.Error(text)
 	}
 	// It stays noticed until the secret is back.

@@ -25,7 +25,11 @@ func (k keyFastPath) Valid(config []byte) bool {
 // Read needs a list that is there already.
 func (k keyFastPath) Read(state, private []byte) (identity []byte, unchanged bool) {
 	operation := k.provider.operation.Load()
-	if operation == nil || operation.client == nil {
+	if operation == nil {
+		return nil, false
+	}
+	api, diags := operation.client("read the key")
+	if diags.HasError() {
 		return nil, false
 	}
 	prior, ok := keyTable.decode(state)
@@ -36,7 +40,9 @@ func (k keyFastPath) Read(state, private []byte) (identity []byte, unchanged boo
 	if !ok {
 		return nil, false
 	}
-	key, ok := operation.client.Listed(prior.scope(), prior.ID.ValueString())
+	call := operation.beginRead()
+	defer call.End()
+	key, ok := api.Listed(prior.scope(), prior.ID.ValueString())
 	if !ok {
 		return nil, false
 	}
@@ -44,8 +50,6 @@ func (k keyFastPath) Read(state, private []byte) (identity []byte, unchanged boo
 		return nil, false
 	}
 
-	call := operation.ledger.Begin()
-	defer call.End()
 	pool, _ := prior.pool()
 	call.Read(pool, key.ID)
 	return prior.identity().encode(), true
@@ -80,11 +84,8 @@ func (k keyFastPath) Plan(req fastpath.PlanRequest) (private []byte, unchanged b
 		return nil, false
 	}
 
-	call := operation.ledger.Begin()
+	call := operation.beginPlan(req.DeferralAllowed, false)
 	defer call.End()
-	if req.DeferralAllowed {
-		operation.ledger.Applying()
-	}
 	if pool, _ := prior.pool(); !call.KeepUnchanged(pool, prior.ID.ValueString()) {
 		return nil, false
 	}

@@ -18,12 +18,12 @@ import (
 const importForms = "WORKSPACE_ID/PROVIDER_ID/KEY_ID, WORKSPACE_ID/KEY_ID, or KEY_ID alone with the workspace_id of the provider"
 
 // ImportState finds the key by its ID or identity. Read, which follows, fills
-// the rest of the state, and leaves a record of a key that is adopted as it is.
+// the rest of the state and records the key as adopted.
 func (r *keyResource) ImportState(ctx context.Context, req resource.ImportStateRequest, resp *resource.ImportStateResponse) {
-	call := r.operation.ledger.Begin()
+	call := r.operation.beginRead()
 	defer call.End()
-	if r.operation.client == nil {
-		resp.Diagnostics.Append(unknownConfigurationDiagnostic("import a key"))
+	api, diags := r.operation.client("import the key")
+	if resp.Diagnostics.Append(diags...); diags.HasError() {
 		return
 	}
 	id, diags := importIDOf(ctx, req)
@@ -34,14 +34,14 @@ func (r *keyResource) ImportState(ctx context.Context, req resource.ImportStateR
 	if id.workspaceID == "" {
 		if id.workspaceID = r.operation.workspaceID.ValueString(); id.workspaceID == "" {
 			resp.Diagnostics.AddError("Missing workspace ID", fmt.Sprintf(
-				"To import the key %q, the provider has to know its workspace. Use WORKSPACE_ID/%s, or set workspace_id in the provider block (%s).", id.keyID, id.keyID, envWorkspaceID))
+				"The import ID of the key %q has no workspace, and the provider has none either. Use WORKSPACE_ID/%s, or set workspace_id in the provider block (%s).", id.keyID, id.keyID, envWorkspaceID))
 			return
 		}
 	}
 
 	pool := byok.Pool{Scope: byok.WorkspaceScope(id.workspaceID), ProviderID: id.providerID}
 	ref := keyRef{pool: pool, keyID: id.keyID}
-	key, err := r.operation.client.Key(ctx, pool.Scope, id.keyID)
+	key, err := api.Key(ctx, pool.Scope, id.keyID)
 	switch {
 	case client.IsKind(err, client.KindKeyNotFound):
 		resp.Diagnostics.AddError("Cannot import key: the key does not exist", fmt.Sprintf(
@@ -60,8 +60,8 @@ func (r *keyResource) ImportState(ctx context.Context, req resource.ImportStateR
 		"workspace_id": types.StringValue(id.workspaceID),
 		"provider_id":  types.StringValue(key.ProviderID),
 		"id":           types.StringValue(key.ID),
-		// What a configuration that does not say anything else gets: an
-		// imported key would otherwise never plan empty.
+		// The default of the configuration: otherwise the first plan of an
+		// imported key would never be empty.
 		"on_remote_change": types.StringValue(onRemoteChangeRepair),
 	}
 	for name, value := range state {
@@ -70,11 +70,11 @@ func (r *keyResource) ImportState(ctx context.Context, req resource.ImportStateR
 	resp.Diagnostics.Append(resp.Identity.Set(ctx, keyIdentity{WorkspaceID: state["workspace_id"], ID: state["id"]})...)
 }
 
-// importID is what an import names: keyID always, the others or "".
+// importID is what an import is about: keyID always, the others or "".
 type importID struct{ workspaceID, providerID, keyID string }
 
 func importIDOf(ctx context.Context, req resource.ImportStateRequest) (importID, diag.Diagnostics) {
-	if req.ID != "" {
+	if req.ID != "" || req.Identity == nil || req.Identity.Raw.IsNull() {
 		return parseImportID(req.ID)
 	}
 	var identity keyIdentity
@@ -90,6 +90,10 @@ func importIDOf(ctx context.Context, req resource.ImportStateRequest) (importID,
 
 // parseImportID takes an import ID apart.
 func parseImportID(text string) (id importID, diags diag.Diagnostics) {
+	if text == "" {
+		diags.AddError("Invalid import ID", fmt.Sprintf("The import ID is empty. Expected: %s.", importForms))
+		return importID{}, diags
+	}
 	parts := strings.Split(text, "/")
 	switch len(parts) {
 	case 1:
@@ -99,12 +103,12 @@ func parseImportID(text string) (id importID, diags diag.Diagnostics) {
 	case 3:
 		id = importID{workspaceID: parts[0], providerID: parts[1], keyID: parts[2]}
 	default:
-		diags.AddError("Invalid import ID", fmt.Sprintf("%q has %d parts between slashes, at most 3 are expected: %s.", text, len(parts), importForms))
+		diags.AddError("Invalid import ID", fmt.Sprintf("%q has %d parts separated by slashes, but at most 3 are expected: %s.", text, len(parts), importForms))
 		return importID{}, diags
 	}
 	for i, part := range parts {
 		if part == "" || strings.ContainsFunc(part, isBlank) {
-			diags.AddError("Invalid import ID", fmt.Sprintf("Part %d of %q is empty or has white space. Expected: %s.", i+1, text, importForms))
+			diags.AddError("Invalid import ID", fmt.Sprintf("Part %d of %q is empty or contains whitespace. Expected: %s.", i+1, text, importForms))
 			return importID{}, diags
 		}
 	}

@@ -7,8 +7,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/terraform-provider-byok/terraform-provider-byok/internal/acctest"
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/byok"
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/testkit/acctest"
 )
 
 func importBlock(id string) string {
@@ -48,8 +48,8 @@ func TestAccKeyImport(t *testing.T) {
 
 			s.Reset()
 			p, text := tf.expect(tc.want)
-			if got := s.Count("", ""); got != 1 || s.Count("GET", keysPath) != 1 {
-				t.Errorf("the plan took %d requests, want one list", got)
+			if got := s.Count("", ""); got != 2 || s.Count("GET", keysPath) != 1 {
+				t.Errorf("the plan took %d requests, want one list and the check of the session", got)
 			}
 			if strings.Contains(text, "Key changed outside") {
 				t.Errorf("an import is taken for drift:\n%s", text)
@@ -112,8 +112,8 @@ func TestAccKeyImportErrors(t *testing.T) {
 	s := acctest.Start(t)
 	id := s.Add(t, s.WorkspaceID, "openai", secretA, "")
 	for title, tc := range map[string]struct{ id, want string }{
-		"form":          {"a/b/c/d", `"a/b/c/d" has 4 parts between slashes`},
-		"empty part":    {"/" + id, `Part 1 of "/` + id + `" is empty or has white space.`},
+		"form":          {"a/b/c/d", `"a/b/c/d" has 4 parts separated by slashes`},
+		"empty part":    {"/" + id, `Part 1 of "/` + id + `" is empty or contains whitespace.`},
 		"no such key":   {"nosuchkeynosuchkeynos", `There is no key (ID nosuchkeynosuchkeynos) in workspace "` + s.WorkspaceID + `".`},
 		"workspace":     {"nosuchworkspace/" + id, "The workspace does not exist on this endpoint, or it is archived."},
 		"other pool":    {s.WorkspaceID + "/anthropic/" + id, `belongs to the provider ID "openai", not to "anthropic". Use ` + s.WorkspaceID + "/openai/" + id},
@@ -126,8 +126,18 @@ func TestAccKeyImportErrors(t *testing.T) {
 			// The command gives the same.
 			tf.config(key(s, `provider_id = "openai"`))
 			tf.fails([]string{tc.want}, "import", "-no-color", "byok_key.test", tc.id)
+			if out, _ := tf.run("import", "-no-color", "byok_key.test", tc.id); strings.Contains(out, "state rm") {
+				t.Errorf("nothing is in state, and the error advises to remove it:\n%s", out)
+			}
 		})
 	}
+}
+
+func TestAccKeyImportWithAnEmptyID(t *testing.T) {
+	t.Parallel()
+	s := acctest.Start(t)
+	tf := newTerraform(t, nil, key(s, `provider_id = "openai"`))
+	tf.fails([]string{"Invalid import ID", "The import ID is empty."}, "import", "-no-color", "byok_key.test", "")
 }
 
 // What -generate-config-out writes plans cleanly, before and after the secret
@@ -184,7 +194,7 @@ resource "byok_key" "adopted" {
 	if !strings.Contains(text, "3 to import, 0 to add, 0 to change") {
 		t.Error(text)
 	}
-	if got := s.Count("", ""); got != 1 {
-		t.Errorf("%d requests, want one list", got)
+	if got := s.Count("", ""); got != 2 {
+		t.Errorf("%d requests, want one list and the check of the session", got)
 	}
 }

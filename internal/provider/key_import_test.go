@@ -18,14 +18,15 @@ func TestParseImportID(t *testing.T) {
 	}
 	const expected = "Expected: WORKSPACE_ID/PROVIDER_ID/KEY_ID, WORKSPACE_ID/KEY_ID, or KEY_ID alone with the workspace_id of the provider."
 	for in, want := range map[string]string{
-		"/key":         `Part 1 of "/key" is empty or has white space. ` + expected,
-		"ws/":          `Part 2 of "ws/" is empty or has white space. ` + expected,
-		"ws//key":      `Part 2 of "ws//key" is empty or has white space. ` + expected,
-		"ws/openai/":   `Part 3 of "ws/openai/" is empty or has white space. ` + expected,
-		" ":            `Part 1 of " " is empty or has white space. ` + expected,
-		"ws/key\n":     `Part 2 of "ws/key\n" is empty or has white space. ` + expected,
-		"a/b/c/d":      `"a/b/c/d" has 4 parts between slashes, at most 3 are expected: ` + importForms + ".",
-		"https://a/b/": `"https://a/b/" has 5 parts between slashes, at most 3 are expected: ` + importForms + ".",
+		"/key":         `Part 1 of "/key" is empty or contains whitespace. ` + expected,
+		"ws/":          `Part 2 of "ws/" is empty or contains whitespace. ` + expected,
+		"ws//key":      `Part 2 of "ws//key" is empty or contains whitespace. ` + expected,
+		"ws/openai/":   `Part 3 of "ws/openai/" is empty or contains whitespace. ` + expected,
+		" ":            `Part 1 of " " is empty or contains whitespace. ` + expected,
+		"ws/key\n":     `Part 2 of "ws/key\n" is empty or contains whitespace. ` + expected,
+		"":             "The import ID is empty. " + expected,
+		"a/b/c/d":      `"a/b/c/d" has 4 parts separated by slashes, but at most 3 are expected: ` + importForms + ".",
+		"https://a/b/": `"https://a/b/" has 5 parts separated by slashes, but at most 3 are expected: ` + importForms + ".",
 	} {
 		got, diags := parseImportID(in)
 		if want = "error : Invalid import ID: " + want; got != (importID{}) || text(diags) != want {

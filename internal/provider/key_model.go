@@ -94,7 +94,7 @@ func (m keyModel) secret() types.String {
 // addInput is the request that creates the key m plans, with a secret from the
 // configuration.
 func (m keyModel) addInput(secret string) client.AddInput {
-	in := client.AddInput{APIKey: secret, WaitForRoom: true}
+	in := client.AddInput{APIKey: secret, WaitForCapacity: true}
 	if name := byok.TrimName(m.Name.ValueString()); name != "" {
 		in.Name = &name
 	}

@@ -29,7 +29,7 @@ func TestAddInput(t *testing.T) {
 		"trimmed": {types.StringValue(" prod\u00a0"), ptr("prod")},
 	} {
 		got := keyModel{ProviderID: types.StringValue("openai"), Name: tc.name}.addInput(secretA)
-		want := client.AddInput{APIKey: secretA, Name: tc.want, WaitForRoom: true}
+		want := client.AddInput{APIKey: secretA, Name: tc.want, WaitForCapacity: true}
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Errorf("%s: %s", title, diff)
 		}

@@ -14,8 +14,8 @@ const (
 
 var onRemoteChanges = []string{onRemoteChangeRepair, onRemoteChangeWarn}
 
-// planCreate returns what the plan shows of a key to be created. Every
-// attribute that only the API can tell is unknown already.
+// planCreate returns what the plan shows for a new key. In proposed, every
+// attribute that the API sets is already unknown.
 func planCreate(config, proposed keyModel, defaultWorkspaceID types.String) keyModel {
 	planned := proposed
 	planned.WorkspaceID = workspaceOf(config, types.StringNull(), defaultWorkspaceID)
@@ -27,20 +27,19 @@ func planCreate(config, proposed keyModel, defaultWorkspaceID types.String) keyM
 // updatePlan is what a plan does with a key that exists.
 type updatePlan struct {
 	planned keyModel
-	// replacedBy names the attributes that ask for a replace.
+	// replacedBy names the attributes that require a replace.
 	replacedBy []string
-	// upload says that an apply sends the secret and the name.
+	// upload means that an apply sends the secret and the name.
 	upload bool
 	drift  drift
 }
 
-// replaces reports whether the key makes way for another one.
+// replaces reports whether the key is replaced by another one.
 func (p updatePlan) replaces() bool { return len(p.replacedBy) > 0 }
 
-// planUpdate decides what happens to a key that exists. It is pure, so that
-// the plan, the second look at the start of the apply, and the apply itself
-// come to the same end from the same values, and so that it can be tested
-// alone.
+// planUpdate decides what happens to a key that exists. It is pure: the plan,
+// the planning call of the apply, and the update itself get the same result from
+// the same values.
 func planUpdate(config, proposed, prior keyModel, record keyRecord, defaultWorkspaceID types.String) updatePlan {
 	p := updatePlan{planned: proposed, drift: driftOf(prior, record)}
 	planned := &p.planned
@@ -69,9 +68,9 @@ func (p updatePlan) changesState(prior keyModel) bool {
 	return keyTable.differs(&p.planned, &prior, configurable, secret)
 }
 
-// needsUpload reports whether an apply has to send the key. What is not known
-// yet counts as a reason; so does drift, if it is to be repaired. Without a
-// declared secret there is nothing to send.
+// needsUpload reports whether an apply has to send the key. An unknown value is
+// a reason to, and so is drift that is to be repaired. Without a declared secret
+// there is nothing to send.
 func needsUpload(config, prior keyModel, record keyRecord, d drift) bool {
 	if config.secret().IsNull() {
 		return false
@@ -81,25 +80,25 @@ func needsUpload(config, prior keyModel, record keyRecord, d drift) bool {
 		d.replaced && config.OnRemoteChange.ValueString() != onRemoteChangeWarn
 }
 
-// renames reports whether the API has to store another name. A name given
-// elsewhere and kept out of state can be taken over without telling the API.
+// renames reports whether the API has to store another name. It already stores
+// one that another user gave and that is kept out of state.
 func renames(config, prior keyModel, record keyRecord) bool {
 	return config.Name.IsUnknown() || !sameName(config.Name, prior.Name) &&
 		(record.RenamedTo == nil || !sameName(config.Name, types.StringPointerValue(record.RenamedTo)))
 }
 
-// changesSecret reports whether the declared secret is, or may be, another one
-// than the provider uploaded last.
+// changesSecret reports whether the declared secret differs, or may differ, from
+// the one that the provider uploaded last.
 func changesSecret(config, prior keyModel, record keyRecord) bool {
 	secret := config.secret()
 	switch {
 	case secret.IsNull():
 		return false
+	case record.Unconfirmed:
+		return true
 	case secret.IsUnknown():
 		// With a version, the version alone decides.
 		return !config.APIKey.IsNull() || config.APIKeyWOVersion.IsNull() || changesVersion(config, prior)
-	case record.Unconfirmed:
-		return true
 	case !config.APIKey.IsNull() && !prior.APIKey.IsNull():
 		return !config.APIKey.Equal(prior.APIKey)
 	case record.Adopted || record.absent():
@@ -120,22 +119,22 @@ func changesVersion(config, prior keyModel) bool {
 	return !config.APIKeyWOVersion.Equal(prior.APIKeyWOVersion)
 }
 
-// showsMaskOf reports whether the stored key shows the mask of secret. Eight
-// bullets show nothing.
+// showsMaskOf reports whether the stored key has the mask of secret. Eight
+// bullets match nothing.
 func showsMaskOf(stored keyModel, secret types.String) bool {
 	return stored.MaskedKey.ValueString() != byok.MaskUnknown &&
 		stored.MaskedKey.ValueString() == byok.Mask(secret.ValueString())
 }
 
-// dependsOnWriteOnly reports whether the decision to upload rests on a
-// write-only value. It may be another one at apply, so that an update must not
-// promise what follows from the one at plan.
+// dependsOnWriteOnly reports whether the decision to upload depends on a
+// write-only value. The value can differ at apply, so a plan must not show as
+// known what follows from it.
 func dependsOnWriteOnly(config, prior keyModel) bool {
 	return !config.APIKeyWO.IsNull() && (config.APIKeyWOVersion.IsNull() || changesVersion(config, prior))
 }
 
-// apiKeyOf plans api_key. A configuration that declares no secret at all, as
-// in a pipeline that must not know it, leaves the one in state alone.
+// apiKeyOf plans api_key. A configuration without a secret, as in a pipeline
+// that must not know it, keeps the one in state.
 func apiKeyOf(config, prior keyModel) types.String {
 	switch {
 	case !config.APIKey.IsNull():
@@ -148,8 +147,9 @@ func apiKeyOf(config, prior keyModel) types.String {
 	return types.StringNull()
 }
 
-// workspaceOf plans workspace_id: as configured, else the provider's, else as
-// it is. An unknown default is not yet a reason to move a key that exists.
+// workspaceOf plans workspace_id: the configured one, else the provider's, else
+// the prior one. An unknown default does not move a key that exists: it is often
+// the same in the end.
 func workspaceOf(config keyModel, prior, defaultWorkspaceID types.String) types.String {
 	switch {
 	case !config.WorkspaceID.IsNull():
@@ -160,14 +160,17 @@ func workspaceOf(config keyModel, prior, defaultWorkspaceID types.String) types.
 	return defaultWorkspaceID
 }
 
-// drift is what somebody else did to a key since the provider's last write.
+// drift is what another user did to a key since the provider's last write.
 type drift struct {
-	// replaced: the key was written elsewhere, which always takes a secret,
-	// though perhaps the same one. WIRE.md section 5.
+	// replaced means that another user wrote the key, which always takes a
+	// secret, but can be the same one. WIRE.md section 5.
 	replaced bool
+	// unconfirmed: it may have been the provider's own last write, whose
+	// response was lost. Then it does not count as replaced.
+	unconfirmed bool
 	// renamedTo is a new name that state does not show.
 	renamedTo *string
-	// undecryptable: the masked key was readable and is not any more.
+	// undecryptable means that the masked key was readable and no longer is.
 	undecryptable bool
 }
 
@@ -178,10 +181,11 @@ func driftOf(state keyModel, record keyRecord) drift {
 	}
 	masked := state.MaskedKey.ValueString()
 	moved := record.UpdatedAt != "" && state.UpdatedAt.ValueString() != record.UpdatedAt
-	// Eight bullets on either side cannot be told from any other secret.
+	// Eight bullets on either side can be the mask of any secret.
 	remasked := masked != record.MaskedKey && masked != byok.MaskUnknown && record.MaskedKey != byok.MaskUnknown
 	return drift{
-		replaced:      moved || remasked,
+		replaced:      (moved || remasked) && !record.Unconfirmed,
+		unconfirmed:   record.Unconfirmed,
 		renamedTo:     record.RenamedTo,
 		undecryptable: !moved && masked == byok.MaskUnknown && record.MaskedKey != byok.MaskUnknown,
 	}

@@ -120,6 +120,11 @@ func TestPlanUpdate(t *testing.T) {
 		"api_key unknown":                   {configured(unknownKey), stored(secretA, apiKey(secretA)), inState, uploads},
 		"api_key removed":                   {configured(), stored(secretA, apiKey(secretA)), inState, nothing},
 		"api_key unconfirmed":               {configured(apiKey(secretA)), stored(secretA, apiKey(secretA)), unconfirmed, uploads},
+		"unconfirmed, warn":                 {configured(apiKey(secretA), warnOnly), stored(secretB, apiKey(secretA), warnOnly, updated(moved)), unconfirmed, uploads},
+		"unconfirmed, version unchanged":    {configured(apiKeyWO(secretA), version(1)), stored(secretB, version(1), updated(moved)), unconfirmed, uploads},
+		"unconfirmed, value unknown":        {configured(unknownKeyWO, version(1)), stored(secretA, version(1)), unconfirmed, uploads},
+		"unconfirmed, write-only unchanged": {configured(apiKeyWO(secretA)), stored(secretB, updated(moved)), unconfirmed, uploads},
+		"unconfirmed, no secret":            {configured(), stored(secretB, updated(moved)), unconfirmed, nothing},
 		"write-only unchanged":              {configured(apiKeyWO(secretA)), stored(secretA), noticed, nothing},
 		"write-only changed":                {configured(apiKeyWO(secretB)), stored(secretA), noticed, uploads},
 		"write-only changed, same mask":     {configured(apiKeyWO("sk-testXXXXXaaaa")), stored("sk-testYYYYYaaaa"), noticed, uploads},
@@ -219,10 +224,10 @@ func TestPlanUpdate(t *testing.T) {
 	}
 }
 
-// An update must not promise what follows from a write-only value, because an
+// A plan must not show as known what follows from a write-only value, because an
 // ephemeral one can be another at apply: whatever the two values are, what the
 // first plan knows is what the second one plans.
-func TestPlanUpdateKeepsItsWordWhateverTheValueAtApply(t *testing.T) {
+func TestPlanUpdateHoldsForAnyValueAtApply(t *testing.T) {
 	t.Parallel()
 	for _, first := range []string{secretA, secretB} {
 		for _, second := range []string{secretA, secretB} {
@@ -283,6 +288,7 @@ func TestDriftOf(t *testing.T) {
 		"bullets, written":          {stored(secretA, masked(byok.MaskUnknown), updated(moved)), record, true, false},
 		"bullets from the start":    {stored("short"), recordOf("short", configured()), false, false},
 		"no record":                 {stored(secretA, updated(moved)), keyRecord{}, false, false},
+		"own, not confirmed":        {stored(secretB, updated(moved)), record.unconfirmed(), false, false},
 		"write that was not listed": {stored(secretA), keyRecord{Version: 1, MaskedKey: byok.Mask(secretA)}, false, false},
 	} {
 		d := driftOf(tc.state, tc.record)

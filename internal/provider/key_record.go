@@ -19,18 +19,18 @@ import (
 // recordKey is where a record stands in private state.
 const recordKey = "key"
 
-// recordVersion is that of the layout. A record of another version counts as
-// absent, which costs no more than what an import costs.
-const recordVersion = 3
+// recordVersion is that of the layout. Each version that a release has written
+// is decoded; see decodeRecord.
+const recordVersion = 1
 
-// keyRecord is what the provider remembers about a key from one walk to the
-// next, in private state: how the key looked after the provider's own last
-// write, so that anybody else's is noticed. State itself cannot tell, because
-// a refresh overwrites it.
+// keyRecord is what the provider remembers about a key from one operation to
+// the next, in private state: how the key looked after the provider's own last
+// write, so that a write of another user is noticed. State itself cannot tell,
+// because a refresh overwrites it.
 //
 // It is kept short, because Terraform stores 1.8 bytes for each byte of it and
-// writes the whole local state after each change: what the state beside it says
-// as well is left out.
+// writes the whole local state after each change: it leaves out what the state
+// beside it contains.
 type keyRecord struct {
 	Version int `json:"v"`
 	// ID tells the second half of a replace, which has no prior state, which
@@ -40,15 +40,17 @@ type keyRecord struct {
 	// of adoption. UpdatedAt is empty when the write could not be read back.
 	MaskedKey string `json:"mask,omitempty"`
 	UpdatedAt string `json:"at,omitempty"`
-	// Unread tells an empty UpdatedAt from one that is left out. It is of the
-	// stored form only.
+	// Unread tells an empty UpdatedAt from one that is left out. It is part of
+	// the stored form only.
 	Unread bool `json:"unread,omitempty"`
 	// Adopted is set until the provider first has reason to believe that the
 	// stored secret is the declared one: the key was imported, or its record
 	// was lost. Then nothing but the mask can tell.
 	Adopted bool `json:"adopted,omitempty"`
-	// Unconfirmed is set when an add lost its answer and it could not be made
-	// certain that the key found in its place has the declared secret.
+	// Unconfirmed is set when the response to an upload was lost: to an add,
+	// or to a replace. The server may store that secret or the one before, and
+	// the next plan uploads the declared one. Later versions of the layout
+	// have to keep this field: earlier ones look for it.
 	Unconfirmed bool `json:"unconfirmed,omitempty"`
 	// Sum recognises a write-only value without a version: a random salt of
 	// saltBytes, then the salted sum of the value.
@@ -63,10 +65,16 @@ func writtenRecord(key byok.Key) keyRecord {
 	return keyRecord{Version: recordVersion, ID: key.ID, MaskedKey: key.MaskedKey, UpdatedAt: key.UpdatedAt}
 }
 
-// adoptedRecord remembers a key that somebody else wrote.
+// adoptedRecord remembers a key that another user wrote.
 func adoptedRecord(key byok.Key) keyRecord {
 	r := writtenRecord(key)
 	r.Adopted = true
+	return r
+}
+
+// unconfirmed notes that the response to an upload was lost.
+func (r keyRecord) unconfirmed() keyRecord {
+	r.Unconfirmed = true
 	return r
 }
 
@@ -133,10 +141,14 @@ func readRecord(ctx context.Context, private privateReader, state keyModel) keyR
 	return decodeRecord(data, state)
 }
 
+// decodeRecord decodes a record by its version.
 func decodeRecord(data []byte, state keyModel) keyRecord {
 	var r keyRecord
-	if len(data) == 0 || json.Unmarshal(data, &r) != nil || r.absent() {
+	if len(data) == 0 {
 		return keyRecord{}
+	}
+	if json.Unmarshal(data, &r) != nil || r.absent() {
+		return decodeUnknownRecord(data, state)
 	}
 	r.ID = cmp.Or(r.ID, state.ID.ValueString())
 	r.MaskedKey = cmp.Or(r.MaskedKey, state.MaskedKey.ValueString())
@@ -147,8 +159,23 @@ func decodeRecord(data []byte, state keyModel) keyRecord {
 	return r
 }
 
+// decodeUnknownRecord returns what matters of a record of a later version: an
+// upload that is not confirmed. Without one it counts as absent, and the key as
+// imported.
+func decodeUnknownRecord(data []byte, state keyModel) keyRecord {
+	var fields map[string]json.RawMessage
+	if json.Unmarshal(data, &fields) != nil {
+		return keyRecord{}
+	}
+	switch string(fields["unconfirmed"]) {
+	case "", "null", "false":
+		return keyRecord{}
+	}
+	return adoptedRecord(state.key()).unconfirmed()
+}
+
 // write stores the record beside state, which has to be stored with it. The
-// zero keyModel makes a record that stands for itself.
+// zero keyModel makes a record with all its fields, independent of a state.
 func (r keyRecord) write(ctx context.Context, private privateWriter, state keyModel) diag.Diagnostics {
 	data, err := r.encode(state)
 	if err != nil {
@@ -165,7 +192,7 @@ func (r keyRecord) encode(state keyModel) ([]byte, error) {
 	return json.Marshal(r)
 }
 
-// unless returns text, or "" where state says the same.
+// unless returns text, or "" if it equals state.
 func unless(state types.String, text string) string {
 	if state.ValueString() == text {
 		return ""

@@ -66,16 +66,58 @@ func TestRecordRoundTrip(t *testing.T) {
 
 func TestReadRecordTakesAnythingElseForAbsent(t *testing.T) {
 	t.Parallel()
-	for _, data := range []string{"", "null", "{}", `{"v":2,"id":"x"}`, `[1]`, `{"v":"1"}`, "\xff"} {
+	for _, data := range []string{"", "null", "{}", `{"v":2,"id":"x"}`, `[1]`, `{"v":"1"}`, `{"v":0,"id":"x"}`, `{"v":2,"unconfirmed":false}`, "\xff"} {
 		if r := readRecord(context.Background(), private{recordKey: []byte(data)}, stored(secretA)); !r.absent() || r.ID != "" {
 			t.Errorf("%q is read as %+v", data, r)
 		}
 	}
 }
 
+// The layout of the first release stays readable.
+func TestReadRecordOfVersion1(t *testing.T) {
+	t.Parallel()
+	state := stored(secretA)
+	theirs := "theirs"
+	for data, want := range map[string]keyRecord{
+		`{"v":1}`:                    {ID: "key-1", MaskedKey: byok.Mask(secretA), UpdatedAt: written},
+		`{"v":1,"unread":true}`:      {ID: "key-1", MaskedKey: byok.Mask(secretA)},
+		`{"v":1,"unconfirmed":true}`: {ID: "key-1", MaskedKey: byok.Mask(secretA), UpdatedAt: written, Unconfirmed: true},
+		`{"v":1,"id":"x","mask":"y","at":"z","adopted":true,"sum":"AQI=","renamed_to":"theirs"}`: {ID: "x", MaskedKey: "y", UpdatedAt: "z", Adopted: true, Sum: []byte{1, 2}, RenamedTo: &theirs},
+	} {
+		want.Version = 1
+		if diff := cmp.Diff(want, decodeRecord([]byte(data), state)); diff != "" {
+			t.Errorf("%s: %s", data, diff)
+		}
+	}
+}
+
+// Whatever a later version of the provider writes, an upload that is not
+// confirmed is not forgotten: the plan uploads again.
+func TestReadRecordOfLaterVersionKeepsUnconfirmed(t *testing.T) {
+	t.Parallel()
+	state := stored(secretA, apiKey(secretA))
+	for _, data := range []string{
+		`{"v":2,"unconfirmed":true}`, `{"v":9,"sums":["x"],"unconfirmed":true,"mask":{"a":1}}`, `{"v":2,"unconfirmed":{"at":"x"}}`, `{"v":"two","unconfirmed":1}`,
+	} {
+		r := decodeRecord([]byte(data), state)
+		if r.absent() || !r.Unconfirmed || !r.Adopted || r.ID != "key-1" {
+			t.Errorf("%s is read as %+v", data, r)
+		}
+		config := configured(apiKey(secretA))
+		if p := planUpdate(config, propose(config, state), state, r, types.StringValue("ws")); !p.upload {
+			t.Errorf("%s: nothing is uploaded", data)
+		}
+		_, refreshed, _ := refresh(state, r, byok.Key{ID: "key-1", ProviderID: "openai", Name: ptr("prod"), MaskedKey: byok.Mask(secretB), CreatedBy: ptr("user"), CreatedAt: written, UpdatedAt: moved})
+		store := private{}
+		if diags := refreshed.write(t.Context(), store, state); diags.HasError() || !readRecord(t.Context(), store, state).Unconfirmed {
+			t.Errorf("%s: forgotten after a refresh: %s", data, store[recordKey])
+		}
+	}
+}
+
 func FuzzReadRecord(f *testing.F) {
-	f.Add([]byte(`{"v":3,"id":"key-1","mask":"x","at":"y","sum":"AAAAAAAAAAAAAAAAAAAAAAA="}`))
-	f.Add([]byte(`{"v":3,"unread":true,"renamed_to":""}`))
+	f.Add([]byte(`{"v":1,"id":"key-1","mask":"x","at":"y","sum":"AAAAAAAAAAAAAAAAAAAAAAA="}`))
+	f.Add([]byte(`{"v":1,"unread":true,"renamed_to":""}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		r := decodeRecord(data, stored(secretA))
 		if r.absent() && !cmp.Equal(r, keyRecord{}) {

@@ -9,7 +9,9 @@ import (
 	"github.com/hashicorp/terraform-plugin-framework/resource"
 	"github.com/hashicorp/terraform-plugin-framework/resource/identityschema"
 	"github.com/hashicorp/terraform-plugin-framework/resource/schema"
+	"github.com/hashicorp/terraform-plugin-framework/types"
 
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/byok"
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/client"
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/ledger"
 )
@@ -83,19 +85,15 @@ func (r *keyResource) ValidateConfig(ctx context.Context, req resource.ValidateC
 	resp.Diagnostics.Append(diags...)
 }
 
-// ModifyPlan decides what becomes of the key, tells the ledger, and reports
-// what the ledger and the key's own history have to say.
+// ModifyPlan decides what happens to the key, declares it to the ledger, and
+// reports what the ledger and the key's history show.
 func (r *keyResource) ModifyPlan(ctx context.Context, req resource.ModifyPlanRequest, resp *resource.ModifyPlanResponse) {
-	call := r.operation.ledger.Begin()
+	creates, deletes := req.State.Raw.IsNull(), req.Plan.Raw.IsNull()
+	hint := req.ClientCapabilities.DeferralAllowed
+	call := r.operation.beginPlan(hint, deletes)
 	defer call.End()
-	// A hint of Terraform's that this is the apply walk.
-	applying := req.ClientCapabilities.DeferralAllowed
-	if applying {
-		r.operation.ledger.Applying()
-	}
 
 	var m plannedModels
-	creates, deletes := req.State.Raw.IsNull(), req.Plan.Raw.IsNull()
 	if !creates {
 		resp.Diagnostics.Append(m.prior.read(ctx, req.State)...)
 	}
@@ -108,28 +106,28 @@ func (r *keyResource) ModifyPlan(ctx context.Context, req resource.ModifyPlanReq
 	}
 	m.record = readRecord(ctx, req.Private, m.prior)
 
+	var verdict ledger.Verdict
 	switch {
 	case deletes:
 		pool, _ := m.prior.pool()
 		call.Remove(pool, m.prior.ID.ValueString())
 	case creates:
-		r.modifyCreate(ctx, call, m, resp)
+		verdict = r.modifyCreate(ctx, call, m, resp)
 	default:
-		p := r.modifyUpdate(ctx, call, m, resp)
-		if !p.replaces() && !applying {
-			resp.Diagnostics.Append(driftDiagnostics(m.config, m.prior, p)...)
-		}
+		verdict = r.modifyUpdate(ctx, call, m, r.operation.phase.mayApply(hint), resp)
 	}
+	// While the call has waited, another one may have shown that this is a plan.
+	resp.Diagnostics.Append(verdictDiagnostics(verdict, r.operation.capCheck, r.operation.phase.mayApply(hint))...)
 }
 
-// plannedModels is what Terraform hands over for a plan. proposed is config
-// with the state's values where config has none.
+// plannedModels is what Terraform sends for a plan. proposed is config with the
+// state's values where config has none.
 type plannedModels struct {
 	config, proposed, prior keyModel
 	record                  keyRecord
 }
 
-func (r *keyResource) modifyCreate(ctx context.Context, call *ledger.Call, m plannedModels, resp *resource.ModifyPlanResponse) {
+func (r *keyResource) modifyCreate(ctx context.Context, call *ledger.Call, m plannedModels, resp *resource.ModifyPlanResponse) ledger.Verdict {
 	planned := planCreate(m.config, m.proposed, r.operation.workspaceID)
 	resp.Diagnostics.Append(resp.Plan.Set(ctx, planned.value(ctx))...)
 	if m.config.secret().IsNull() {
@@ -137,41 +135,74 @@ func (r *keyResource) modifyCreate(ctx context.Context, call *ledger.Call, m pla
 	}
 	if planned.WorkspaceID.IsNull() {
 		resp.Diagnostics.Append(missingWorkspaceDiagnostic())
-		return
+		return ledger.Verdict{}
 	}
-	if pool, known := planned.pool(); known {
-		// The record of a replace is that of the key that goes.
-		verdict := call.Create(ctx, pool, m.record.ID)
-		resp.Diagnostics.Append(verdictDiagnostics(verdict, r.operation.capCheck)...)
+	pool, known := planned.pool()
+	if !known {
+		return ledger.Verdict{}
 	}
+	// The record of a replace is that of the replaced key.
+	return call.Create(ctx, pool, m.record.ID)
 }
 
-func (r *keyResource) modifyUpdate(ctx context.Context, call *ledger.Call, m plannedModels, resp *resource.ModifyPlanResponse) updatePlan {
-	p := planUpdate(m.config, m.proposed, m.prior, m.record, r.operation.workspaceID)
+func (r *keyResource) modifyUpdate(ctx context.Context, call *ledger.Call, m plannedModels, mayApply bool, resp *resource.ModifyPlanResponse) ledger.Verdict {
+	workspaceID := r.operation.workspaceID
+	if mayApply {
+		// An apply plans only updates with a prior state. It has to keep the
+		// workspace of the plan, which may not have known the provider's.
+		workspaceID = types.StringUnknown()
+	}
+	p := planUpdate(m.config, m.proposed, m.prior, m.record, workspaceID)
 	resp.Diagnostics.Append(resp.Plan.Set(ctx, p.planned.value(ctx))...)
 	resp.Diagnostics.Append(m.plannedRecord().write(ctx, resp.Private, keyModel{})...)
 	pool, _ := m.prior.pool()
 	if p.replaces() {
-		call.Remove(pool, m.prior.ID.ValueString())
 		for _, name := range p.replacedBy {
 			resp.RequiresReplace.Append(path.Root(name))
 		}
-		return p
+		return r.modifyReplace(ctx, call, m, pool, resp)
 	}
-	verdict := call.Keep(ctx, pool, m.prior.ID.ValueString())
-	resp.Diagnostics.Append(verdictDiagnostics(verdict, r.operation.capCheck)...)
 	resp.Diagnostics.Append(updateDiagnostics(m.config, m.prior, m.record)...)
-	return p
+	if !mayApply { // an apply does not repeat the warnings of its plan
+		resp.Diagnostics.Append(driftDiagnostics(m.config, m.prior, p)...)
+	}
+	return call.Keep(ctx, pool, m.prior.ID.ValueString())
 }
 
-// plannedRecord is the record that goes with the plan of a key that exists. A
-// replace shows in a second call, which has no state, and for -replace and
-// replace_triggered_by in that one only: the record tells it which key goes.
-func (m plannedModels) plannedRecord() keyRecord {
-	if m.record.absent() {
-		return adoptedRecord(m.prior.key())
+// modifyReplace checks what the new key needs, so that the old one is not
+// deleted in vain. It does so in the first planning call of the replace, because
+// Terraform drops the warnings of the second.
+func (r *keyResource) modifyReplace(ctx context.Context, call *ledger.Call, m plannedModels, from byok.Pool, resp *resource.ModifyPlanResponse) ledger.Verdict {
+	id := m.prior.ID.ValueString()
+	if m.config.secret().IsNull() {
+		resp.Diagnostics.Append(missingSecretDiagnostic())
 	}
-	return m.record
+	created := planCreate(m.config, m.proposed, r.operation.workspaceID)
+	if created.WorkspaceID.IsNull() {
+		resp.Diagnostics.Append(missingWorkspaceDiagnostic())
+		return ledger.Verdict{}
+	}
+	to, known := created.pool()
+	if !known {
+		call.Remove(from, id)
+		return ledger.Verdict{}
+	}
+	return call.Replace(ctx, from, id, to)
+}
+
+// plannedRecord is the planned private state of a key that exists. The second
+// planning call of a replace has no state, and with -replace or
+// replace_triggered_by it is the first sign of the replace: the record tells it
+// which key is replaced.
+func (m plannedModels) plannedRecord() keyRecord { return presentRecord(m.record, m.prior) }
+
+// presentRecord is the record beside a state, or that of a key that is adopted
+// as the state shows it.
+func presentRecord(record keyRecord, state keyModel) keyRecord {
+	if record.absent() {
+		return adoptedRecord(state.key())
+	}
+	return record
 }
 
 // updateDiagnostics reports changes that the API takes only with a secret.
@@ -189,7 +220,7 @@ func updateDiagnostics(config, prior keyModel, record keyRecord) (diags diag.Dia
 }
 
 func (r *keyResource) Create(ctx context.Context, req resource.CreateRequest, resp *resource.CreateResponse) {
-	r.operation.ledger.Applying()
+	r.operation.beginApply()
 	var config, plan keyModel
 	resp.Diagnostics.Append(config.read(ctx, req.Config)...)
 	resp.Diagnostics.Append(plan.read(ctx, req.Plan)...)
@@ -201,11 +232,15 @@ func (r *keyResource) Create(ctx context.Context, req resource.CreateRequest, re
 	if resp.Diagnostics.HasError() {
 		return
 	}
-	addCtx, cancel := context.WithTimeout(ctx, timeouts.create)
+	api, diags := r.operation.client("create the key")
+	if resp.Diagnostics.Append(diags...); diags.HasError() {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, timeouts.create)
 	defer cancel()
 
 	pool, _ := plan.pool()
-	key, err := r.operation.client.Add(addCtx, pool, plan.addInput(config.secret().ValueString()))
+	key, err := api.Add(ctx, pool, plan.addInput(config.secret().ValueString()))
 	switch {
 	case client.IsKind(err, client.KindCapReached):
 		resp.Diagnostics.Append(refusedDiagnostic(ctx, r.operation, pool, err))
@@ -225,9 +260,9 @@ func (r *keyResource) Create(ctx context.Context, req resource.CreateRequest, re
 	resp.Diagnostics.Append(record.write(ctx, resp.Private, state)...)
 }
 
-// Read takes the key from the list that all reads of a walk share.
+// Read takes the key from the list that all reads of an operation share.
 func (r *keyResource) Read(ctx context.Context, req resource.ReadRequest, resp *resource.ReadResponse) {
-	call := r.operation.ledger.Begin()
+	call := r.operation.beginRead()
 	defer call.End()
 	var prior keyModel
 	resp.Diagnostics.Append(prior.read(ctx, req.State)...)
@@ -237,13 +272,14 @@ func (r *keyResource) Read(ctx context.Context, req resource.ReadRequest, resp *
 		return
 	}
 	resp.Diagnostics.Append(resp.Identity.Set(ctx, prior.identity().value(ctx))...)
-	if r.operation.client == nil {
-		return // nothing can be known yet
+	api, diags := r.operation.client("read the key")
+	if diags.HasError() {
+		return // at plan; the key may be as it was
 	}
 	ctx, cancel := context.WithTimeout(ctx, timeouts.read)
 	defer cancel()
 
-	key, err := r.operation.client.Key(ctx, prior.scope(), prior.ID.ValueString())
+	key, err := api.Key(ctx, prior.scope(), prior.ID.ValueString())
 	switch {
 	case client.IsKind(err, client.KindKeyNotFound):
 		resp.Diagnostics.Append(deletedDiagnostic(prior.ref()))
@@ -264,7 +300,7 @@ func (r *keyResource) Read(ctx context.Context, req resource.ReadRequest, resp *
 }
 
 func (r *keyResource) Update(ctx context.Context, req resource.UpdateRequest, resp *resource.UpdateResponse) {
-	r.operation.ledger.Applying()
+	r.operation.beginApply()
 	var config, plan, prior keyModel
 	resp.Diagnostics.Append(config.read(ctx, req.Config)...)
 	resp.Diagnostics.Append(plan.read(ctx, req.Plan)...)
@@ -274,6 +310,10 @@ func (r *keyResource) Update(ctx context.Context, req resource.UpdateRequest, re
 	if resp.Diagnostics.HasError() {
 		return
 	}
+	api, diags := r.operation.client("update the key")
+	if resp.Diagnostics.Append(diags...); diags.HasError() {
+		return
+	}
 	ctx, cancel := context.WithTimeout(ctx, timeouts.update)
 	defer cancel()
 
@@ -281,9 +321,12 @@ func (r *keyResource) Update(ctx context.Context, req resource.UpdateRequest, re
 	p := planUpdate(config, plan, prior, record, r.operation.workspaceID)
 	p.upload = p.upload && plan.UpdatedAt.IsUnknown()
 	p.planned.MaskedKey, p.planned.UpdatedAt = plan.MaskedKey, plan.UpdatedAt
-	state, record, err := r.operation.updateKey(ctx, config, prior, record, p)
+	state, record, err := updateKey(ctx, api, config, prior, record, p)
 	if err != nil {
-		resp.Diagnostics.Append(clientDiagnostic(err, "update", plan.ref()))
+		resp.Diagnostics.Append(updateDiagnostic(err, plan.ref()))
+		if client.IsUnconfirmed(err) {
+			resp.Diagnostics.Append(record.write(ctx, resp.Private, prior)...)
+		}
 		return
 	}
 	resp.Diagnostics.Append(resp.State.Set(ctx, state.value(ctx))...)
@@ -291,12 +334,16 @@ func (r *keyResource) Update(ctx context.Context, req resource.UpdateRequest, re
 	resp.Diagnostics.Append(record.write(ctx, resp.Private, state)...)
 }
 
-// updateKey carries out what p plans for one stored key.
-func (w *operation) updateKey(ctx context.Context, config, prior keyModel, record keyRecord, p updatePlan) (keyModel, keyRecord, error) {
+// updateKey carries out what p plans for one stored key. With an error, state is
+// that of before, and the record says whether the key may have been written.
+func updateKey(ctx context.Context, api *client.Client, config, prior keyModel, record keyRecord, p updatePlan) (keyModel, keyRecord, error) {
 	state := p.planned
 	if p.upload {
 		pool, _ := state.pool()
-		key, err := w.client.Replace(ctx, pool, state.replaceInput(config.secret().ValueString(), prior))
+		key, err := api.Replace(ctx, pool, state.replaceInput(config.secret().ValueString(), prior))
+		if client.IsUnconfirmed(err) {
+			return prior, presentRecord(record, prior).unconfirmed(), err
+		}
 		if err != nil {
 			return prior, record, err
 		}
@@ -315,7 +362,7 @@ func (w *operation) updateKey(ctx context.Context, config, prior keyModel, recor
 // Delete always names the key: without an ID the API would remove all keys of
 // the provider ID. WIRE.md section 6.
 func (r *keyResource) Delete(ctx context.Context, req resource.DeleteRequest, resp *resource.DeleteResponse) {
-	r.operation.ledger.Applying()
+	r.operation.beginApply()
 	var prior keyModel
 	resp.Diagnostics.Append(prior.read(ctx, req.State)...)
 	timeouts, diags := prior.durations()
@@ -323,11 +370,15 @@ func (r *keyResource) Delete(ctx context.Context, req resource.DeleteRequest, re
 	if resp.Diagnostics.HasError() {
 		return
 	}
+	api, diags := r.operation.client("delete the key")
+	if resp.Diagnostics.Append(diags...); diags.HasError() {
+		return
+	}
 	ctx, cancel := context.WithTimeout(ctx, timeouts.delete)
 	defer cancel()
 
 	pool, _ := prior.pool()
-	err := r.operation.client.Delete(ctx, pool, prior.ID.ValueString())
+	err := api.Delete(ctx, pool, prior.ID.ValueString())
 	if err != nil && !client.IsKind(err, client.KindKeyNotFound) {
 		resp.Diagnostics.Append(clientDiagnostic(err, "delete", prior.ref()))
 	}

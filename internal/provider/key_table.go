@@ -157,7 +157,7 @@ var keyTable = newTable([]row[keyModel]{
 		name:  "timeouts",
 		role:  configurable,
 		field: func(m *keyModel) any { return &m.Timeouts },
-		block: timeouts.Block(context.Background(), timeouts.Opts{
+		block: timeoutsBlock(context.Background(), timeouts.Opts{
 			Create: true, Read: true, Update: true, Delete: true,
 			CreateDescription: "How long adding the key may take, as a duration such as `30s` or `5m`. In a full pool, this includes waiting for keys that the same apply deletes. Default: `2m`.",
 			ReadDescription:   "How long reading the key may take. Default: `2m`.",

@@ -48,7 +48,7 @@ func (d *keysDataSource) Metadata(_ context.Context, req datasource.MetadataRequ
 
 func (d *keysDataSource) Schema(_ context.Context, _ datasource.SchemaRequest, resp *datasource.SchemaResponse) {
 	resp.Schema = schema.Schema{
-		MarkdownDescription: "The keys that a Sim workspace stores, whoever added them, without their secrets, and how full their pools are. Read permission on the workspace is enough.",
+		MarkdownDescription: "Lists all keys that a Sim workspace stores, without their secrets, and how full their pools are. Requires read permission on the workspace.",
 		Attributes: map[string]schema.Attribute{
 			"workspace_id": schema.StringAttribute{
 				Optional:            true,
@@ -89,8 +89,8 @@ func (d *keysDataSource) Schema(_ context.Context, _ datasource.SchemaRequest, r
 }
 
 func (d *keysDataSource) Configure(_ context.Context, req datasource.ConfigureRequest, _ *datasource.ConfigureResponse) {
-	if w, ok := req.ProviderData.(*operation); ok {
-		d.operation = w
+	if o, ok := req.ProviderData.(*operation); ok {
+		d.operation = o
 	}
 }
 
@@ -107,15 +107,19 @@ func (d *keysDataSource) Read(ctx context.Context, req datasource.ReadRequest, r
 	case model.WorkspaceID.IsNull():
 		resp.Diagnostics.Append(missingWorkspaceDiagnostic())
 		return
-	case d.operation.client == nil || model.WorkspaceID.IsUnknown():
-		resp.Diagnostics.Append(unknownConfigurationDiagnostic("list keys"))
+	case model.WorkspaceID.IsUnknown():
+		resp.Diagnostics.Append(unknownConfigurationDiagnostic("list keys", []string{"workspace_id"}))
+		return
+	}
+	api, diags := d.operation.client("list keys")
+	if resp.Diagnostics.Append(diags...); diags.HasError() {
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, defaultTimeout)
 	defer cancel()
 
 	scope := byok.WorkspaceScope(model.WorkspaceID.ValueString())
-	keys, err := d.operation.client.List(ctx, scope)
+	keys, err := api.List(ctx, scope)
 	if err != nil {
 		resp.Diagnostics.Append(clientDiagnostic(err, "read", keysRef{Scope: scope, ProviderID: model.ProviderID.ValueString()}))
 		return

@@ -44,9 +44,9 @@ func rebase(base path.Path, d diag.Diagnostic) diag.Diagnostic {
 }
 
 // poolVerdictDiagnostics is what the ledger has to report about a pool.
-func poolVerdictDiagnostics(v ledger.Verdict, capCheck string) (diags diag.Diagnostics) {
-	for _, d := range verdictDiagnostics(v, capCheck) {
-		if _, ok := d.(diag.DiagnosticWithPath); ok && (v.Shared == nil || d.Summary() != v.Shared.Summary()) {
+func poolVerdictDiagnostics(v ledger.Verdict, capCheck string, mayApply bool) (diags diag.Diagnostics) {
+	for _, d := range verdictDiagnostics(v, capCheck, mayApply) {
+		if at, ok := d.(diag.DiagnosticWithPath); ok && at.Path().Equal(path.Root("provider_id")) && (v.Shared == nil || d.Summary() != v.Shared.Summary()) {
 			d = rebase(path.Root("keys"), d)
 		}
 		diags.Append(d)

@@ -24,7 +24,11 @@ func (f poolFastPath) Valid(config []byte) bool {
 // Read needs a list that is there already.
 func (f poolFastPath) Read(state, private []byte) (identity []byte, unchanged bool) {
 	operation := f.provider.operation.Load()
-	if operation == nil || operation.client == nil {
+	if operation == nil {
+		return nil, false
+	}
+	api, diags := operation.client("read the pool")
+	if diags.HasError() {
 		return nil, false
 	}
 	prior, ok := poolTable.decode(state)
@@ -35,14 +39,13 @@ func (f poolFastPath) Read(state, private []byte) (identity []byte, unchanged bo
 	if !ok {
 		return nil, false
 	}
+	call := operation.beginRead()
+	defer call.End()
 	pool, _ := prior.pool()
-	keys, ok := operation.client.ListedKeys(pool.Scope)
+	keys, ok := api.ListedKeys(pool.Scope)
 	if !ok || refreshPool(prior, record, inPool(keys, pool)).changed {
 		return nil, false
 	}
-
-	call := operation.ledger.Begin()
-	defer call.End()
 	call.ReadPool(pool, prior.ids())
 	return prior.identity().encode(), true
 }
@@ -74,11 +77,8 @@ func (f poolFastPath) Plan(req fastpath.PlanRequest) (private []byte, unchanged 
 		return nil, false
 	}
 
-	call := operation.ledger.Begin()
+	call := operation.beginPlan(req.DeferralAllowed, false)
 	defer call.End()
-	if req.DeferralAllowed {
-		operation.ledger.Applying()
-	}
 	if pool, _ := prior.pool(); !call.KeepPoolUnchanged(pool, prior.ids(), prior.Exclusive.ValueBool()) {
 		return nil, false
 	}

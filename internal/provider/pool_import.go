@@ -18,10 +18,10 @@ const poolImportForms = "WORKSPACE_ID/PROVIDER_ID, or PROVIDER_ID alone with the
 // ImportState makes every stored key of the pool an element. Read, which
 // follows, leaves a record of keys that are adopted as they are.
 func (r *poolResource) ImportState(ctx context.Context, req resource.ImportStateRequest, resp *resource.ImportStateResponse) {
-	call := r.operation.ledger.Begin()
+	call := r.operation.beginRead()
 	defer call.End()
-	if r.operation.client == nil {
-		resp.Diagnostics.Append(unknownConfigurationDiagnostic("import a pool"))
+	api, diags := r.operation.client("import the pool")
+	if resp.Diagnostics.Append(diags...); diags.HasError() {
 		return
 	}
 	workspaceID, providerID, diags := poolImportIDOf(ctx, req)
@@ -37,7 +37,7 @@ func (r *poolResource) ImportState(ctx context.Context, req resource.ImportState
 		}
 	}
 	pool := byok.Pool{Scope: byok.WorkspaceScope(workspaceID), ProviderID: providerID}
-	keys, err := r.operation.client.List(ctx, pool.Scope)
+	keys, err := api.List(ctx, pool.Scope)
 	if err != nil {
 		resp.Diagnostics.Append(clientDiagnostic(err, "import", keysRef(pool)))
 		return

@@ -7,6 +7,7 @@ import (
 	"github.com/hashicorp/terraform-plugin-framework/resource"
 	"github.com/hashicorp/terraform-plugin-framework/resource/identityschema"
 	"github.com/hashicorp/terraform-plugin-framework/resource/schema"
+	"github.com/hashicorp/terraform-plugin-framework/types"
 
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/byok"
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/client"
@@ -74,63 +75,86 @@ func (r *poolResource) ValidateConfig(ctx context.Context, req resource.Validate
 	resp.Diagnostics.Append(mapKeyDiagnostics(config)...)
 }
 
-// ModifyPlan decides what becomes of the pool, tells the ledger, and reports
-// what the ledger and the history of the keys have to say.
+// ModifyPlan decides what happens to the pool, declares it to the ledger, and
+// reports what the ledger and the history of the keys show.
 func (r *poolResource) ModifyPlan(ctx context.Context, req resource.ModifyPlanRequest, resp *resource.ModifyPlanResponse) {
-	call := r.operation.ledger.Begin()
-	defer call.End()
-	// A hint of Terraform's that this is the apply.
-	applying := req.ClientCapabilities.DeferralAllowed
-	if applying {
-		r.operation.ledger.Applying()
-	}
-
-	var config, prior poolModel
 	creates, deletes := req.State.Raw.IsNull(), req.Plan.Raw.IsNull()
+	hint := req.ClientCapabilities.DeferralAllowed
+	call := r.operation.beginPlan(hint, deletes)
+	defer call.End()
+
+	m := plannedPools{mayApply: r.operation.phase.mayApply(hint)}
 	if !creates {
-		resp.Diagnostics.Append(prior.read(ctx, req.State)...)
+		resp.Diagnostics.Append(m.prior.read(ctx, req.State)...)
 	}
 	if !deletes {
-		resp.Diagnostics.Append(config.read(ctx, req.Config)...)
+		resp.Diagnostics.Append(m.config.read(ctx, req.Config)...)
 	}
 	if resp.Diagnostics.HasError() {
 		return
 	}
-	if deletes {
-		pool, _ := prior.pool()
-		call.RemovePool(pool, prior.ids())
-		return
-	}
-	record := readPoolRecord(ctx, req.Private, prior)
-	p := planPool(config, prior, record, r.operation.workspaceID)
-	resp.Diagnostics.Append(resp.Plan.Set(ctx, p.planned.value(ctx))...)
-	resp.Diagnostics.Append(newKeyDiagnostics(p)...)
-	if config.Exclusive.IsUnknown() {
+	m.record = readPoolRecord(ctx, req.Private, m.prior)
+	if m.config.Exclusive.IsUnknown() {
 		resp.Diagnostics.Append(unknownExclusiveDiagnostic())
 	}
-	if creates {
-		r.modifyCreate(ctx, call, p, record, applying, resp)
-		return
+
+	var verdict ledger.Verdict
+	switch {
+	case deletes:
+		pool, _ := m.prior.pool()
+		call.RemovePool(pool, m.prior.ids())
+	case creates:
+		verdict = r.modifyCreate(ctx, call, m, resp)
+	default:
+		verdict = r.modifyUpdate(ctx, call, m, resp)
 	}
-	r.modifyUpdate(ctx, call, prior, p, record, applying, resp)
+	// While the call has waited, another one may have shown that this is a plan.
+	resp.Diagnostics.Append(poolVerdictDiagnostics(verdict, r.operation.capCheck, r.operation.phase.mayApply(hint))...)
 }
 
-func (r *poolResource) modifyCreate(ctx context.Context, call *ledger.Call, p poolPlan, record poolRecord, applying bool, resp *resource.ModifyPlanResponse) {
-	if p.planned.WorkspaceID.IsNull() {
-		resp.Diagnostics.Append(missingWorkspaceDiagnostic())
-		return
-	}
-	pool, known := p.planned.pool()
+// plannedPools is what Terraform sends for a plan.
+type plannedPools struct {
+	config, prior poolModel
+	record        poolRecord
+	mayApply      bool
+}
+
+func (r *poolResource) modifyCreate(ctx context.Context, call *ledger.Call, m plannedPools, resp *resource.ModifyPlanResponse) ledger.Verdict {
+	p := planPool(m.config, poolModel{}, poolRecord{}, r.operation.workspaceID)
+	resp.Diagnostics.Append(resp.Plan.Set(ctx, p.planned.value(ctx))...)
+	pool, known := r.checkCreate(p, resp)
 	if !known {
-		return
+		return ledger.Verdict{}
 	}
 	// The record of a replace is that of the pool that goes.
-	verdict := call.Pool(ctx, pool, ledger.PoolChange{Added: p.adds(), Exclusive: p.planned.Exclusive.ValueBool(), Replaces: !record.absent(), Replaced: record.ids()})
-	resp.Diagnostics.Append(poolVerdictDiagnostics(verdict, r.operation.capCheck)...)
-	if p.planned.Exclusive.ValueBool() && !applying && r.operation.client != nil {
-		// Without the list there is nothing to name, and the ledger has said
-		// that it failed.
-		keys, _ := r.operation.client.List(ctx, pool.Scope)
+	verdict := call.Pool(ctx, pool, ledger.PoolChange{
+		Added: p.adds(), Exclusive: p.planned.Exclusive.ValueBool(), Replaces: !m.record.absent(), Replaced: m.record.ids(),
+	})
+	if !m.mayApply {
+		r.reportLeftAlone(ctx, call, p, pool, m.record, resp)
+	}
+	return verdict
+}
+
+// checkCreate reports what a new pool lacks, and returns where it will be if
+// that is known.
+func (r *poolResource) checkCreate(p poolPlan, resp *resource.ModifyPlanResponse) (pool byok.Pool, known bool) {
+	resp.Diagnostics.Append(newKeyDiagnostics(p)...)
+	if p.planned.WorkspaceID.IsNull() {
+		resp.Diagnostics.Append(missingWorkspaceDiagnostic())
+		return byok.Pool{}, false
+	}
+	return p.planned.pool()
+}
+
+// reportLeftAlone names the keys that the create of an exclusive pool leaves
+// alone. Without the list there is nothing to name, and the ledger has reported
+// that it failed.
+func (r *poolResource) reportLeftAlone(ctx context.Context, call *ledger.Call, p poolPlan, pool byok.Pool, record poolRecord, resp *resource.ModifyPlanResponse) {
+	if !p.planned.Exclusive.ValueBool() || r.operation.api == nil {
+		return
+	}
+	if keys, err := r.operation.api.List(ctx, pool.Scope); err == nil {
 		resp.Diagnostics.Append(leftAloneDiagnostics(pool, undeclared(call, pool, record, inPool(keys, pool)))...)
 	}
 }
@@ -150,40 +174,51 @@ func undeclared(call *ledger.Call, pool byok.Pool, record poolRecord, stored []b
 	return others
 }
 
-func (r *poolResource) modifyUpdate(ctx context.Context, call *ledger.Call, prior poolModel, p poolPlan, record poolRecord, applying bool, resp *resource.ModifyPlanResponse) {
-	// A replace shows in a second call, which has no state, and for -replace
-	// and replace_triggered_by in that one only: the record tells it which keys
-	// go.
-	planned := record.clone()
-	for _, name := range prior.names() {
-		if planned.keys[name].absent() {
-			planned.keys[name] = adoptedRecord(prior.key(name).key())
-		}
+func (r *poolResource) modifyUpdate(ctx context.Context, call *ledger.Call, m plannedPools, resp *resource.ModifyPlanResponse) ledger.Verdict {
+	workspaceID := r.operation.workspaceID
+	if m.mayApply {
+		// An apply plans only updates with a prior state. It has to keep the
+		// workspace of the plan, which may not have known the provider's.
+		workspaceID = types.StringUnknown()
+	}
+	p := planPool(m.config, m.prior, m.record, workspaceID)
+	resp.Diagnostics.Append(resp.Plan.Set(ctx, p.planned.value(ctx))...)
+	// The second planning call of a replace has no state, and with -replace or
+	// replace_triggered_by it is the first sign of the replace: the record tells
+	// it which keys are replaced.
+	planned := m.record.clone()
+	for _, name := range m.prior.names() {
+		planned.keys[name] = presentRecord(planned.keys[name], m.prior.key(name))
 	}
 	resp.Diagnostics.Append(planned.write(ctx, resp.Private, poolModel{})...)
 
-	pool, _ := prior.pool()
+	pool, _ := m.prior.pool()
 	if p.replaces() {
-		call.RemovePool(pool, prior.ids())
 		for _, name := range p.replacedBy {
 			resp.RequiresReplace.Append(path.Root(name))
 		}
-		return
+		call.RemovePool(pool, m.prior.ids())
+		// Terraform drops the warnings of the second planning call.
+		created := planPool(m.config, poolModel{}, poolRecord{}, r.operation.workspaceID)
+		if to, known := r.checkCreate(created, resp); known && !m.mayApply {
+			r.reportLeftAlone(ctx, call, created, to, planned, resp)
+		}
+		return ledger.Verdict{}
 	}
-	verdict := call.Pool(ctx, pool, poolChange(prior, p))
-	resp.Diagnostics.Append(poolVerdictDiagnostics(verdict, r.operation.capCheck)...)
+	resp.Diagnostics.Append(newKeyDiagnostics(p)...)
 	for _, key := range p.keys {
 		if key.from == "" {
 			continue
 		}
 		resp.Diagnostics.Append(within(key.name, updateDiagnostics(key.config, key.prior, key.record))...)
-		if !applying {
+		if !m.mayApply { // an apply does not repeat the warnings of its plan
 			resp.Diagnostics.Append(within(key.name, driftDiagnostics(key.config, key.prior, key.update))...)
 		}
 	}
-	if p.planned.Keys.unknown && !applying {
-		resp.Diagnostics.Append(unknownKeysDiagnostic(prior, p))
+	if p.planned.Keys.unknown && !m.mayApply {
+		resp.Diagnostics.Append(unknownKeysDiagnostic(m.prior, p))
 	}
+	return call.Pool(ctx, pool, poolChange(m.prior, p))
 }
 
 // poolChange is what a plan tells the ledger about a pool that exists.
@@ -204,7 +239,7 @@ func poolChange(prior poolModel, p poolPlan) ledger.PoolChange {
 }
 
 func (r *poolResource) Create(ctx context.Context, req resource.CreateRequest, resp *resource.CreateResponse) {
-	r.operation.ledger.Applying()
+	r.operation.beginApply()
 	var config, plan poolModel
 	resp.Diagnostics.Append(config.read(ctx, req.Config)...)
 	resp.Diagnostics.Append(plan.read(ctx, req.Plan)...)
@@ -216,7 +251,11 @@ func (r *poolResource) Create(ctx context.Context, req resource.CreateRequest, r
 	if resp.Diagnostics.HasError() {
 		return
 	}
-	w := newPoolWriter(r.operation, poolModel{}, poolRecord{}, p)
+	api, diags := r.operation.client("create the pool")
+	if resp.Diagnostics.Append(diags...); diags.HasError() {
+		return
+	}
+	w := newPoolWriter(r.operation, api, poolModel{}, poolRecord{}, p)
 	w.create(ctx, limits.create)
 	resp.Diagnostics.Append(w.diags...)
 	if len(w.state.Keys.elements) == 0 {
@@ -229,7 +268,7 @@ func (r *poolResource) Create(ctx context.Context, req resource.CreateRequest, r
 
 // Read takes the keys from the list that all reads of a plan share.
 func (r *poolResource) Read(ctx context.Context, req resource.ReadRequest, resp *resource.ReadResponse) {
-	call := r.operation.ledger.Begin()
+	call := r.operation.beginRead()
 	defer call.End()
 	var prior poolModel
 	resp.Diagnostics.Append(prior.read(ctx, req.State)...)
@@ -239,14 +278,15 @@ func (r *poolResource) Read(ctx context.Context, req resource.ReadRequest, resp 
 		return
 	}
 	resp.Diagnostics.Append(resp.Identity.Set(ctx, prior.identity().value(ctx))...)
-	if r.operation.client == nil {
-		return // nothing can be known yet
+	api, diags := r.operation.client("read the pool")
+	if diags.HasError() {
+		return // at plan; the keys may be as they were
 	}
 	ctx, cancel := context.WithTimeout(ctx, limits.read)
 	defer cancel()
 
 	pool, _ := prior.pool()
-	keys, err := r.operation.client.List(ctx, pool.Scope)
+	keys, err := api.List(ctx, pool.Scope)
 	if err != nil {
 		resp.Diagnostics.Append(clientDiagnostic(err, "read", keysRef(pool)))
 		return
@@ -263,7 +303,7 @@ func (r *poolResource) Read(ctx context.Context, req resource.ReadRequest, resp 
 }
 
 func (r *poolResource) Update(ctx context.Context, req resource.UpdateRequest, resp *resource.UpdateResponse) {
-	r.operation.ledger.Applying()
+	r.operation.beginApply()
 	var config, plan, prior poolModel
 	resp.Diagnostics.Append(config.read(ctx, req.Config)...)
 	resp.Diagnostics.Append(plan.read(ctx, req.Plan)...)
@@ -277,9 +317,13 @@ func (r *poolResource) Update(ctx context.Context, req resource.UpdateRequest, r
 	if resp.Diagnostics.HasError() {
 		return
 	}
+	api, diags := r.operation.client("update the pool")
+	if resp.Diagnostics.Append(diags...); diags.HasError() {
+		return
+	}
 	ctx, cancel := context.WithTimeout(ctx, limits.update)
 	defer cancel()
-	w := newPoolWriter(r.operation, prior, record, p)
+	w := newPoolWriter(r.operation, api, prior, record, p)
 	w.update(ctx)
 	resp.Diagnostics.Append(w.diags...)
 	resp.Diagnostics.Append(resp.State.Set(ctx, w.state.value(ctx))...)
@@ -290,7 +334,7 @@ func (r *poolResource) Update(ctx context.Context, req resource.UpdateRequest, r
 // Delete removes the keys in state, each by its ID, and leaves all others
 // alone.
 func (r *poolResource) Delete(ctx context.Context, req resource.DeleteRequest, resp *resource.DeleteResponse) {
-	r.operation.ledger.Applying()
+	r.operation.beginApply()
 	var prior poolModel
 	resp.Diagnostics.Append(prior.read(ctx, req.State)...)
 	limits, diags := durationsOf(prior.Timeouts, defaultPoolTimeout)
@@ -298,12 +342,16 @@ func (r *poolResource) Delete(ctx context.Context, req resource.DeleteRequest, r
 	if resp.Diagnostics.HasError() {
 		return
 	}
+	api, diags := r.operation.client("delete the pool")
+	if resp.Diagnostics.Append(diags...); diags.HasError() {
+		return
+	}
 	ctx, cancel := context.WithTimeout(ctx, limits.delete)
 	defer cancel()
 
 	pool, _ := prior.pool()
 	for _, name := range prior.names() {
-		err := r.operation.client.Delete(ctx, pool, prior.Keys.elements[name].ID.ValueString())
+		err := api.Delete(ctx, pool, prior.Keys.elements[name].ID.ValueString())
 		if err != nil && !client.IsKind(err, client.KindKeyNotFound) {
 			resp.Diagnostics.Append(clientDiagnostic(err, "delete", prior.key(name).ref()))
 			resp.Diagnostics.Append(resp.State.SetAttribute(ctx, path.Root("keys"), prior.value(ctx).Attributes()["keys"])...)

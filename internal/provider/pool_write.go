@@ -30,6 +30,7 @@ const (
 // is stored.
 type poolWriter struct {
 	operation *operation
+	client    *client.Client
 	pool      byok.Pool
 	plan      poolPlan
 	prior     poolModel
@@ -49,14 +50,14 @@ type addedKey struct {
 	err    error
 }
 
-func newPoolWriter(w *operation, prior poolModel, record poolRecord, plan poolPlan) *poolWriter {
+func newPoolWriter(w *operation, api *client.Client, prior poolModel, record poolRecord, plan poolPlan) *poolWriter {
 	state := plan.planned
 	state.Keys.elements = maps.Clone(prior.Keys.elements)
 	if state.Keys.elements == nil {
 		state.Keys.elements = map[string]poolKey{}
 	}
 	pool, _ := state.pool()
-	return &poolWriter{operation: w, pool: pool, plan: plan, prior: prior, state: state, record: record.clone(), added: map[string]addedKey{}}
+	return &poolWriter{operation: w, client: api, pool: pool, plan: plan, prior: prior, state: state, record: record.clone(), added: map[string]addedKey{}}
 }
 
 // create adds every key, or none: a resource whose create failed is tainted,
@@ -98,7 +99,7 @@ func (w *poolWriter) rollBack(ctx context.Context) {
 	removed := 0
 	for _, name := range slices.Backward(slices.Sorted(maps.Keys(w.added))) {
 		id := w.added[name].key.ID
-		if err := w.operation.client.Delete(ctx, w.pool, id); err != nil && !client.IsKind(err, client.KindKeyNotFound) {
+		if err := w.client.Delete(ctx, w.pool, id); err != nil && !client.IsKind(err, client.KindKeyNotFound) {
 			w.diags.Append(within(name, diag.Diagnostics{clientDiagnostic(err, "remove", keyRef{pool: w.pool, keyID: id, name: name})})...)
 			continue
 		}
@@ -168,9 +169,12 @@ func (w *poolWriter) replaceKeys(ctx context.Context) error {
 		if key.from == "" {
 			continue
 		}
-		state, record, err := w.operation.updateKey(ctx, key.config, key.prior, key.record, key.update)
+		state, record, err := updateKey(ctx, w.client, key.config, key.prior, key.record, key.update)
 		if err != nil {
-			w.diags.Append(within(key.name, diag.Diagnostics{clientDiagnostic(err, "update", key.update.planned.ref())})...)
+			if client.IsUnconfirmed(err) {
+				w.record.keys[key.from] = record
+			}
+			w.diags.Append(rebase(keyPath(key.name), updateDiagnostic(err, key.update.planned.ref())))
 			return err
 		}
 		if key.from != key.name {
@@ -197,7 +201,7 @@ func (w *poolWriter) removals(ctx context.Context) (removals []removal, room int
 	if len(w.plan.unmanaged) == 0 && !w.plan.planned.Exclusive.ValueBool() && (len(removals) == 0 || w.plan.adds() == 0) {
 		return removals, w.operation.cap, true
 	}
-	keys, err := w.operation.client.List(ctx, w.pool.Scope)
+	keys, err := w.client.List(ctx, w.pool.Scope)
 	if err != nil {
 		w.diags.Append(clientDiagnostic(err, "read", keysRef(w.pool)))
 		return nil, 0, false
@@ -226,7 +230,7 @@ func (w *poolWriter) removals(ctx context.Context) (removals []removal, room int
 
 // remove deletes a key and reports whether that succeeded.
 func (w *poolWriter) remove(ctx context.Context, r removal) bool {
-	err := w.operation.client.Delete(ctx, w.pool, r.id)
+	err := w.client.Delete(ctx, w.pool, r.id)
 	if err != nil && !client.IsKind(err, client.KindKeyNotFound) {
 		w.diags.Append(clientDiagnostic(err, "remove", keyRef{pool: w.pool, keyID: r.id, name: r.name}))
 		return false
@@ -249,13 +253,13 @@ func (w *poolWriter) forget(name string) {
 // resource beside this one may be about to delete keys.
 func (w *poolWriter) add(ctx context.Context, key poolKeyPlan, wait bool) error {
 	in := key.config.addInput(key.config.secret().ValueString())
-	in.SkipRecord, in.WaitForRoom = true, false
-	added, err := w.operation.client.Add(ctx, w.pool, in)
+	in.SkipRecord, in.WaitForCapacity = true, false
+	added, err := w.client.Add(ctx, w.pool, in)
 	if client.IsKind(err, client.KindCapReached) && wait {
 		waitCtx, cancel := context.WithTimeout(ctx, capacityTimeout)
 		defer cancel()
-		in.WaitForRoom = true
-		added, err = w.operation.client.Add(waitCtx, w.pool, in)
+		in.WaitForCapacity = true
+		added, err = w.client.Add(waitCtx, w.pool, in)
 	}
 	if added.ID == "" {
 		return err
@@ -282,7 +286,7 @@ func (w *poolWriter) complete(ctx context.Context) []byok.Key {
 	if len(w.added) == 0 {
 		return nil
 	}
-	keys, err := w.operation.client.List(ctx, w.pool.Scope)
+	keys, err := w.client.List(ctx, w.pool.Scope)
 	stored := inPool(keys, w.pool)
 	byID := map[string]byok.Key{}
 	for _, key := range stored {

@@ -1,8 +1,6 @@
 package provider
 
 import (
-	"context"
-	"math/big"
 	"strings"
 	"testing"
 
@@ -10,16 +8,18 @@ import (
 	"github.com/hashicorp/terraform-plugin-go/tfprotov6"
 	"github.com/hashicorp/terraform-plugin-go/tftypes"
 
-	"github.com/terraform-provider-byok/terraform-provider-byok/internal/acctest"
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/byok"
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/testkit/acctest"
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/testkit/tfcore"
 )
 
 // protocol talks to the provider as Terraform does, call by call, for what the
-// Terraform at hand does not do: import by identity, or a walk of OpenTofu,
-// which gives no hint of being the apply walk.
+// Terraform at hand does not do: import by identity, or an apply of OpenTofu,
+// which gives no hint of being the apply later.
 type protocol struct {
 	t        testing.TB
 	server   tfprotov6.ProviderServer
+	schema   *tfprotov6.Schema
 	resource tftypes.Object
 	identity tftypes.Object
 }
@@ -31,85 +31,52 @@ func newProtocol(t testing.TB, s *acctest.Server) *protocol {
 
 func newProtocolTo(t testing.TB, s *acctest.Server, server tfprotov6.ProviderServer) *protocol {
 	t.Helper()
+	p := unconfigured(t, server)
+	core := tfcore.New(t, func() tfprotov6.ProviderServer { return server }, map[string]any{
+		"endpoint": s.URL, "workspace_id": s.WorkspaceID, "session_token": s.SessionToken,
+	}, 1)
+	if err := core.Begin(t.Context(), false).Err(); err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+// unconfigured is a provider as it is before Terraform configures it.
+func unconfigured(t testing.TB, server tfprotov6.ProviderServer) *protocol {
+	t.Helper()
 	p := &protocol{t: t, server: server}
-	schemas, err := p.server.GetProviderSchema(t.Context(), &tfprotov6.GetProviderSchemaRequest{})
+	schemas, err := server.GetProviderSchema(t.Context(), &tfprotov6.GetProviderSchemaRequest{})
 	p.check(schemas.Diagnostics, err)
-	p.resource = schemas.ResourceSchemas["byok_key"].ValueType().(tftypes.Object)
-	identities, err := p.server.GetResourceIdentitySchemas(t.Context(), &tfprotov6.GetResourceIdentitySchemasRequest{})
+	p.schema = schemas.ResourceSchemas["byok_key"]
+	p.resource = p.schema.ValueType().(tftypes.Object)
+	identities, err := server.GetResourceIdentitySchemas(t.Context(), &tfprotov6.GetResourceIdentitySchemasRequest{})
 	p.check(identities.Diagnostics, err)
 	p.identity = identities.IdentitySchemas["byok_key"].ValueType().(tftypes.Object)
-
-	config := p.value(schemas.Provider.ValueType().(tftypes.Object), map[string]any{
-		"endpoint": s.URL, "workspace_id": s.WorkspaceID, "session_token": s.SessionToken,
-	})
-	resp, err := p.server.ConfigureProvider(t.Context(), &tfprotov6.ConfigureProviderRequest{TerraformVersion: "1.12.0", Config: config})
-	p.check(resp.Diagnostics, err)
 	return p
 }
 
 func (p *protocol) check(diags []*tfprotov6.Diagnostic, err error) {
 	p.t.Helper()
+	if err == nil {
+		err = tfcore.Diagnostics(diags).Err()
+	}
 	if err != nil {
 		p.t.Fatal(err)
-	}
-	for _, d := range diags {
-		if d.Severity == tfprotov6.DiagnosticSeverityError {
-			p.t.Fatalf("%s: %s", d.Summary, d.Detail)
-		}
 	}
 }
 
 // value is an object with these attributes, all others null. nil is the null
 // object.
 func (p *protocol) value(object tftypes.Object, attributes map[string]any) *tfprotov6.DynamicValue {
-	p.t.Helper()
-	value := tftypes.NewValue(object, nil)
-	if attributes != nil {
-		values := map[string]tftypes.Value{}
-		for name, attribute := range object.AttributeTypes {
-			values[name] = tftypes.NewValue(attribute, attributes[name])
-		}
-		value = tftypes.NewValue(object, values)
+	if attributes == nil {
+		return tfcore.Encode(object, tfcore.Null(object))
 	}
-	dynamic, err := tfprotov6.NewDynamicValue(object, value)
-	if err != nil {
-		p.t.Fatal(err)
-	}
-	return &dynamic
+	return tfcore.Encode(object, tfcore.Object(object, attributes))
 }
 
 // attributes is the reverse of value; unknown is the string "(unknown)".
 func (p *protocol) attributes(object tftypes.Object, dynamic *tfprotov6.DynamicValue) map[string]any {
-	p.t.Helper()
-	value, err := dynamic.Unmarshal(object)
-	if err != nil {
-		p.t.Fatal(err)
-	}
-	if value.IsNull() {
-		return nil
-	}
-	values, all := map[string]tftypes.Value{}, map[string]any{}
-	if err := value.As(&values); err != nil {
-		p.t.Fatal(err)
-	}
-	for name, v := range values {
-		var text string
-		var number big.Float
-		switch {
-		case v.IsNull():
-			all[name] = nil
-		case !v.IsKnown():
-			all[name] = "(unknown)"
-		case v.As(&text) == nil:
-			all[name] = text
-		case v.As(&number) == nil:
-			n, _ := number.Int64()
-			all[name] = n
-		default:
-			p.t.Fatalf("%s is neither text nor number", name)
-		}
-	}
-	return all
+	return tfcore.Attributes(tfcore.Decode(object, dynamic))
 }
 
 // planned is a key as one plan leaves it for the apply.
@@ -124,22 +91,13 @@ func (p *protocol) plan(prior, config map[string]any, private []byte) planned {
 	return p.planAs(false, prior, config, private)
 }
 
-// planAs is plan with the hint that Terraform gives in the apply walk.
+// planAs is plan with the hint that Terraform gives in the apply later.
 func (p *protocol) planAs(applying bool, prior, config map[string]any, private []byte) planned {
 	p.t.Helper()
-	proposed := config
-	if config != nil {
-		proposed = map[string]any{}
-		for name, value := range prior {
-			proposed[name] = value
-		}
-		for name, value := range config {
-			proposed[name] = value
-		}
-	}
+	from, to := p.value(p.resource, prior), p.value(p.resource, config)
+	proposed := tfcore.Proposed(p.schema, tfcore.Decode(p.resource, to), tfcore.Decode(p.resource, from))
 	resp, err := p.server.PlanResourceChange(p.t.Context(), &tfprotov6.PlanResourceChangeRequest{
-		TypeName: "byok_key", PriorState: p.value(p.resource, prior), ProposedNewState: p.value(p.resource, proposed),
-		Config: p.value(p.resource, config), PriorPrivate: private,
+		TypeName: "byok_key", PriorState: from, ProposedNewState: tfcore.Encode(p.resource, proposed), Config: to, PriorPrivate: private,
 		ClientCapabilities: &tfprotov6.PlanResourceChangeClientCapabilities{DeferralAllowed: applying},
 	})
 	if err != nil {
@@ -295,36 +253,20 @@ func TestProtocolForcedReplaceAtTheCap(t *testing.T) {
 		p.check(diags, nil)
 		states, privates = append(states, state), append(privates, private)
 	}
-	walk := newProtocol(t, s)
+	later := newProtocol(t, s)
 	for i, state := range states {
-		first := walk.plan(state, config, privates[i])
-		walk.check(first.resp.Diagnostics, nil)
+		first := later.plan(state, config, privates[i])
+		later.check(first.resp.Diagnostics, nil)
 		if i == 0 {
-			second := walk.plan(nil, config, first.resp.PlannedPrivate)
-			walk.check(second.resp.Diagnostics, nil)
+			second := later.plan(nil, config, first.resp.PlannedPrivate)
+			later.check(second.resp.Diagnostics, nil)
 		}
 	}
 }
 
-// In the apply walk of Terraform, a create is planned once more. It was
-// decided before, so nothing is listed and nothing refused.
-func TestProtocolApplyWalkWithHint(t *testing.T) {
-	t.Parallel()
-	s := acctest.Start(t)
-	for range byok.Cap {
-		s.Add(t, s.WorkspaceID, "openai", secretB, "unmanaged")
-	}
-	walk := newProtocol(t, s)
-	plan := walk.planAs(true, nil, map[string]any{"provider_id": "openai", "api_key_wo": secretA}, nil)
-	walk.check(plan.resp.Diagnostics, nil)
-	if requests := s.Count("", ""); requests != 0 {
-		t.Errorf("%d requests", requests)
-	}
-}
-
-// A walk of OpenTofu: nothing says that it is the apply walk until the first
+// An apply of OpenTofu: nothing shows that it is one until the first
 // change arrives.
-func TestProtocolApplyWalkWithoutHint(t *testing.T) {
+func TestProtocolApplyWithoutHint(t *testing.T) {
 	t.Parallel()
 	s := acctest.Start(t)
 	config := map[string]any{"provider_id": "openai", "api_key_wo": secretA}
@@ -336,21 +278,21 @@ func TestProtocolApplyWalkWithoutHint(t *testing.T) {
 		states = append(states, state)
 	}
 
-	walk := newProtocol(t, s)
-	_, _, diags := walk.apply(planned{prior: states[0], resp: &tfprotov6.PlanResourceChangeResponse{PlannedState: walk.value(walk.resource, nil)}})
-	walk.check(diags, nil)
+	later := newProtocol(t, s)
+	_, _, diags := later.apply(planned{prior: states[0], resp: &tfprotov6.PlanResourceChangeResponse{PlannedState: later.value(later.resource, nil)}})
+	later.check(diags, nil)
 	s.Reset()
 	var creates []planned
 	for range 3 { // two of them more than there is room for: the API decides
-		plan := walk.plan(nil, config, nil)
-		walk.check(plan.resp.Diagnostics, nil)
+		plan := later.plan(nil, config, nil)
+		later.check(plan.resp.Diagnostics, nil)
 		creates = append(creates, plan)
 	}
 	if lists := s.Count("GET", keysPath); lists != 0 {
 		t.Errorf("%d lists", lists)
 	}
-	_, _, diags = walk.apply(creates[0])
-	walk.check(diags, nil)
+	_, _, diags = later.apply(creates[0])
+	later.check(diags, nil)
 }
 
 // The answers of the provider never hold the write-only value.
@@ -377,13 +319,8 @@ func TestProtocolWriteOnlyValueStaysOut(t *testing.T) {
 // What Terraform calls before it configures a provider works without that.
 func TestProtocolValidateWithoutConfigure(t *testing.T) {
 	t.Parallel()
-	server := newServer(nil)
-	schemas, err := server.GetProviderSchema(context.Background(), &tfprotov6.GetProviderSchemaRequest{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	p := &protocol{t: t, server: server, resource: schemas.ResourceSchemas["byok_key"].ValueType().(tftypes.Object)}
-	resp, err := server.ValidateResourceConfig(t.Context(), &tfprotov6.ValidateResourceConfigRequest{
+	p := unconfigured(t, newServer(nil))
+	resp, err := p.server.ValidateResourceConfig(t.Context(), &tfprotov6.ValidateResourceConfigRequest{
 		TypeName: "byok_key", Config: p.value(p.resource, map[string]any{"provider_id": "openai"}),
 		ClientCapabilities: &tfprotov6.ValidateResourceConfigClientCapabilities{WriteOnlyAttributesAllowed: true},
 	})

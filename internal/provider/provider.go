@@ -3,10 +3,12 @@ package provider
 import (
 	"context"
 	"sync/atomic"
+	"time"
 
 	"github.com/hashicorp/terraform-plugin-framework-validators/int64validator"
 	"github.com/hashicorp/terraform-plugin-framework-validators/stringvalidator"
 	"github.com/hashicorp/terraform-plugin-framework/datasource"
+	"github.com/hashicorp/terraform-plugin-framework/diag"
 	"github.com/hashicorp/terraform-plugin-framework/function"
 	"github.com/hashicorp/terraform-plugin-framework/provider"
 	"github.com/hashicorp/terraform-plugin-framework/provider/schema"
@@ -25,23 +27,35 @@ type byokProvider struct {
 	getenv  func(string) string
 	edits   []func(*client.Config)
 
-	// walk is the newest one, for shortcuts.
+	// operation is the newest one, for shortcuts.
 	operation atomic.Pointer[operation]
 }
 
-// operation is what all calls of one Terraform operation (plan, apply) share. Nothing of it may
-// outlive the operation: Configure builds a new one each time.
+// operation is what all calls of one Terraform operation (plan, apply) share.
+// Nothing of it may outlive the operation: Configure builds a new one each time.
 type operation struct {
-	// client is nil while the configuration of the provider is unknown, as it
-	// can be at plan when it follows from another resource.
-	client *client.Client
+	// api is nil while the configuration of the provider is unknown, as it
+	// can be when it follows from another resource. Use the method client.
+	api *client.Client
+	// unknown are the attributes of the provider that api lacks.
+	unknown []string
 	// ledger is nil when the cap is not checked.
 	ledger *ledger.Ledger
+	phase  phase
 	// workspaceID is the default for resources and data sources; it can be
 	// null and, at plan, unknown.
 	workspaceID types.String
 	cap         int
 	capCheck    string
+}
+
+// client returns the client of the operation, or the error that says why there
+// is none. doing completes "Cannot ...".
+func (o *operation) client(doing string) (*client.Client, diag.Diagnostics) {
+	if o.api == nil {
+		return nil, diag.Diagnostics{unknownConfigurationDiagnostic(doing, o.unknown)}
+	}
+	return o.api, nil
 }
 
 func (p *byokProvider) Metadata(_ context.Context, _ provider.MetadataRequest, resp *provider.MetadataResponse) {
@@ -52,7 +66,7 @@ func (p *byokProvider) Metadata(_ context.Context, _ provider.MetadataRequest, r
 func (p *byokProvider) Schema(_ context.Context, _ provider.SchemaRequest, resp *provider.SchemaResponse) {
 	resp.Schema = schema.Schema{
 		MarkdownDescription: "Manages the AI provider API keys of [Sim](https://github.com/simstudioai/sim) workspaces (\"bring your own key\", BYOK). " +
-			"A workspace holds up to 10 keys per provider ID, which Sim serves in rotation.",
+			"Each workspace can register up to 10 of its own API keys per AI provider, which Sim serves in rotation.",
 		Attributes: map[string]schema.Attribute{
 			"endpoint": schema.StringAttribute{
 				Optional:            true,
@@ -86,12 +100,12 @@ func (p *byokProvider) Schema(_ context.Context, _ provider.SchemaRequest, resp 
 			},
 			"ca_cert_pem": schema.StringAttribute{
 				Optional: true,
-				MarkdownDescription: "PEM certificates to trust beside those of the system. Conflicts with `insecure`. " +
+				MarkdownDescription: "PEM certificates to trust in addition to those of the system. Conflicts with `insecure`. " +
 					"Environment variable: `BYOK_CA_CERT_PEM`.",
 			},
 			"insecure": schema.BoolAttribute{
 				Optional: true,
-				MarkdownDescription: "Whether to accept any certificate of the server. Anybody on the way can then read the keys. Default: `false`. " +
+				MarkdownDescription: "Disables certificate verification: anyone who intercepts the connection can read the keys. Default: `false`. " +
 					"Environment variable: `BYOK_INSECURE`.",
 			},
 			"request_timeout": schema.StringAttribute{
@@ -101,19 +115,20 @@ func (p *byokProvider) Schema(_ context.Context, _ provider.SchemaRequest, resp 
 			},
 			"max_retries": schema.Int64Attribute{
 				Optional: true,
-				MarkdownDescription: "How often a request is repeated after a failure that can pass. `0` means never. Default: `4`. " +
+				MarkdownDescription: "How often a request is repeated after a temporary failure. `0` means never. Default: `4`. " +
+					"Creates, updates and deletes whose connection is refused, as while the server restarts, are repeated for as long as their timeout allows. " +
 					"Environment variable: `BYOK_MAX_RETRIES`.",
 				Validators: []validator.Int64{int64validator.Between(0, maxMaxRetries)},
 			},
 			"cap_check": schema.StringAttribute{
 				Optional: true,
 				MarkdownDescription: "What a plan does that would leave more keys under one provider ID of a workspace than the server stores: " +
-					"`error` (default), `warning`, or `off`. Environment variable: `BYOK_CAP_CHECK`.",
+					"`error` (default), `warning`, or `off`. `off` also skips the request with which every plan and apply first checks that it can connect and sign in, so that a plan of new keys sends no requests. Environment variable: `BYOK_CAP_CHECK`.",
 				Validators: []validator.String{stringvalidator.OneOf(capCheckError, capCheckWarning, capCheckOff)},
 			},
 			"max_keys_per_provider": schema.Int64Attribute{
 				Optional: true,
-				MarkdownDescription: "How many keys the server stores per provider ID in one workspace; for servers with another limit than Sim's. The server's own answer still rules. Default: `10`. " +
+				MarkdownDescription: "How many keys the server stores per provider ID in one workspace; for servers with another limit than Sim's. At apply, the limit of the server decides. Default: `10`. " +
 					"Environment variable: `BYOK_MAX_KEYS_PER_PROVIDER`.",
 				Validators: []validator.Int64{int64validator.AtLeast(1)},
 			},
@@ -121,8 +136,13 @@ func (p *byokProvider) Schema(_ context.Context, _ provider.SchemaRequest, resp 
 	}
 }
 
-// Configure builds the walk. Values that are not known yet leave its client
-// out: Terraform calls Read and ModifyPlan all the same.
+// sessionTimeout bounds the request that Configure sends, with its retries: a
+// plan must not wait long for a server that is down.
+const sessionTimeout = time.Minute
+
+// Configure builds the operation and checks that it can connect and sign in, so
+// that what every key would meet is one error. With values that are not known
+// yet there is no client: Terraform calls Read and ModifyPlan all the same.
 func (p *byokProvider) Configure(ctx context.Context, req provider.ConfigureRequest, resp *provider.ConfigureResponse) {
 	var model providerModel
 	resp.Diagnostics.Append(req.Config.Get(ctx, &model)...)
@@ -139,21 +159,30 @@ func (p *byokProvider) Configure(ctx context.Context, req provider.ConfigureRequ
 		edit(&settings.client)
 	}
 
-	w := &operation{workspaceID: settings.workspaceID, cap: settings.cap, capCheck: settings.capCheck}
-	resp.ResourceData, resp.DataSourceData = w, w
-	defer p.operation.Store(w)
-	if settings.unknown {
+	o := &operation{workspaceID: settings.workspaceID, cap: settings.cap, capCheck: settings.capCheck, unknown: settings.unknown}
+	resp.ResourceData, resp.DataSourceData = o, o
+	defer p.operation.Store(o)
+	if len(settings.unknown) > 0 {
 		return
 	}
 	var err error
-	if w.client, err = client.New(settings.client); err != nil {
+	if o.api, err = client.New(settings.client); err != nil {
 		resp.Diagnostics.AddError("Invalid provider configuration", err.Error())
 		return
 	}
-	if w.capCheck == capCheckOff {
+	if settings.offline {
 		return
 	}
-	w.ledger = ledger.New(ledger.Config{List: w.client.List, Cap: w.cap})
+	ctx, cancel := context.WithTimeout(ctx, sessionTimeout)
+	defer cancel()
+	if err := o.api.CheckSession(ctx); err != nil {
+		resp.Diagnostics.Append(sessionDiagnostic(err, settings.fromEnv))
+		return
+	}
+	if o.capCheck == capCheckOff {
+		return
+	}
+	o.ledger = ledger.New(ledger.Config{List: o.api.List, Cap: o.cap})
 }
 
 func (p *byokProvider) Resources(context.Context) []func() resource.Resource {

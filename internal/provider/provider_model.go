@@ -2,6 +2,7 @@ package provider
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 
@@ -61,8 +62,13 @@ type settings struct {
 	workspaceID types.String
 	capCheck    string
 	cap         int
-	// unknown is set when something that client needs is not known yet.
-	unknown bool
+	// unknown are the attributes that client needs and that are not known
+	// yet.
+	unknown []string
+	// offline: Configure sends nothing.
+	offline bool
+	// fromEnv is joiner.fromEnv.
+	fromEnv map[string]string
 }
 
 // settings joins the block with the environment. A value in the block wins
@@ -90,7 +96,7 @@ func (m providerModel) settings(getenv func(string) string) (settings, diag.Diag
 			RequestTimeout: j.duration("request_timeout", m.RequestTimeout, envRequestTimeout),
 		},
 	}
-	s.unknown = j.unknown
+	s.unknown, s.fromEnv = j.unknown, j.fromEnv
 	if workspaceID := getenv(envWorkspaceID); m.WorkspaceID.ValueString() == "" && !m.WorkspaceID.IsUnknown() {
 		s.workspaceID = types.StringNull()
 		if workspaceID != "" {
@@ -113,12 +119,13 @@ func (m providerModel) settings(getenv func(string) string) (settings, diag.Diag
 	default:
 		j.problem("cap_check", fmt.Sprintf("%s is not one of %q, %q and %q.", shown(s.capCheck), capCheckError, capCheckWarning, capCheckOff))
 	}
+	s.offline = s.capCheck == capCheckOff
 	s.cap = j.number("max_keys_per_provider", m.MaxKeysPerProvider, envMaxKeysPerProvider, byok.Cap, 1, 1<<31-1)
 	if m.CapCheck.IsUnknown() || m.MaxKeysPerProvider.IsUnknown() {
 		s.capCheck = capCheckOff
 	}
 
-	if !j.diags.HasError() && !s.unknown {
+	if !j.diags.HasError() && len(s.unknown) == 0 {
 		j.checkClient(s.client)
 	}
 	return s, j.diags
@@ -128,8 +135,7 @@ func (m providerModel) settings(getenv func(string) string) (settings, diag.Diag
 // none is complete, and sets which variables the joiner may look at.
 func (m providerModel) chooseSignIn(j *joiner) {
 	if m.SessionToken.IsUnknown() || m.Email.IsUnknown() || m.Password.IsUnknown() {
-		j.unknown = true
-		return
+		return // text notes which
 	}
 	token := m.SessionToken.ValueString() != ""
 	user := m.Email.ValueString() != "" || m.Password.ValueString() != ""
@@ -169,7 +175,7 @@ type joiner struct {
 	getenv                                 func(string) string
 	sessionTokenEnv, emailEnv, passwordEnv string
 	fromEnv                                map[string]string // attribute -> the variable that its value is from
-	unknown                                bool
+	unknown                                []string
 	diags                                  diag.Diagnostics
 }
 
@@ -178,7 +184,9 @@ type joiner struct {
 // pipeline looks like.
 func (j *joiner) text(attribute string, value types.String, env string) string {
 	if value.IsUnknown() {
-		j.unknown = j.unknown || attribute != "cap_check"
+		if attribute != "cap_check" {
+			j.unknown = append(j.unknown, attribute)
+		}
 		return ""
 	}
 	if value.ValueString() != "" || env == "" {
@@ -192,7 +200,10 @@ func (j *joiner) text(attribute string, value types.String, env string) string {
 }
 
 func (j *joiner) flag(attribute string, value types.Bool, env string) bool {
-	j.unknown = j.unknown || value.IsUnknown()
+	if value.IsUnknown() {
+		j.unknown = append(j.unknown, attribute)
+		return false
+	}
 	if !value.IsNull() {
 		return value.ValueBool()
 	}
@@ -209,7 +220,9 @@ func (j *joiner) flag(attribute string, value types.Bool, env string) bool {
 
 func (j *joiner) number(attribute string, value types.Int64, env string, fallback, lowest, highest int64) int {
 	if value.IsUnknown() {
-		j.unknown = j.unknown || attribute == "max_retries"
+		if attribute == "max_retries" {
+			j.unknown = append(j.unknown, attribute)
+		}
 		return int(fallback)
 	}
 	number := value.ValueInt64()
@@ -245,14 +258,14 @@ func (j *joiner) duration(attribute string, value types.String, env string) time
 
 func (j *joiner) headers(value types.Map) map[string]string {
 	if value.IsUnknown() {
-		j.unknown = true
+		j.unknown = append(j.unknown, "headers")
 		return nil
 	}
 	headers := make(map[string]string, len(value.Elements()))
 	for name, element := range value.Elements() {
 		text, _ := element.(types.String)
-		if element.IsUnknown() {
-			j.unknown = true
+		if element.IsUnknown() && !slices.Contains(j.unknown, "headers") {
+			j.unknown = append(j.unknown, "headers")
 		}
 		if !element.IsNull() {
 			headers[name] = text.ValueString()
@@ -261,10 +274,10 @@ func (j *joiner) headers(value types.Map) map[string]string {
 	return headers
 }
 
-// checkClient asks the client what it thinks of its configuration.
+// checkClient reports what the client finds wrong with its configuration.
 func (j *joiner) checkClient(cfg client.Config) {
 	if cfg.Insecure && cfg.CACertPEM != "" {
-		j.conflict("insecure", "insecure accepts any certificate, so that ca_cert_pem has no effect. Keep one of the two; the environment variables are "+
+		j.conflict("insecure", "insecure accepts any certificate, so ca_cert_pem has no effect. Keep one of the two; the environment variables are "+
 			envInsecure+" and "+envCACertPEM+".")
 	}
 	problems, warnings := cfg.Check()
@@ -272,7 +285,7 @@ func (j *joiner) checkClient(cfg client.Config) {
 		j.diags.AddAttributeError(fieldPath(p), "Invalid "+string(p.Field), p.Message+j.origin(string(p.Field)))
 	}
 	for _, p := range warnings {
-		j.diags.AddAttributeWarning(fieldPath(p), "Doubtful "+string(p.Field), p.Message+j.origin(string(p.Field)))
+		j.diags.AddAttributeWarning(fieldPath(p), p.Summary, p.Message+j.origin(string(p.Field)))
 	}
 }
 
@@ -289,10 +302,12 @@ func (j *joiner) problem(attribute, reason string) {
 	j.diags.AddAttributeError(path.Root(attribute), "Invalid "+attribute, reason+j.origin(attribute))
 }
 
+func (j *joiner) origin(attribute string) string { return origin(j.fromEnv, attribute) }
+
 // origin is a sentence about a value that the reader will not find in the
-// provider block.
-func (j *joiner) origin(attribute string) string {
-	if env := j.fromEnv[attribute]; env != "" {
+// provider block, or empty.
+func origin(fromEnv map[string]string, attribute string) string {
+	if env := fromEnv[attribute]; env != "" {
 		return " The value is that of the environment variable " + env + "."
 	}
 	return ""

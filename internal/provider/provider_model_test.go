@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	"github.com/hashicorp/terraform-plugin-framework/attr"
 	"github.com/hashicorp/terraform-plugin-framework/diag"
 	"github.com/hashicorp/terraform-plugin-framework/types"
@@ -55,7 +56,7 @@ func TestSettings(t *testing.T) {
 		"block before environment": {withModel(func(m *providerModel) {
 			m.WorkspaceID, m.MaxRetries, m.CapCheck = str("mine"), types.Int64Value(7), str("off")
 		}), env{"BYOK_ENDPOINT": "https://other.test", "BYOK_WORKSPACE_ID": "ws", "BYOK_MAX_RETRIES": "0", "BYOK_CAP_CHECK": "warning"},
-			settings{client: func() client.Config { c := baseClient; c.MaxRetries = 7; return c }(), workspaceID: str("mine"), capCheck: capCheckOff, cap: 10}},
+			settings{client: func() client.Config { c := baseClient; c.MaxRetries = 7; return c }(), workspaceID: str("mine"), capCheck: capCheckOff, offline: true, cap: 10}},
 		"token in the block, user in the environment": {base, env{"BYOK_EMAIL": "a@b.test", "BYOK_PASSWORD": "pw"}, withClient(func(*client.Config) {})},
 		"user in the block, token in the environment": {withModel(func(m *providerModel) {
 			m.SessionToken, m.Email, m.Password = types.StringNull(), str("a@b.test"), str("pw")
@@ -72,7 +73,7 @@ func TestSettings(t *testing.T) {
 		"unknown endpoint": {withModel(func(m *providerModel) { m.Endpoint = types.StringUnknown() }), nil,
 			func() settings {
 				s := withClient(func(c *client.Config) { c.Endpoint = "" })
-				s.unknown = true
+				s.unknown = []string{"endpoint"}
 				return s
 			}()},
 		"unknown workspace": {withModel(func(m *providerModel) { m.WorkspaceID = types.StringUnknown() }), env{"BYOK_WORKSPACE_ID": "ws"},
@@ -88,7 +89,7 @@ func TestSettings(t *testing.T) {
 		if len(diags) > 0 {
 			t.Errorf("%s: %s", title, text(diags))
 		}
-		if diff := cmp.Diff(tc.want, got, cmp.AllowUnexported(settings{})); diff != "" {
+		if diff := cmp.Diff(tc.want, got, cmp.AllowUnexported(settings{}), cmpopts.IgnoreFields(settings{}, "fromEnv")); diff != "" {
 			t.Errorf("%s: %s", title, diff)
 		}
 	}
@@ -116,7 +117,7 @@ func TestSettingsUnknown(t *testing.T) {
 	} {
 		m := known()
 		change(&m)
-		if s, diags := m.settings(func(string) string { return "" }); !s.unknown || len(diags) > 0 {
+		if s, diags := m.settings(func(string) string { return "" }); len(s.unknown) != 1 || s.unknown[0] != strings.Replace(title, "a header", "headers", 1) || len(diags) > 0 {
 			t.Errorf("%s: unknown %v, %s", title, s.unknown, text(diags))
 		}
 	}
@@ -153,12 +154,12 @@ func TestSettingsErrors(t *testing.T) {
 		"token and user in the environment": {providerModel{}, and(env{"BYOK_EMAIL": "a@b.test", "BYOK_PASSWORD": "pw"}),
 			"error session_token: Contradictory provider configuration: The environment variable BYOK_SESSION_TOKEN is set together with BYOK_EMAIL or BYOK_PASSWORD. Unset one of the two ways to sign in, or choose one in the provider block."},
 		"insecure and certificates": {providerModel{Insecure: types.BoolValue(true), CACertPEM: str("x")}, token,
-			"error insecure: Contradictory provider configuration: insecure accepts any certificate, so that ca_cert_pem has no effect. Keep one of the two; the environment variables are BYOK_INSECURE and BYOK_CA_CERT_PEM.\n" +
+			"error insecure: Contradictory provider configuration: insecure accepts any certificate, so ca_cert_pem has no effect. Keep one of the two; the environment variables are BYOK_INSECURE and BYOK_CA_CERT_PEM.\n" +
 				"error ca_cert_pem: Invalid ca_cert_pem: There is no PEM certificate here. Expected text that begins with -----BEGIN CERTIFICATE-----; to use a file, read it with file()."},
 		"endpoint": {providerModel{}, and(env{"BYOK_ENDPOINT": "sim.test"}),
 			"error endpoint: Invalid endpoint: The endpoint must be an absolute http or https URL, such as https://sim.example.com. The value is that of the environment variable BYOK_ENDPOINT."},
 		"plain http": {providerModel{Endpoint: str("http://sim.test")}, token,
-			"warning endpoint: Doubtful endpoint: The endpoint is plain http to a host that is not this machine: API keys and the session travel unencrypted. Use https."},
+			"warning endpoint: Unencrypted endpoint: The endpoint uses http: API keys and the session are sent unencrypted over the network. Use https."},
 		"insecure": {providerModel{}, and(env{"BYOK_INSECURE": "maybe"}),
 			`error insecure: Invalid insecure: "maybe" is neither true nor false. The value is that of the environment variable BYOK_INSECURE.`},
 		"request_timeout": {providerModel{RequestTimeout: str("30")}, token,
@@ -174,7 +175,7 @@ func TestSettingsErrors(t *testing.T) {
 		"max_keys_per_provider": {providerModel{}, and(env{"BYOK_MAX_KEYS_PER_PROVIDER": "0"}),
 			"error max_keys_per_provider: Invalid max_keys_per_provider: 0 is not between 1 and 2147483647. The value is that of the environment variable BYOK_MAX_KEYS_PER_PROVIDER."},
 		"header": {providerModel{Headers: types.MapValueMust(types.StringType, map[string]attr.Value{"Cookie": str("a")})}, token,
-			`error headers["Cookie"]: Invalid headers: The header Cookie is the client's own and cannot be set.`},
+			`error headers["Cookie"]: Invalid headers: The header Cookie is reserved for the provider and cannot be set.`},
 	} {
 		_, diags := tc.model.settings(func(name string) string { return tc.env[name] })
 		if diff := cmp.Diff(tc.want, text(diags)); diff != "" {

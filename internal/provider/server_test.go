@@ -2,6 +2,7 @@ package provider
 
 import (
 	"context"
+	"reflect"
 	"runtime"
 	"testing"
 	"time"
@@ -54,4 +55,62 @@ func TestCallContext(t *testing.T) {
 	if call.Err() == nil {
 		t.Error("not cancelled after its end")
 	}
+}
+
+// Each call that the framework's server implements reaches it through the
+// wrappers: terraform-plugin-go looks for some of them with type assertions,
+// and takes a call that it does not find for one that is not supported.
+func TestServerHasEveryCall(t *testing.T) {
+	t.Parallel()
+	p := &byokProvider{version: "test", getenv: func(string) string { return "" }}
+	framework := reflect.TypeOf(newFramework(p))
+	for title, server := range map[string]any{
+		"served": newServer(nil), "context-releasing": contextReleasingServer{newFramework(p)},
+	} {
+		wrapper := reflect.TypeOf(server)
+		for i := range framework.NumMethod() {
+			call := framework.Method(i)
+			method, ok := wrapper.MethodByName(call.Name)
+			switch {
+			case !ok:
+				t.Errorf("%s: %s is hidden", title, call.Name)
+			case !sameSignature(call.Type, method.Type):
+				t.Errorf("%s: %s is %s, not %s", title, call.Name, method.Type, call.Type)
+			}
+		}
+	}
+	var server any = newServer(nil)
+	for title, ok := range map[string]bool{
+		"list resources": is[tfprotov6.ProviderServerWithListResource](server),
+		"actions":        is[tfprotov6.ProviderServerWithActions](server),
+		"state stores":   is[tfprotov6.ProviderServerWithStateStores](server),
+	} {
+		if !ok {
+			t.Errorf("%s are hidden", title)
+		}
+	}
+	resp, err := server.(tfprotov6.ListResourceServer).ValidateListResourceConfig(t.Context(), &tfprotov6.ValidateListResourceConfigRequest{TypeName: "byok_key"})
+	if err != nil || len(resp.Diagnostics) != 1 || resp.Diagnostics[0].Summary != "List Resource Type Not Found" {
+		t.Errorf("a call does not reach the framework: %+v, %v", resp, err)
+	}
+}
+
+func is[T any](v any) bool { _, ok := v.(T); return ok }
+
+// sameSignature compares two methods apart from their receivers.
+func sameSignature(a, b reflect.Type) bool {
+	if a.NumIn() != b.NumIn() || a.NumOut() != b.NumOut() {
+		return false
+	}
+	for i := 1; i < a.NumIn(); i++ {
+		if a.In(i) != b.In(i) {
+			return false
+		}
+	}
+	for i := range a.NumOut() {
+		if a.Out(i) != b.Out(i) {
+			return false
+		}
+	}
+	return true
 }

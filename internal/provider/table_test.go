@@ -222,7 +222,7 @@ func TestTableDecodes(t *testing.T) {
 	random := rand.New(rand.NewPCG(2, 0))
 	object := sampleSchema.Type().TerraformType(ctx)
 	decoded := 0
-	for range 2000 {
+	for round := range 1000 {
 		raw := randomValue(random, object, random.IntN(2) == 0)
 		dynamic, err := tfprotov6.NewDynamicValue(object, raw)
 		if err != nil {
@@ -232,7 +232,10 @@ func TestTableDecodes(t *testing.T) {
 		if want := !raw.IsNull() && raw.IsFullyKnown(); ok != want {
 			t.Fatalf("%s: decoded %v, want %v", raw, ok, want)
 		}
-		for i := range len(dynamic.MsgPack) {
+		for i := range dynamic.MsgPack {
+			if round > 50 {
+				break
+			}
 			if _, ok := sampleTable.decode(dynamic.MsgPack[:i]); ok {
 				t.Fatalf("the first %d bytes of %x are decoded", i, dynamic.MsgPack)
 			}
@@ -249,7 +252,7 @@ func TestTableDecodes(t *testing.T) {
 			t.Fatalf("%s is decoded as %+v", raw, got)
 		}
 	}
-	if decoded < 200 {
+	if decoded < 100 {
 		t.Errorf("%d values were decoded: too few to tell anything", decoded)
 	}
 }

@@ -1,16 +1,12 @@
 package provider
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"maps"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -28,7 +24,11 @@ import (
 	"github.com/hashicorp/terraform-plugin-framework/types"
 	"github.com/hashicorp/terraform-plugin-go/tfprotov6"
 	"github.com/hashicorp/terraform-plugin-go/tfprotov6/tf6server"
+
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/testkit/tfrun"
 )
+
+func TestMain(m *testing.M) { os.Exit(tfrun.Run(m)) }
 
 // factories are the providers of a resource.Test: byok, without anything from
 // the environment, and the test provider below.
@@ -46,30 +46,26 @@ func newServer(env map[string]string) tfprotov6.ProviderServer {
 }
 
 // terraformCLI is a folder with a configuration, and the terraform binary with
-// both providers served by the test. resource.Test runs many walks a step;
+// both providers served by the test. resource.Test runs many commands a step;
 // with this a test decides on every single one.
 type terraformCLI struct {
-	t        *testing.T
-	dir      string
-	reattach string
+	*tfrun.Folder
+	t *testing.T
 }
 
 func newTerraform(t *testing.T, env map[string]string, config string) *terraformCLI {
 	t.Helper()
-	if os.Getenv("TF_ACC") == "" {
-		t.Skip("needs the terraform binary: set TF_ACC=1")
-	}
-	tf := &terraformCLI{t: t, dir: t.TempDir()}
-	reattach := map[string]any{}
-	byok := serve(t, "registry.terraform.io/hashicorp/byok", newServer(env))
+	tf := &terraformCLI{tfrun.Empty(t), t}
+	address := func(source string) string { return tf.CLI().Address(source) }
+	reattach := serve(t, address("hashicorp/changes"), providerserver.NewProtocol6(changes{})())
+	byok := serve(t, address(tfrun.Source), newServer(env))
 	maps.Copy(reattach, byok)
-	reattach["registry.terraform.io/terraform-provider-byok/byok"] = byok["registry.terraform.io/hashicorp/byok"]
-	maps.Copy(reattach, serve(t, "registry.terraform.io/hashicorp/changes", providerserver.NewProtocol6(changes{})()))
+	reattach[address("hashicorp/byok")] = byok[address(tfrun.Source)] // where the configuration names no source
 	data, err := json.Marshal(reattach)
 	if err != nil {
 		t.Fatal(err)
 	}
-	tf.reattach = string(data)
+	tf.Env = append(tf.Env, "TF_REATTACH_PROVIDERS="+string(data))
 	tf.config(config)
 	return tf
 }
@@ -105,46 +101,32 @@ func serve(t *testing.T, address string, server tfprotov6.ProviderServer) map[st
 // config replaces the configuration.
 func (tf *terraformCLI) config(text string) {
 	tf.t.Helper()
-	if err := os.WriteFile(filepath.Join(tf.dir, "main.tf"), []byte(text), 0o600); err != nil {
-		tf.t.Fatal(err)
-	}
+	tf.Write(tf.t, "main.tf", text)
 }
 
 // run runs terraform, and returns what it prints with the lines joined, as
 // they were before the frame of a diagnostic cut them.
-func (tf *terraformCLI) run(args ...string) (string, error) {
+func (tf *terraformCLI) run(args ...string) (out string, err error) {
 	tf.t.Helper()
-	cmd := exec.Command("terraform", args...)
-	cmd.Dir = tf.dir
-	for _, v := range os.Environ() {
-		if !strings.HasPrefix(v, "TF_") && !strings.HasPrefix(v, "BYOK_") {
-			cmd.Env = append(cmd.Env, v)
-		}
+	result := tf.Try(tf.t, args...)
+	if result.Exit != 0 {
+		err = fmt.Errorf("exit status %d", result.Exit)
 	}
-	cmd.Env = append(cmd.Env, "TF_REATTACH_PROVIDERS="+tf.reattach, "TF_IN_AUTOMATION=1", "CHECKPOINT_DISABLE=1")
-	var out bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &out
-	err := cmd.Run()
-	return unframe(out.String()), err
+	return unframe(result.Output), err
 }
 
 // must is run for a command that has to succeed.
 func (tf *terraformCLI) must(args ...string) string {
 	tf.t.Helper()
-	out, err := tf.run(args...)
-	if err != nil {
-		tf.t.Fatalf("terraform %s: %v\n%s", strings.Join(args, " "), err, out)
-	}
-	return out
+	return unframe(tf.Must(tf.t, args...).Output)
 }
 
 // fails is run for a command that has to fail and to say each of texts.
 func (tf *terraformCLI) fails(texts []string, args ...string) {
 	tf.t.Helper()
 	out, err := tf.run(args...)
-	var exit *exec.ExitError
-	if !errors.As(err, &exit) {
-		tf.t.Fatalf("terraform %s does not fail (%v):\n%s", strings.Join(args, " "), err, out)
+	if err == nil {
+		tf.t.Fatalf("terraform %s does not fail:\n%s", strings.Join(args, " "), out)
 	}
 	for _, text := range texts {
 		if !strings.Contains(out, text) {
@@ -200,19 +182,11 @@ func (tf *terraformCLI) expect(want map[string]string, args ...string) (*tfjson.
 // attributes returns the attributes of a resource in state.
 func (tf *terraformCLI) attributes(address string) map[string]any {
 	tf.t.Helper()
-	var s tfjson.State
-	if err := json.Unmarshal([]byte(tf.must("show", "-json")), &s); err != nil {
-		tf.t.Fatal(err)
+	attributes, ok := tf.State(tf.t)[address]
+	if !ok {
+		tf.t.Fatalf("%s is not in state", address)
 	}
-	if s.Values != nil {
-		for _, r := range s.Values.RootModule.Resources {
-			if r.Address == address {
-				return r.AttributeValues
-			}
-		}
-	}
-	tf.t.Fatalf("%s is not in state", address)
-	return nil
+	return attributes
 }
 
 func (tf *terraformCLI) id(address string) string {

@@ -8,6 +8,8 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"github.com/hashicorp/terraform-plugin-framework-timeouts/resource/timeouts"
+	"github.com/hashicorp/terraform-plugin-framework/resource/schema"
 	"github.com/hashicorp/terraform-plugin-framework/schema/validator"
 
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/byok"
@@ -50,7 +52,7 @@ var providerIDCheck = stringCheck{
 		if !byok.IsProviderIDForm(id) {
 			return "Invalid provider ID", fmt.Sprintf("%s is not a provider ID: 1 to 64 lower-case letters, digits, underscores and hyphens, with a letter or digit at both ends.%s", shown(id), nearest), ""
 		}
-		return "Unknown provider ID", "", fmt.Sprintf("%s is not a provider ID that this version of the provider knows.%s It is sent as it is; a server that does not know it either refuses it at apply.", shown(id), nearest)
+		return "Unknown provider ID", "", fmt.Sprintf("%s is not a provider ID that this version of the provider recognizes.%s It is sent unchanged. If the server does not recognize it, the apply fails.", shown(id), nearest)
 	},
 }
 
@@ -62,7 +64,10 @@ var nameCheck = stringCheck{
 			return "Invalid name", "A name cannot contain a NUL character (U+0000).", ""
 		}
 		if n := byok.NameLength(byok.TrimName(name)); n > byok.MaxNameLength {
-			return "Invalid name", fmt.Sprintf("The name has %d characters, at most %d are allowed. White space at both ends does not count; a character outside the Basic Multilingual Plane, such as an emoji, counts as two.", n, byok.MaxNameLength), ""
+			return "Invalid name", fmt.Sprintf("The name has %d characters, at most %d are allowed. Leading and trailing whitespace is ignored; a character outside the Basic Multilingual Plane, such as an emoji, counts as two.", n, byok.MaxNameLength), ""
+		}
+		if name != "" && byok.TrimName(name) == "" {
+			return "Blank name", "", "The name is nothing but whitespace, and is treated as unset. Remove it, or write a name."
 		}
 		return "", "", ""
 	},
@@ -79,10 +84,10 @@ var apiKeyCheck = stringCheck{
 		case strings.ContainsRune(apiKey, 0):
 			return "Invalid API key", "An API key cannot contain a NUL character (U+0000).", ""
 		case strings.TrimFunc(apiKey, isBlank) == "":
-			return "Blank API key", "", "The API key is nothing but white space. It is stored as it is."
+			return "Blank API key", "", "The API key is nothing but whitespace. It is stored unchanged."
 		case strings.TrimFunc(apiKey, isBlank) != apiKey:
-			return "White space around API key", "", "The API key begins or ends with white space, such as the newline at the end of a file. It is stored as it is, and AI providers refuse such keys. " +
-				"Unless it is meant, wrap the value in trimspace()."
+			return "Whitespace around API key", "", "The API key begins or ends with whitespace, such as the newline at the end of a file. It is stored unchanged, and AI providers refuse such keys. " +
+				"Unless this is intended, wrap the value in trimspace()."
 		}
 		return "", "", ""
 	},
@@ -104,11 +109,24 @@ func isBlank(r rune) bool { return unicode.IsSpace(r) || byok.IsECMAScriptSpace(
 
 // idCheck is for IDs that end up in a URL path and an import ID.
 var idCheck = stringCheck{
-	describes: "a workspace ID: not empty, without slashes and white space",
+	describes: "a workspace ID: not empty, without slashes and whitespace",
 	check: func(id string) (summary, problem, warning string) {
 		if id == "" || strings.ContainsFunc(id, func(r rune) bool { return r == '/' || isBlank(r) || unicode.IsControl(r) }) {
-			return "Invalid workspace ID", fmt.Sprintf("%q is not a workspace ID: it is empty, or has slashes, white space or control characters. The ID stands in the address of the workspace, after /workspace/.", id), ""
+			return "Invalid workspace ID", fmt.Sprintf("%q is not a workspace ID: it is empty, or contains slashes, whitespace or control characters. The ID is in the URL of the workspace, after /workspace/.", id), ""
 		}
 		return "", "", ""
 	},
+}
+
+// timeoutsBlock is the block of package timeouts without its validators:
+// keyModel.durations has the same check, and wants durations above zero.
+func timeoutsBlock(ctx context.Context, opts timeouts.Opts) schema.Block {
+	block, ok := timeouts.Block(ctx, opts).(schema.SingleNestedBlock)
+	for name, attribute := range block.Attributes {
+		if text, isText := attribute.(schema.StringAttribute); isText && ok {
+			text.Validators = nil
+			block.Attributes[name] = text
+		}
+	}
+	return block
 }

@@ -14,8 +14,8 @@ func TestChecks(t *testing.T) {
 		warning string // beginning of the warning, if any
 	}{
 		"known provider ID":      {providerIDCheck, "openai", "", ""},
-		"new provider ID":        {providerIDCheck, "newcomer", "", `"newcomer" is not a provider ID that this version of the provider knows. It is sent`},
-		"misspelt provider ID":   {providerIDCheck, "antropic", "", `"antropic" is not a provider ID that this version of the provider knows. Did you mean "anthropic"?`},
+		"new provider ID":        {providerIDCheck, "newcomer", "", `"newcomer" is not a provider ID that this version of the provider recognizes. It is sent`},
+		"misspelt provider ID":   {providerIDCheck, "antropic", "", `"antropic" is not a provider ID that this version of the provider recognizes. Did you mean "anthropic"?`},
 		"provider ID in capital": {providerIDCheck, "OpenAI", `"OpenAI" is not a provider ID: 1 to 64 lower-case letters, digits, underscores and hyphens, with a letter or digit at both ends. Did you mean "openai"?`, ""},
 		"empty provider ID":      {providerIDCheck, "", `"" is not a provider ID`, ""},
 		"API key in its place":   {providerIDCheck, secretA, "The value of 24 characters is not a provider ID", ""},
@@ -26,9 +26,9 @@ func TestChecks(t *testing.T) {
 		"API key":                {apiKeyCheck, secretA, "", ""},
 		"empty API key":          {apiKeyCheck, "", "The API key is empty. To leave it out, use null.", ""},
 		"NUL in an API key":      {apiKeyCheck, "a\x00", "An API key cannot contain a NUL character (U+0000).", ""},
-		"blank API key":          {apiKeyCheck, " \n", "", "The API key is nothing but white space."},
-		"newline at the end":     {apiKeyCheck, secretA + "\n", "", "The API key begins or ends with white space"},
-		"BOM at the beginning":   {apiKeyCheck, "\ufeff" + secretA, "", "The API key begins or ends with white space"},
+		"blank API key":          {apiKeyCheck, " \n", "", "The API key is nothing but whitespace."},
+		"newline at the end":     {apiKeyCheck, secretA + "\n", "", "The API key begins or ends with whitespace"},
+		"BOM at the beginning":   {apiKeyCheck, "\ufeff" + secretA, "", "The API key begins or ends with whitespace"},
 		"newline inside":         {apiKeyCheck, "-----BEGIN\nEND-----", "", ""},
 		"workspace ID":           {idCheck, "0b8b5f9e-0000-4000-8000-000000000000", "", ""},
 		"empty workspace ID":     {idCheck, "", `"" is not a workspace ID`, ""},

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -13,8 +14,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 	tfjson "github.com/hashicorp/terraform-json"
 
-	"github.com/terraform-provider-byok/terraform-provider-byok/internal/acctest"
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/byok"
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/testkit/acctest"
 )
 
 // keys is a configuration of byok_key.test[*], n keys with these arguments.
@@ -37,6 +38,8 @@ func expectRequests(t *testing.T, s *acctest.Server, walk string, want map[strin
 	s.Reset()
 }
 
+// Each plan and each apply checks the session with one request, beside what it
+// sends for keys.
 func TestAccRequestsOfAWalk(t *testing.T) {
 	t.Parallel()
 	const n = 8
@@ -44,7 +47,7 @@ func TestAccRequestsOfAWalk(t *testing.T) {
 	tf := newTerraform(t, nil, keys(s, n, `api_key_wo = "`+secretA+`"`))
 
 	tf.plan()
-	expectRequests(t, s, "plan of creates", map[string]int{"GET": 1})
+	expectRequests(t, s, "plan of creates", map[string]int{"GET": 2})
 
 	tf.apply("plan.tfplan")
 	// How many creates share a list depends on which of them wait at a time.
@@ -57,20 +60,21 @@ func TestAccRequestsOfAWalk(t *testing.T) {
 	s.Reset()
 
 	tf.expect(nothing)
-	expectRequests(t, s, "plan without changes", map[string]int{"GET": 1})
+	expectRequests(t, s, "plan without changes", map[string]int{"GET": 2})
 	tf.plan("-refresh=false")
-	expectRequests(t, s, "plan without changes and refresh", nil)
+	expectRequests(t, s, "plan without changes and refresh", map[string]int{"GET": 1})
 
 	tf.config(keys(s, n, `api_key_wo = "`+secretB+`"`))
 	tf.plan()
-	expectRequests(t, s, "plan of updates", map[string]int{"GET": 1})
+	expectRequests(t, s, "plan of updates", map[string]int{"GET": 2})
 	tf.apply("plan.tfplan")
-	expectRequests(t, s, "apply of updates", map[string]int{"POST": n})
+	expectRequests(t, s, "apply of updates", map[string]int{"GET": 1, "POST": n})
 
 	tf.plan("-destroy")
-	expectRequests(t, s, "plan of deletes", map[string]int{"GET": 1})
+	// Terraform configures the provider twice: to refresh, and to plan.
+	expectRequests(t, s, "plan of deletes", map[string]int{"GET": 3})
 	tf.apply("plan.tfplan")
-	expectRequests(t, s, "apply of deletes", map[string]int{"DELETE": n})
+	expectRequests(t, s, "apply of deletes", map[string]int{"GET": 1, "DELETE": n})
 }
 
 // Every delete names its key: without an ID, the API removes all of them.
@@ -113,7 +117,7 @@ func TestAccUpdateOfAKeyThatIsGone(t *testing.T) {
 	tf.config(key(s, `provider_id = "openai"`, `api_key = "`+secretB+`"`))
 	tf.plan()
 	s.Delete(t, s.WorkspaceID, "openai", id)
-	tf.fails([]string{"Cannot update key: the key does not exist", id, "the next plan creates it anew"}, "apply", "-no-color", "plan.tfplan")
+	tf.fails([]string{"Cannot update key: the key does not exist", id, "the next plan creates it"}, "apply", "-no-color", "plan.tfplan")
 	tf.expect(create)
 }
 
@@ -267,7 +271,7 @@ func TestAccCreateThatCannotBeReadBack(t *testing.T) {
 	}))
 	config := strings.Replace(key(s, `provider_id = "openai"`, `api_key_wo = "`+secretA+`"`), "provider \"byok\" {", "provider \"byok\" {\n  max_retries = 0", 1)
 	tf := newTerraform(t, nil, config)
-	if out := tf.apply(); !strings.Contains(out, "Key created, but not all is well") {
+	if out := tf.apply(); !strings.Contains(out, "Key created, but its details could not be read") {
 		t.Error(out)
 	}
 	stored := s.List(t, s.WorkspaceID)
@@ -348,7 +352,7 @@ func TestAccPermissions(t *testing.T) {
 	newcomer := newTerraform(t, nil, as(reader, declared))
 	newcomer.fails([]string{"Cannot create key: not an admin of the workspace"}, "apply", "-no-color", "-auto-approve")
 	newcomer.config(as(acctest.User{SessionToken: strings.Repeat("x", 32) + ".c2ln"}, declared))
-	newcomer.fails([]string{"Cannot create key: not signed in"}, "apply", "-no-color", "-auto-approve")
+	newcomer.fails([]string{"Cannot connect to Sim: not signed in"}, "apply", "-no-color", "-auto-approve")
 	newcomer.config(key(s, `provider_id = "openai"`, `workspace_id = "nowhere"`, declared))
 	newcomer.fails([]string{"Cannot create key: workspace not found", "or it is archived", `workspace_id = "nowhere"`}, "apply", "-no-color", "-auto-approve")
 
@@ -466,7 +470,7 @@ func TestAccWarnings(t *testing.T) {
 		want      string
 	}{
 		"api_key":     {[]string{`provider_id = "openai"`, `api_key = "` + secretA + `"`}, "Available Write-Only Attribute Alternative"},
-		"newline":     {[]string{`provider_id = "openai"`, `api_key_wo = "` + secretA + `\n"`}, "White space around API key"},
+		"newline":     {[]string{`provider_id = "openai"`, `api_key_wo = "` + secretA + `\n"`}, "Whitespace around API key"},
 		"provider ID": {[]string{`provider_id = "antropic"`, `api_key_wo = "` + secretA + `"`}, `Did you mean "anthropic"?`},
 	} {
 		t.Run(title, func(t *testing.T) {
@@ -512,10 +516,46 @@ func TestAccExamples(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if err := os.WriteFile(filepath.Join(tf.dir, "terraform.tfvars.json"), declared, 0o600); err != nil {
+			if err := os.WriteFile(filepath.Join(tf.Dir, "terraform.tfvars.json"), declared, 0o600); err != nil {
 				t.Fatal(err)
 			}
 			tf.plan()
 		})
+	}
+}
+
+// A bad duration is one error, and no error suggests what is refused.
+func TestAccBadDuration(t *testing.T) {
+	t.Parallel()
+	s := acctest.Start(t)
+	for _, duration := range []string{"5 minutes", "-1.5h", "0s"} {
+		tf := newTerraform(t, nil, key(s, `provider_id = "openai"`, `api_key_wo = "`+secretA+`"`, "timeouts {\n create = \""+duration+"\"\n }"))
+		out, err := tf.run("validate", "-no-color")
+		if err == nil || strings.Count(out, "Error: ") != 1 || !strings.Contains(out, fmt.Sprintf("%q is not a duration above zero, such as 30s or 5m.", duration)) {
+			t.Errorf("%q: %v, want one error:\n%s", duration, err, out)
+		}
+	}
+}
+
+func TestAccBlankName(t *testing.T) {
+	t.Parallel()
+	s := acctest.Start(t)
+	tf := newTerraform(t, nil, key(s, `provider_id = "openai"`, `name = "  "`, `api_key_wo = "`+secretA+`"`))
+	if out := tf.apply(); !strings.Contains(out, "Warning: Blank name") {
+		t.Errorf("no warning:\n%s", out)
+	}
+	tf.expect(nothing)
+}
+
+// What the API refuses of a request is shown at the attribute that it is about.
+func TestAccRefusedProviderID(t *testing.T) {
+	t.Parallel()
+	s := acctest.Start(t)
+	tf := newTerraform(t, nil, key(s, `provider_id = "newcomer"`, `api_key_wo = "`+secretA+`"`))
+	tf.plan()
+	out, err := tf.run("apply", "-no-color", "plan.tfplan")
+	_, refused, found := strings.Cut(out, "Error: Cannot create key: the API refused the request")
+	if err == nil || !found || !regexp.MustCompile(`\d+:\s+provider_id = "newcomer"`).MatchString(refused) {
+		t.Errorf("%v, want an error at provider_id:\n%s", err, out)
 	}
 }

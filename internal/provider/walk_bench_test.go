@@ -8,7 +8,7 @@ import (
 
 	"github.com/hashicorp/terraform-plugin-go/tfprotov6"
 
-	"github.com/terraform-provider-byok/terraform-provider-byok/internal/acctest"
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/testkit/acctest"
 )
 
 // BenchmarkNoopPlan is what a plan that changes nothing asks of the provider:

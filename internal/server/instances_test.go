@@ -14,8 +14,8 @@ import (
 	"time"
 
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/byok"
-	"github.com/terraform-provider-byok/terraform-provider-byok/internal/pgtest"
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/server"
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/testkit/pgtest"
 )
 
 // Four servers that start at once on one empty PostgreSQL: 200 adds to one

@@ -14,7 +14,7 @@ import (
 	"time"
 
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/server/database"
-	"github.com/terraform-provider-byok/terraform-provider-byok/internal/transcripts"
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/testkit/transcripts"
 )
 
 var randomReader = rand.Reader

@@ -7,7 +7,7 @@ import (
 	"sync/atomic"
 	"testing"
 
-	"github.com/terraform-provider-byok/terraform-provider-byok/internal/acctest"
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/testkit/acctest"
 )
 
 const full = `Pool "openai" is full, its cap is 10`
@@ -54,7 +54,7 @@ func TestRefusedCreateWaits(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t, deletesAfterRefusal())
 			if ignoreHint {
-				w.ignoreHint(t)
+				w.setHint(t, false)
 			}
 			w.configure(t, keys("openai", span(1, 10)...))
 			w.Apply(t)
@@ -78,9 +78,7 @@ func TestRefusedCreateWaits(t *testing.T) {
 // the apply after room was made goes through.
 func TestRefusedCreateFails(t *testing.T) {
 	t.Parallel()
-	hurried := func(names ...string) string {
-		return keysWith("openai", "openai", "timeouts {\n    create = \"3s\"\n  }", names...)
-	}
+	hurried := func(w *world, names ...string) string { return keysWith("openai", "openai", w.hurry(), names...) }
 	wantFull := func(t *testing.T, w *world, errs planned, n int) {
 		t.Helper()
 		found := 0
@@ -99,11 +97,11 @@ func TestRefusedCreateFails(t *testing.T) {
 		w.wantOwned(t)
 	}
 
-	t.Run("filled by somebody else after the plan", func(t *testing.T) {
+	t.Run("filled by another user after the plan", func(t *testing.T) {
 		t.Parallel()
 		w := newWorld(t)
 		w.addOthers(t, "openai", span(1, 8)...)
-		w.configure(t, hurried("k11", "k12"))
+		w.configure(t, hurried(w, "k11", "k12"))
 		w.Must(t, "plan", "-out=plan.tfplan")
 		ids := w.addOthers(t, "openai", "k09", "k10")
 		wantFull(t, w, w.inJSON(t, 1, "apply", "plan.tfplan").errors(), 2)
@@ -113,6 +111,20 @@ func TestRefusedCreateFails(t *testing.T) {
 			delete(w.others, id)
 		}
 		w.passes(t)
+	})
+	t.Run("filled after the plan, without the hint", func(t *testing.T) {
+		t.Parallel()
+		w := newWorld(t)
+		w.setHint(t, false)
+		w.addOthers(t, "openai", span(1, 9)...)
+		w.configure(t, hurried(w, "k11"))
+		w.Must(t, "plan", "-out=plan.tfplan")
+		w.addOthers(t, "openai", "k10")
+		errs := w.inJSON(t, 1, "apply", "plan.tfplan").errors()
+		if len(errs) != 1 || errs[0].Summary != would("openai", 11) || !strings.Contains(errs[0].Detail, "If this is an apply, and its plan passed, keys have been added since by another user: plan again.") {
+			t.Errorf("errors: %+v", errs)
+		}
+		w.wantOwned(t)
 	})
 	t.Run("a provider ID known at apply only", func(t *testing.T) {
 		t.Parallel()
@@ -126,10 +138,7 @@ resource "terraform_data" "later" {
 resource "byok_key" "unknown" {
   provider_id = terraform_data.later.output
   api_key_wo  = "sk-openai-0123456789"
-  timeouts {
-    create = "3s"
-  }
-}
+  `+w.hurry()+`}
 `)
 		wantFull(t, w, w.inJSON(t, 1, "apply", "-auto-approve").errors(), 1)
 	})
@@ -146,9 +155,9 @@ resource "byok_key" "unknown" {
 			})
 		}))
 		w.Env = append(w.Env, "BYOK_MAX_RETRIES=0")
-		w.configure(t, hurried(span(1, 10)...))
+		w.configure(t, hurried(w, span(1, 10)...))
 		w.Apply(t)
-		w.configure(t, hurried(span(3, 12)...))
+		w.configure(t, hurried(w, span(3, 12)...))
 		broken.Store(true)
 		wantFull(t, w, w.inJSON(t, 1, "apply", "-auto-approve").errors(), 2)
 		broken.Store(false)
@@ -160,30 +169,30 @@ resource "byok_key" "unknown" {
 // plan passes, the apply says what has happened, and nothing is lost.
 func TestUndecided(t *testing.T) {
 	t.Parallel()
-	const hurry = "timeouts {\n    create = \"3s\"\n  }\n"
+	createFirst := func(hurry string) string {
+		return keysWith("openai", "openai", hurry+"lifecycle {\n    create_before_destroy = true\n  }", span(1, 10)...)
+	}
 	for name, tc := range map[string]struct {
-		before, config string
+		before, config func(hurry string) string
 		args           []string
 	}{
-		"create_before_destroy in a full pool": {
-			before: keysWith("openai", "openai", hurry+"lifecycle {\n    create_before_destroy = true\n  }", span(1, 10)...),
-			config: keysWith("openai", "openai", hurry+"lifecycle {\n    create_before_destroy = true\n  }", span(1, 10)...),
-			args:   []string{`-replace=byok_key.openai["k03"]`},
-		},
+		"create_before_destroy in a full pool": {before: createFirst, config: createFirst, args: []string{`-replace=byok_key.openai["k03"]`}},
 		"two aliases fill one pool": {
-			config: "provider \"byok\" {\n  alias = \"second\"\n}\n" +
-				keysWith("openai", "openai", hurry, span(1, 10)...) + block("openai", "k11", "provider = byok.second\n"+hurry),
+			config: func(hurry string) string {
+				return "provider \"byok\" {\n  alias = \"second\"\n}\n" +
+					keysWith("openai", "openai", hurry, span(1, 10)...) + block("openai", "k11", "provider = byok.second\n"+hurry)
+			},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t)
-			if tc.before != "" {
-				w.configure(t, tc.before)
+			if tc.before != nil {
+				w.configure(t, tc.before(w.hurry()))
 				w.Apply(t)
 			}
 			stored := w.server.List(t, w.server.WorkspaceID)
-			w.configure(t, tc.config)
+			w.configure(t, tc.config(w.hurry()))
 			w.plan(t, 2, append(tc.args, "-out=plan.tfplan")...)
 			errs := w.inJSON(t, 1, "apply", "plan.tfplan").errors()
 			if got := errs.summaries(); len(got) != 1 || got[0] != full {

@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// TestCosts: what a walk sends for the check. That a plan waits only when it is
+// TestCosts: what an operation sends for the check. That a plan waits only when it is
 // about to fail, internal/ledger shows on a clock of its own.
 func TestCosts(t *testing.T) {
 	t.Parallel()

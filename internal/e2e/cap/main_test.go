@@ -16,14 +16,14 @@ import (
 	"github.com/hashicorp/terraform-plugin-go/tfprotov6"
 	"github.com/hashicorp/terraform-plugin-go/tfprotov6/tf6server"
 
-	measured "github.com/terraform-provider-byok/terraform-provider-byok/internal/figures"
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/provider"
-	"github.com/terraform-provider-byok/terraform-provider-byok/internal/tfrun"
+	measured "github.com/terraform-provider-byok/terraform-provider-byok/internal/testkit/figures"
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/testkit/tfrun"
 )
 
 const (
-	providerAddress = "registry.terraform.io/terraform-provider-byok/byok"
-	providerBinary  = "terraform-provider-byok"
+	providerBinary = "terraform-provider-byok"
+	hintVariable   = "BYOK_TEST_DEFERRAL_ALLOWED"
 )
 
 var runs = flag.Int("runs", 2, "how often each case runs whose outcome depends on the order of visits")
@@ -33,7 +33,7 @@ var results figures
 
 func TestMain(m *testing.M) {
 	if filepath.Base(os.Args[0]) == providerBinary {
-		serveWithoutHint()
+		serveWithHint(os.Getenv(hintVariable) == "true")
 		return
 	}
 	flag.Parse()
@@ -48,27 +48,30 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// serveWithoutHint makes this test binary a provider that is never told that
-// it is in the apply walk, as OpenTofu never tells. Terraform starts it through
-// a link of the provider's name.
-func serveWithoutHint() {
+// serveWithHint makes this test binary a provider that is always told that
+// deferral is allowed, as in Terraform Stacks, or never, as by OpenTofu.
+// Terraform starts it through a link of the provider's name.
+func serveWithHint(allowed bool) {
 	server := provider.NewServer("test")
-	err := tf6server.Serve(providerAddress, func() tfprotov6.ProviderServer { return withoutHint{server()} })
+	err := tf6server.Serve("registry.terraform.io/"+tfrun.Source, func() tfprotov6.ProviderServer { return withHint{server(), allowed} })
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
 }
 
-type withoutHint struct{ tfprotov6.ProviderServer }
+type withHint struct {
+	tfprotov6.ProviderServer
+	allowed bool
+}
 
-func (s withoutHint) ConfigureProvider(ctx context.Context, req *tfprotov6.ConfigureProviderRequest) (*tfprotov6.ConfigureProviderResponse, error) {
-	req.ClientCapabilities = nil
+func (s withHint) ConfigureProvider(ctx context.Context, req *tfprotov6.ConfigureProviderRequest) (*tfprotov6.ConfigureProviderResponse, error) {
+	req.ClientCapabilities = &tfprotov6.ConfigureProviderClientCapabilities{DeferralAllowed: s.allowed}
 	return s.ProviderServer.ConfigureProvider(ctx, req)
 }
 
-func (s withoutHint) PlanResourceChange(ctx context.Context, req *tfprotov6.PlanResourceChangeRequest) (*tfprotov6.PlanResourceChangeResponse, error) {
-	req.ClientCapabilities = nil
+func (s withHint) PlanResourceChange(ctx context.Context, req *tfprotov6.PlanResourceChangeRequest) (*tfprotov6.PlanResourceChangeResponse, error) {
+	req.ClientCapabilities = &tfprotov6.PlanResourceChangeClientCapabilities{DeferralAllowed: s.allowed}
 	return s.ProviderServer.PlanResourceChange(ctx, req)
 }
 

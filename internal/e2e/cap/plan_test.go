@@ -3,12 +3,14 @@ package cap
 import (
 	"fmt"
 	"net/http"
+	"slices"
+	"strings"
 	"sync/atomic"
 	"testing"
 
 	gocmp "github.com/google/go-cmp/cmp"
 
-	"github.com/terraform-provider-byok/terraform-provider-byok/internal/acctest"
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/testkit/acctest"
 )
 
 // TestFails: plans that would end over a cap.
@@ -229,31 +231,171 @@ func TestDestroy(t *testing.T) {
 	w.wantOwned(t)
 }
 
-// TestUnreachable: without a list, only what the configuration alone exceeds is
-// an error.
-func TestUnreachable(t *testing.T) {
+// TestListFails: a plan that could not list a workspace fails. With cap_check
+// "off" it lists nothing.
+func TestListFails(t *testing.T) {
 	t.Parallel()
-	var reachable atomic.Bool
-	unreachable := acctest.WithMiddleware(func(next http.Handler) http.Handler {
-		return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
-			if !reachable.Load() {
-				panic(http.ErrAbortHandler) // the connection breaks without an answer
+	for name, respond := range map[string]http.HandlerFunc{
+		"no response":       func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) },
+		"server error":      func(rw http.ResponseWriter, _ *http.Request) { rw.WriteHeader(http.StatusInternalServerError) },
+		"no access":         func(rw http.ResponseWriter, _ *http.Request) { refuse(rw, http.StatusUnauthorized) },
+		"forbidden":         func(rw http.ResponseWriter, _ *http.Request) { refuse(rw, http.StatusForbidden) },
+		"no such workspace": func(rw http.ResponseWriter, _ *http.Request) { refuse(rw, http.StatusNotFound) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var broken atomic.Bool
+			w := newWorld(t, acctest.WithMiddleware(func(next http.Handler) http.Handler {
+				return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+					if broken.Load() && strings.HasSuffix(r.URL.Path, "/byok-keys") {
+						respond(rw, r)
+						return
+					}
+					next.ServeHTTP(rw, r)
+				})
+			}))
+			w.Env = append(w.Env, "BYOK_MAX_RETRIES=0")
+			broken.Store(true)
+			w.configure(t, keys("openai", span(1, 11)...))
+			for _, capCheck := range []string{"error", "warning"} {
+				w.Env = append(w.Env, "BYOK_CAP_CHECK="+capCheck)
+				p := w.plan(t, 1)
+				if len(p) != 1 || !strings.HasPrefix(p[0].Summary, "Cannot plan keys: ") {
+					t.Errorf("cap_check %q: want one error, got %+v", capCheck, p)
+				}
 			}
-			next.ServeHTTP(rw, r)
+			w.configure(t, keys("openai", "k01"))
+			w.Env = append(w.Env, "BYOK_CAP_CHECK=off")
+			if p := w.plan(t, 2, "-out=plan.tfplan"); len(p) != 0 {
+				t.Errorf("cap_check \"off\": %+v", p)
+			}
+			broken.Store(false)
+			w.Apply(t, "plan.tfplan")
+			w.wantSettled(t)
 		})
-	})
-	w := newWorld(t, unreachable)
-	w.Env = append(w.Env, "BYOK_MAX_RETRIES=0")
-
-	w.configure(t, keys("openai", span(1, 11)...))
-	w.fails(t, []string{`Pool "openai" would hold at least 11 keys, its cap is 10`})
-
-	w.configure(t, keys("openai", "k01"))
-	p := w.plan(t, 2, "-out=plan.tfplan")
-	if warnings := p.warnings(); len(p) != 1 || len(warnings) != 1 || warnings[0].Summary != "The caps of a workspace could not be checked" {
-		t.Errorf("want one warning, got %+v", p)
 	}
-	reachable.Store(true)
-	w.Apply(t, "plan.tfplan")
-	w.wantSettled(t)
+}
+
+func refuse(rw http.ResponseWriter, status int) {
+	rw.Header().Set("Content-Type", "application/json")
+	rw.WriteHeader(status)
+	_, _ = rw.Write([]byte(`{"error":"refused"}`))
+}
+
+// TestReplaceKeepsTheKey: a replace whose destination is not there, or is full,
+// fails at plan, while the old key is still stored.
+func TestReplaceKeepsTheKey(t *testing.T) {
+	t.Parallel()
+	t.Run("mistyped workspace", func(t *testing.T) {
+		t.Parallel()
+		w := newWorld(t)
+		w.configure(t, keys("openai", "k01"))
+		w.Apply(t)
+		before := w.server.List(t, w.server.WorkspaceID)
+		for _, capCheck := range []string{"error", "warning"} {
+			w.Env = append(w.Env, "BYOK_WORKSPACE_ID=mistyped", "BYOK_CAP_CHECK="+capCheck)
+			p := w.plan(t, 1)
+			if len(p) != 1 || p[0].Summary != "Cannot plan keys: workspace not found" {
+				t.Errorf("cap_check %q: %+v", capCheck, p)
+			}
+			if result := w.Try(t, "apply", "-auto-approve"); result.Exit != 1 {
+				t.Errorf("cap_check %q: the apply ended with %d:\n%s", capCheck, result.Exit, result.Output)
+			}
+		}
+		if diff := gocmp.Diff(before, w.server.List(t, w.server.WorkspaceID)); diff != "" {
+			t.Errorf("stored keys:\n%s", diff)
+		}
+	})
+	t.Run("full pool, cap_check warning", func(t *testing.T) {
+		t.Parallel()
+		w := newWorld(t)
+		w.addOthers(t, "openai", span(1, 10)...)
+		w.configure(t, block("anthropic", "k11", ""))
+		w.Apply(t)
+		w.Env = append(w.Env, "BYOK_CAP_CHECK=warning")
+		w.configure(t, block("openai", "k11", ""))
+		if got := w.plan(t, 2).warnings().summaries(); !slices.Equal(got, []string{would("openai", 11)}) {
+			t.Errorf("warnings: %q", got)
+		}
+	})
+}
+
+// TestHintInPlans: with a provider that is always told that deferral is allowed,
+// as in Terraform Stacks, the check still works.
+func TestHintInPlans(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.setHint(t, true)
+	w.configure(t, keys("openai", span(1, 11)...))
+	w.fails(t, []string{would("openai", 11)})
+	w.addOthers(t, "openai", span(12, 15)...)
+	w.configure(t, keys("openai", span(1, 7)...))
+	if got := w.plan(t, 2).warnings().summaries(); !slices.Equal(got, []string{would("openai", 11)}) {
+		t.Errorf("warnings: %q", got)
+	}
+	w.configure(t, keys("openai", span(1, 6)...))
+	w.passes(t)
+	w.configure(t, keys("openai", span(1, 7)...))
+	w.fails(t, []string{would("openai", 11)})
+	w.configure(t, keys("openai", span(2, 7)...))
+	w.passes(t)
+}
+
+// TestUnknownDefaultWorkspace: the provider's workspace follows from another
+// resource and changes together with a key. The apply keeps the key where the
+// plan has shown it, and the next plan moves it.
+func TestUnknownDefaultWorkspace(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	other := w.server.NewWorkspace(t)
+	config := func(workspaceID, name string) string {
+		return fmt.Sprintf(`
+resource "terraform_data" "workspace" {
+  input = %q
+}
+
+provider "byok" {
+  workspace_id = terraform_data.workspace.output
+}
+
+resource "byok_key" "key" {
+  provider_id = "openai"
+  name        = %q
+  api_key_wo  = "sk-openai-0123456789-key"
+}
+`, workspaceID, name)
+	}
+	w.configure(t, config(w.server.WorkspaceID, "before"))
+	w.Apply(t)
+	w.configure(t, config(other, "after"))
+	w.Apply(t)
+	if stored := w.server.List(t, w.server.WorkspaceID); len(stored) != 1 || *stored[0].Name != "after" {
+		t.Errorf("stored: %+v", stored)
+	}
+	w.Apply(t)
+	if here, there := w.server.List(t, w.server.WorkspaceID), w.server.List(t, other); len(here) != 0 || len(there) != 1 {
+		t.Errorf("stored here: %+v, there: %+v", here, there)
+	}
+}
+
+// TestManySwaps: from ten creates on that wait for removals, one warning names
+// the parallelism that would do.
+func TestManySwaps(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.configure(t, keys("openai", span(1, 10)...), keys("anthropic", span(1, 10)...))
+	w.Apply(t)
+	w.configure(t, keys("openai", span(11, 19)...), keys("anthropic", span(1, 10)...))
+	if p := w.plan(t, 2); len(p) != 0 {
+		t.Errorf("8 of them: %+v", p)
+	}
+	w.configure(t, keys("openai", span(11, 20)...), keys("anthropic", span(11, 20)...))
+	p := w.plan(t, 2)
+	if got := p.summaries(); !slices.Equal(got, []string{"20 creates wait for removals of the same apply"}) {
+		t.Fatalf("%q", got)
+	}
+	if !strings.Contains(p[0].Detail, "-parallelism=30.") || !strings.Contains(p[0].Detail, "byok_pool") {
+		t.Errorf("the warning says:\n%s", p[0].Detail)
+	}
+	w.passes(t, "-parallelism=30")
 }

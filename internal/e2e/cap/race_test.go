@@ -132,7 +132,7 @@ func (o order) start(t *testing.T) *world {
 	t.Helper()
 	w := newWorld(t)
 	if o.ignoreHint {
-		w.ignoreHint(t)
+		w.setHint(t, false)
 	}
 	w.addOthers(t, "openai", o.others...)
 	w.configure(t, o.configs[0])

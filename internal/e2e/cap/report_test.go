@@ -17,8 +17,8 @@ import (
 
 	gocmp "github.com/google/go-cmp/cmp"
 
-	"github.com/terraform-provider-byok/terraform-provider-byok/internal/acctest"
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/byok"
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/testkit/acctest"
 )
 
 var update = flag.Bool("update", false, "write testdata/*.txt anew")
@@ -124,9 +124,6 @@ func TestOneErrorPerPool(t *testing.T) {
 func TestCapCheck(t *testing.T) {
 	t.Parallel()
 	provider := func(arguments string) string { return "provider \"byok\" {\n  " + arguments + "\n}\n" }
-	hurried := func(n int) string {
-		return keysWith("openai", "openai", "timeouts {\n    create = \"3s\"\n  }", span(1, n)...)
-	}
 	for name, tc := range map[string]struct {
 		config   string
 		env      string
@@ -169,6 +166,7 @@ func TestCapCheck(t *testing.T) {
 	t.Run("the server's own answer rules", func(t *testing.T) {
 		t.Parallel()
 		w := newWorld(t, ofCap(3))
+		hurried := func(n int) string { return keysWith("openai", "openai", w.hurry(), span(1, n)...) }
 		w.configure(t, hurried(4))
 		w.plan(t, 2, "-out=plan.tfplan")
 		errs := w.inJSON(t, 1, "apply", "plan.tfplan").errors()

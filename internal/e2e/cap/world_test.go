@@ -1,11 +1,8 @@
 package cap
 
 import (
-	"cmp"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io/fs"
 	"maps"
 	"net/http"
 	"os"
@@ -18,9 +15,9 @@ import (
 
 	gocmp "github.com/google/go-cmp/cmp"
 
-	"github.com/terraform-provider-byok/terraform-provider-byok/internal/acctest"
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/byok"
-	"github.com/terraform-provider-byok/terraform-provider-byok/internal/tfrun"
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/testkit/acctest"
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/testkit/tfrun"
 )
 
 // keysFile holds all of a configuration but the provider block.
@@ -31,7 +28,7 @@ const keysFile = "keys.tf"
 type world struct {
 	*tfrun.Folder
 	server *acctest.Server
-	// others are the keys that somebody else has added, by ID.
+	// others are the keys that another user has added, by ID.
 	others map[string]byok.Key
 }
 
@@ -45,10 +42,11 @@ func newWorld(t *testing.T, opts ...acctest.Option) *world {
 	}
 }
 
-// ignoreHint makes the commands from now on use a provider that is not told
-// that it is in the apply walk.
-func (w *world) ignoreHint(t *testing.T) {
+// setHint makes the commands from now on use a provider that is always told that
+// deferral is allowed, or never.
+func (w *world) setHint(t *testing.T, allowed bool) {
 	t.Helper()
+	w.Env = append(w.Env, fmt.Sprintf("%s=%v", hintVariable, allowed))
 	dir := t.TempDir()
 	self, err := os.Executable()
 	if err != nil {
@@ -57,12 +55,19 @@ func (w *world) ignoreHint(t *testing.T) {
 	if err := os.Symlink(self, filepath.Join(dir, providerBinary)); err != nil {
 		t.Fatal(err)
 	}
-	rc := filepath.Join(dir, "terraform.rc")
-	text := fmt.Sprintf("provider_installation {\n  dev_overrides {\n    %q = %q\n  }\n  direct {}\n}\n", providerAddress, dir)
-	if err := os.WriteFile(rc, []byte(text), 0o600); err != nil {
+	if err := w.Configure(w.CLI().Override(dir)); err != nil {
 		t.Fatal(err)
 	}
-	w.Env = append(w.Env, "TF_CLI_CONFIG_FILE="+rc)
+}
+
+// hurry is a short create timeout, for creates that are to be refused. It is
+// longer than ten adds in a row take.
+func (w *world) hurry() string {
+	timeout := "5s"
+	if w.server.IsElsewhere() {
+		timeout = "30s"
+	}
+	return fmt.Sprintf("timeouts {\n    create = %q\n  }\n", timeout)
 }
 
 // addOthers adds keys that the configuration knows nothing of, with the
@@ -151,31 +156,16 @@ type stateKey struct {
 // inState reads the keys from the state file.
 func (w *world) inState(t *testing.T) []stateKey {
 	t.Helper()
-	data, err := os.ReadFile(filepath.Join(w.Dir, "terraform.tfstate"))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	var state struct {
-		Resources []struct {
-			Mode, Type string
-			Instances  []struct{ Attributes json.RawMessage }
-		}
-	}
-	if err := cmp.Or(err, json.Unmarshal(data, &state)); err != nil {
-		t.Fatal(err)
-	}
 	var keys []stateKey
-	for _, resource := range state.Resources {
-		if resource.Mode != "managed" || resource.Type != "byok_key" {
+	for _, instance := range w.Instances(t) {
+		if instance.Type != "byok_key" {
 			continue
 		}
-		for _, instance := range resource.Instances {
-			var key stateKey
-			if err := json.Unmarshal(instance.Attributes, &key); err != nil {
-				t.Fatal(err)
-			}
-			keys = append(keys, key)
+		var key stateKey
+		if err := json.Unmarshal(instance.Attributes, &key); err != nil {
+			t.Fatal(err)
 		}
+		keys = append(keys, key)
 	}
 	return keys
 }

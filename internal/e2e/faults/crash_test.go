@@ -1,6 +1,7 @@
 package faults
 
 import (
+	"context"
 	"database/sql"
 	"flag"
 	"fmt"
@@ -18,7 +19,8 @@ import (
 
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/byok"
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/client"
-	"github.com/terraform-provider-byok/terraform-provider-byok/internal/pgtest"
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/testkit/byokserver"
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/testkit/pgtest"
 )
 
 var (
@@ -93,7 +95,7 @@ type fleet struct {
 	balancer *httptest.Server
 
 	mu        sync.Mutex
-	instances []*process
+	instances []*byokserver.Process
 	next      int
 	countdown int // requests until the kill; negative for never
 	kill      func(victim int)
@@ -115,7 +117,7 @@ func (f *fleet) forward(w http.ResponseWriter, r *http.Request) {
 	f.mu.Lock()
 	f.next = (f.next + 1) % len(f.instances)
 	victim := f.next
-	to, _ := url.Parse(f.instances[victim].url)
+	to, _ := url.Parse(f.instances[victim].URL)
 	if f.countdown > 0 {
 		if f.countdown--; f.countdown == 0 {
 			f.kill(victim)
@@ -130,7 +132,7 @@ func (f *fleet) forward(w http.ResponseWriter, r *http.Request) {
 func (f *fleet) first() string {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.instances[0].url
+	return f.instances[0].URL
 }
 
 // patiently sets a pace at which a client outlasts the restart of a server, as
@@ -153,10 +155,10 @@ func crash(t *testing.T, s *site, size int, start func(*testing.T, map[string]an
 	session := s.session(t, f.balancer.URL)
 	// No keep-alive: a connection to the balancer that broke is no news.
 	plain := &http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
-	through := door{plain, func() string { return f.balancer.URL }, session}
+	through := newDoor(plain, func() string { return f.balancer.URL }, session)
 	// Each instance has its own rotation, so that only one of them serves every
 	// key of a pool in turn.
-	one := door{plain, f.first, session}
+	one := newDoor(plain, f.first, session)
 
 	var writers []*writer
 	for i := range 3 {
@@ -189,13 +191,13 @@ func crash(t *testing.T, s *site, size int, start func(*testing.T, map[string]an
 				f.mu.Lock()
 				p := f.instances[victim]
 				f.mu.Unlock()
-				p.kill()
-				again, err := s.launch()
+				p.Kill()
+				again, err := byokserver.Start(context.Background(), s.config)
 				if err != nil {
 					t.Error(err)
 					return
 				}
-				t.Cleanup(again.kill)
+				t.Cleanup(again.Kill)
 				f.mu.Lock()
 				f.instances[victim] = again
 				f.mu.Unlock()
@@ -292,7 +294,7 @@ func (w *writer) step() {
 	switch choice := w.random.IntN(3); {
 	case len(ids) == byok.Cap || choice == 0 && len(ids) > 0:
 		request.KeyID = ids[w.random.IntN(len(ids))]
-		status, _ := w.do(http.MethodDelete, keysPath(siteWorkspace), byok.DeleteRequest{ProviderID: w.providerID, KeyID: request.KeyID}, nil)
+		status, _ := w.do(http.MethodDelete, byokserver.KeysPath(siteWorkspace), byok.DeleteRequest{ProviderID: w.providerID, KeyID: request.KeyID}, nil)
 		if status != http.StatusOK {
 			w.lost, w.lostDelete = &request, true
 			return
@@ -300,14 +302,14 @@ func (w *writer) step() {
 		delete(w.keys, request.KeyID)
 	case choice == 1 && len(ids) > 0:
 		request.KeyID = ids[w.random.IntN(len(ids))]
-		if status, _ := w.do(http.MethodPost, keysPath(siteWorkspace), request, nil); status != http.StatusOK {
+		if status, _ := w.do(http.MethodPost, byokserver.KeysPath(siteWorkspace), request, nil); status != http.StatusOK {
 			w.lost = &request
 			return
 		}
 		w.keys[request.KeyID] = request.APIKey
 	default:
 		var answer byok.SaveResponse
-		if status, _ := w.do(http.MethodPost, keysPath(siteWorkspace), request, &answer); status != http.StatusOK {
+		if status, _ := w.do(http.MethodPost, byokserver.KeysPath(siteWorkspace), request, &answer); status != http.StatusOK {
 			w.lost = &request
 			return
 		}

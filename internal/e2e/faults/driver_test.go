@@ -9,16 +9,17 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 
-	"github.com/terraform-provider-byok/terraform-provider-byok/internal/acctest"
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/byok"
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/client"
-	"github.com/terraform-provider-byok/terraform-provider-byok/internal/faultproxy"
-	"github.com/terraform-provider-byok/terraform-provider-byok/internal/tfrun"
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/provider"
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/testkit/acctest"
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/testkit/faultproxy"
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/testkit/tfcore"
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/testkit/tfrun"
 )
 
 func TestMain(m *testing.M) {
@@ -127,7 +128,7 @@ func (s spec) pooled() map[string]map[string]any {
 		if k.form == versioned {
 			element["api_key_wo_version"] = k.version
 		}
-		label := poolLabel(k.workspaceID, k.providerID)
+		label := poolType + poolLabel(k.workspaceID, k.providerID)
 		if all[label] == nil {
 			all[label] = map[string]any{"workspace_id": k.workspaceID, "provider_id": k.providerID, "keys": map[string]any{}}
 			if k.patience != "" {
@@ -147,7 +148,8 @@ func poolLabel(workspaceID, providerID string) string {
 func (s spec) pooledHCL(t *testing.T) string {
 	t.Helper()
 	var b strings.Builder
-	for label, pool := range s.pooled() {
+	for address, pool := range s.pooled() {
+		label := strings.TrimPrefix(address, poolType)
 		// Every JSON string without templates is one of HCL, too.
 		keys, err := json.Marshal(pool["keys"])
 		if err != nil {
@@ -157,6 +159,8 @@ func (s spec) pooledHCL(t *testing.T) string {
 	}
 	return b.String()
 }
+
+const poolType = "byok_pool."
 
 func (s spec) addresses() []string { return sortedKeys(s) }
 
@@ -180,46 +184,52 @@ func sortedKeys[V any](m map[string]V) []string {
 	return names
 }
 
-// protocol drives a core.
-type protocol struct{ *core }
+// protocol drives the provider in this process.
+type protocol struct{ *tfcore.Core }
+
+// newCore returns a Core of the provider; edit sets the pace of its client.
+func newCore(t testing.TB, config map[string]any, seed uint64, edit func(*client.Config)) *tfcore.Core {
+	t.Helper()
+	return tfcore.New(t, provider.NewServer("test", edit), config, seed)
+}
 
 func (p protocol) apply(t *testing.T, declared spec) error {
-	_, err := p.core.apply(context.WithoutCancel(t.Context()), declared.attributes())
+	_, err := p.Core.Apply(context.WithoutCancel(t.Context()), declared.attributes())
 	return err
 }
 
 func (p protocol) plan(t *testing.T, declared spec) string { return p.planOf(t, declared.attributes()) }
 
 func (p protocol) planOf(t *testing.T, declared map[string]map[string]any) string {
-	changes, _, found, err := p.core.plan(context.WithoutCancel(t.Context()), declared)
+	changes, _, found, err := p.Core.Plan(context.WithoutCancel(t.Context()), declared)
 	if err != nil {
 		return "error: " + err.Error()
 	}
 	var b strings.Builder
 	for _, ch := range changes {
-		fmt.Fprintf(&b, "%s: %s -> %s\n%s", ch.address, ch.prior, ch.planned, found.Error())
+		fmt.Fprintf(&b, "%s: %s -> %s\n%s", ch.Address, ch.Prior, ch.Planned, found.Error())
 	}
 	return b.String()
 }
 
 func (p protocol) ids(*testing.T) map[string]string {
 	ids := map[string]string{}
-	for address, at := range p.state {
-		ids[address] = text(fields(at.value)["id"])
+	for address, at := range p.State {
+		ids[address], _ = tfcore.Attributes(at.Value)["id"].(string)
 	}
 	return ids
 }
 
-// pooledProtocol drives a core with pools in place of keys.
-type pooledProtocol struct{ *core }
+// pooledProtocol drives the provider with pools in place of keys.
+type pooledProtocol struct{ *tfcore.Core }
 
 func newPooledProtocol(t *testing.T, provider map[string]any, seed uint64, edit func(*client.Config)) pooledProtocol {
 	t.Helper()
-	return pooledProtocol{newCoreOf(t, "byok_pool", provider, seed, edit)}
+	return pooledProtocol{newCore(t, provider, seed, edit)}
 }
 
 func (p pooledProtocol) apply(t *testing.T, declared spec) error {
-	_, err := p.core.apply(context.WithoutCancel(t.Context()), declared.pooled())
+	_, err := p.Core.Apply(context.WithoutCancel(t.Context()), declared.pooled())
 	return err
 }
 
@@ -229,9 +239,10 @@ func (p pooledProtocol) plan(t *testing.T, declared spec) string {
 
 func (p pooledProtocol) ids(*testing.T) map[string]string {
 	ids := map[string]string{}
-	for _, at := range p.state {
-		for address, element := range fields(fields(at.value)["keys"]) {
-			ids[address] = text(fields(element)["id"])
+	for _, at := range p.State {
+		elements, _ := tfcore.Attributes(at.Value)["keys"].(map[string]any)
+		for address, element := range elements {
+			ids[address], _ = element.(map[string]any)["id"].(string)
 		}
 	}
 	return ids
@@ -246,9 +257,9 @@ func (c pooledCLI) apply(t *testing.T, declared spec) error {
 	if r.Exit == 0 {
 		return nil
 	}
-	for label := range declared.pooled() {
-		if strings.Contains(r.Output, "terraform untaint") && strings.Contains(r.Output, label) {
-			c.Try(t, "untaint", "-no-color", "byok_pool."+label)
+	for address := range declared.pooled() {
+		if strings.Contains(r.Output, "terraform untaint") && strings.Contains(r.Output, address) {
+			c.Try(t, "untaint", "-no-color", address)
 		}
 	}
 	return errors.New(r.Output)
@@ -303,33 +314,16 @@ func (c cli) plan(t *testing.T, declared spec) string {
 // ids reads the state file: terraform show takes as long as a plan.
 func (c cli) ids(t *testing.T) map[string]string {
 	t.Helper()
-	var state struct {
-		Resources []struct {
-			Name      string
-			Instances []struct {
-				Status     string
-				Attributes struct{ ID string }
-			}
-		}
-	}
-	data, err := os.ReadFile(filepath.Join(c.Dir, "terraform.tfstate"))
-	if errors.Is(err, os.ErrNotExist) {
-		return nil
-	}
-	if err == nil {
-		err = json.Unmarshal(data, &state)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
 	ids := map[string]string{}
-	for _, resource := range state.Resources {
-		for _, instance := range resource.Instances {
-			if instance.Status != "" {
-				t.Errorf("%s is %s", resource.Name, instance.Status)
-			}
-			ids[resource.Name] = instance.Attributes.ID
+	for _, instance := range c.Instances(t) {
+		if instance.Status != "" {
+			t.Errorf("%s is %s", instance.Name, instance.Status)
 		}
+		var attributes struct{ ID string }
+		if err := json.Unmarshal(instance.Attributes, &attributes); err != nil {
+			t.Fatal(err)
+		}
+		ids[instance.Name] = attributes.ID
 	}
 	return ids
 }

@@ -14,7 +14,8 @@ import (
 
 	"github.com/hashicorp/terraform-plugin-go/tftypes"
 
-	"github.com/terraform-provider-byok/terraform-provider-byok/internal/acctest"
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/testkit/acctest"
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/testkit/tfcore"
 )
 
 // misbehaviour is how a server answers in place of what it should.
@@ -90,7 +91,7 @@ func listed(key string) string { return `{"keys":[` + key + `]}` }
 const (
 	goodKey = `{"id":"%s","providerId":"openai","name":null,"maskedKey":"sk-hos...0001","createdBy":null,"createdAt":"2026-01-02T03:04:05.000Z","updatedAt":"2026-01-02T03:04:05.000Z"}`
 
-	notTheAPI = "The answer is not one that this API gives. Check that endpoint (BYOK_ENDPOINT) is the base URL of Sim, without /api, and that no gateway or login page is in between (headers)."
+	notTheAPI = "The response is not one of this API. Check that endpoint (BYOK_ENDPOINT) is the base URL of Sim, without /api, and that no gateway or login page is in between (headers)."
 )
 
 // TestHostileServer shows what a user is told about servers that answer
@@ -116,28 +117,28 @@ func TestHostileServer(t *testing.T) {
 		{"endless status line", "GET", raw("HTTP/1.1 200 ", "x"), "this is not the API of Sim", "its headers are larger than 64 KiB", 16 << 20},
 		{"endless chunks", "GET", raw("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", "20\r\n"+strings.Repeat(" ", 32)+"\r\n"), "this is not the API of Sim", "it is larger than 16 MiB (HTTP status 200)", 64 << 20},
 		{"zip bomb", "GET", zipped(64), "this is not the API of Sim", "it is larger than 16 MiB (HTTP status 200)", 1 << 20},
-		{"slow trickle", "GET", trickle, "the server cannot be reached", "the answer was cut off: no complete answer came within the request timeout (HTTP status 200)", 0},
+		{"slow trickle", "GET", trickle, "the server cannot be reached", "the response was cut off: no complete response within the request timeout", 0},
 		{"no HTTP", "GET", raw("220 mail.example ESMTP\r\n", "\r\n"), "this is not the API of Sim", "it is not HTTP", 16 << 20},
 		{"deep JSON", "GET", says(`{"keys":` + strings.Repeat("[", 1<<20)), "this is not the API of Sim", "it is broken or truncated JSON (HTTP status 200)", 0},
 		{"deep objects", "GET", says(strings.Repeat(`{"keys":`, 1<<20)), "this is not the API of Sim", "it is broken or truncated JSON (HTTP status 200)", 0},
 		{"empty", "GET", says(""), "this is not the API of Sim", "it is empty (HTTP status 200)", 0},
 		{"null", "GET", says("null"), "this is not the API of Sim", "it has no keys field; the endpoint may be wrong (HTTP status 200)", 0},
-		{"a login page", "GET", says("<!doctype html><title>Sign in</title>", "Content-Type: text/html"), "this is not the API of Sim", "it is HTML, not JSON; the endpoint may be wrong, or a gateway may have answered in place of Sim (HTTP status 200)", 0},
+		{"a login page", "GET", says("<!doctype html><title>Sign in</title>", "Content-Type: text/html"), "this is not the API of Sim", "it is HTML, not JSON; the endpoint may be wrong, or a gateway may have responded in place of Sim (HTTP status 200)", 0},
 		{"no keys", "GET", says(`{"items":[]}`), "this is not the API of Sim", "it has no keys field; the endpoint may be wrong (HTTP status 200)", 0},
 		{"keys of another type", "GET", says(`{"keys":{"a":1}}`), "this is not the API of Sim", "keys is of type object (HTTP status 200)", 0},
 		{"an ID of another type", "GET", says(listed(strings.Replace(goodKey, `"%s"`, "7", 1))), "this is not the API of Sim", "keys.id is of type number (HTTP status 200)", 0},
 		{"a name of another type", "GET", says(listed(strings.Replace(fmt.Sprintf(goodKey, "k"), `"name":null`, `"name":[]`, 1))), "this is not the API of Sim", "keys.name is of type array (HTTP status 200)", 0},
 		{"no ID", "GET", says(listed(strings.Replace(goodKey, `"id":"%s",`, "", 1))), "this is not the API of Sim", "key 1 of 1 in the list: its id is missing or empty (HTTP status 200)", 0},
 		{"an empty ID", "GET", says(listed(fmt.Sprintf(goodKey, ""))), "this is not the API of Sim", "key 1 of 1 in the list: its id is missing or empty (HTTP status 200)", 0},
-		{"an ID that is a path", "GET", says(listed(fmt.Sprintf(goodKey, "a b"))), "this is not the API of Sim", "key 1 of 1 in the list: its id is no ID (HTTP status 200)", 0},
+		{"an ID that is a path", "GET", says(listed(fmt.Sprintf(goodKey, "a b"))), "this is not the API of Sim", "key 1 of 1 in the list: its id is not an ID (HTTP status 200)", 0},
 		{"one ID twice", "GET", says(listed(fmt.Sprintf(goodKey, "twin") + "," + fmt.Sprintf(goodKey, "twin"))), "this is not the API of Sim", `two keys in the list have the ID "twin" (HTTP status 200)`, 0},
 		{"no provider ID", "GET", says(listed(strings.Replace(fmt.Sprintf(goodKey, "k"), `"providerId":"openai",`, "", 1))), "this is not the API of Sim", "key 1 of 1 in the list: its providerId is missing or empty (HTTP status 200)", 0},
 		{"no mask", "GET", says(listed(strings.Replace(fmt.Sprintf(goodKey, "k"), `"maskedKey":"sk-hos...0001",`, "", 1))), "this is not the API of Sim", "key 1 of 1 in the list: its maskedKey is missing or empty (HTTP status 200)", 0},
-		{"a time that is none", "GET", says(listed(strings.Replace(fmt.Sprintf(goodKey, "k"), "2026-01-02T03:04:05.000Z", "yesterday", 1))), "this is not the API of Sim", "key 1 of 1 in the list: its createdAt is no timestamp (HTTP status 200)", 0},
+		{"a time that is none", "GET", says(listed(strings.Replace(fmt.Sprintf(goodKey, "k"), "2026-01-02T03:04:05.000Z", "yesterday", 1))), "this is not the API of Sim", "key 1 of 1 in the list: its createdAt is not a timestamp (HTTP status 200)", 0},
 
 		{"add answers no ID", "POST", says(`{"success":true,"key":{"id":"","providerId":"openai","name":null,"maskedKey":"x","createdAt":"2026-01-02T03:04:05.000Z"}}`), "this is not the API of Sim", "its id is missing or empty, no key was stored (HTTP status 200, 2 attempts)", 0},
-		{"add answers an old key", "POST", nil, "this is not the API of Sim", "it is about a key that was there before, no key was stored (HTTP status 200, 2 attempts)", 0},
-		{"add answers no success", "POST", says(`{"success":false}`), "this is not the API of Sim", "it does not say success, no key was stored (HTTP status 200, 2 attempts)", 0},
+		{"add answers an old key", "POST", nil, "this is not the API of Sim", "it is for a key that was there before, no key was stored (HTTP status 200, 2 attempts)", 0},
+		{"add answers no success", "POST", says(`{"success":false}`), "this is not the API of Sim", "it does not report success, no key was stored (HTTP status 200, 2 attempts)", 0},
 		{"add answers without end", "POST", endless(`{"success":true,"key":"`, "x"), "this is not the API of Sim", "it is larger than 1 MiB, no key was stored (HTTP status 200, 2 attempts)", 16 << 20},
 
 		{"delete answers nothing", "DELETE", says(""), "this is not the API of Sim", "it is empty (HTTP status 200, 2 attempts)", 0},
@@ -152,7 +153,7 @@ func TestHostileServer(t *testing.T) {
 			s := acctest.Start(t, acctest.WithMiddleware(func(next http.Handler) http.Handler {
 				return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 					checkDelete(t, r)
-					if !hostile.Load() || r.Method != tc.method {
+					if !hostile.Load() || r.Method != tc.method || !strings.HasSuffix(r.URL.Path, "/byok-keys") {
 						next.ServeHTTP(w, r)
 						return
 					}
@@ -170,7 +171,7 @@ func TestHostileServer(t *testing.T) {
 			provider["max_retries"] = retries
 			c := newCore(t, provider, 1, quickly)
 			declared := spec{"k": {workspaceID: s.WorkspaceID, providerID: "openai", secret: "sk-hostile-00001"}}
-			if _, err := c.apply(t.Context(), declared.attributes()); err != nil {
+			if _, err := c.Apply(t.Context(), declared.attributes()); err != nil {
 				t.Fatal(err)
 			}
 			id := s.List(t, s.WorkspaceID)[0].ID
@@ -188,11 +189,16 @@ func TestHostileServer(t *testing.T) {
 				operation = "Cannot delete key"
 				declared = nil
 			}
-			_, err := c.apply(t.Context(), declared.attributes())
+			_, err := c.Apply(t.Context(), declared.attributes())
 			if err == nil {
 				t.Fatal("no error")
 			}
-			for _, want := range []string{": " + operation + ": " + tc.summary + "\n", "\n\nThe answer: " + tc.wants + "\n"} {
+			url := s.URL + "/api/workspaces/" + s.WorkspaceID + "/byok-keys"
+			cause := "\n\nCause: " + strings.Replace(tc.wants, "HTTP status 200", "HTTP status 200 from "+url, 1) + "\n"
+			if tc.summary == "the server cannot be reached" {
+				cause = "Incomplete response from " + url + ": " + tc.wants + ".\n"
+			}
+			for _, want := range []string{": " + operation + ": " + tc.summary + "\n", cause} {
 				if !strings.Contains(err.Error(), want) {
 					t.Errorf("the error does not say %q:\n%v", want, err)
 				}
@@ -227,16 +233,16 @@ func TestEmptyIDInState(t *testing.T) {
 				s.Add(t, s.WorkspaceID, "openai", "sk-somebody-else-01", "")
 			}
 			c := newCore(t, map[string]any{"endpoint": s.URL, "workspace_id": s.WorkspaceID, "session_token": s.SessionToken}, 1, quickly)
-			w := c.walk(t.Context(), true)
-			prior := object(c.resource.ValueType(), map[string]any{
+			w := c.Begin(t.Context(), true)
+			prior := tfcore.Object(c.Type("k"), map[string]any{
 				"workspace_id": s.WorkspaceID, "provider_id": "openai", "id": id, "masked_key": "x", "on_remote_change": "repair",
 				"created_at": "2026-01-02T03:04:05.000Z", "updated_at": "2026-01-02T03:04:05.000Z",
 			})
-			w.carryOut(t.Context(), "k", null(c.resource.ValueType()), prior, tftypes.NewValue(c.resource.ValueType(), nil), nil)
+			w.CarryOut(t.Context(), "k", tfcore.Null(c.Type("k")), prior, tftypes.NewValue(c.Type("k"), nil), nil)
 			if keys := s.List(t, s.WorkspaceID); len(keys) != 3 {
 				t.Errorf("%d keys are left of 3", len(keys))
 			}
-			if err := w.err(); (id == "" || id == nil) && (err == nil || !strings.Contains(err.Error(), "the key ID is empty")) {
+			if err := w.Err(); (id == "" || id == nil) && (err == nil || !strings.Contains(err.Error(), "the key ID is empty")) {
 				t.Errorf("the error is %v", err)
 			}
 		})

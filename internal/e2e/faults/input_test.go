@@ -17,8 +17,9 @@ import (
 	"github.com/hashicorp/terraform-plugin-go/tfprotov6"
 	"github.com/hashicorp/terraform-plugin-go/tftypes"
 
-	"github.com/terraform-provider-byok/terraform-provider-byok/internal/acctest"
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/server"
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/testkit/acctest"
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/testkit/tfcore"
 )
 
 var updateInput = flag.Bool("input.update", false, "write testdata/input.golden anew")
@@ -289,7 +290,7 @@ func TestBadInput(t *testing.T) {
 }
 
 // give hands wrong input to the provider as terraform would, as far as it gets.
-func give(t *testing.T, s *acctest.Server, in badInput, fill *strings.Replacer) diagnostics {
+func give(t *testing.T, s *acctest.Server, in badInput, fill *strings.Replacer) tfcore.Diagnostics {
 	t.Helper()
 	ctx := t.Context()
 	config := map[string]any{"endpoint": s.URL, "workspace_id": s.WorkspaceID, "session_token": s.SessionToken, "max_retries": 0}
@@ -297,6 +298,7 @@ func give(t *testing.T, s *acctest.Server, in badInput, fill *strings.Replacer) 
 	switch in.what {
 	case "provider":
 		attributes = config
+		attributes["cap_check"] = "off" // no request leaves for an endpoint that is fine
 	case "resource":
 		attributes = map[string]any{"workspace_id": s.WorkspaceID, "provider_id": "openai", "api_key_wo": "sk-fine-000000001"}
 	case "pool":
@@ -311,37 +313,37 @@ func give(t *testing.T, s *acctest.Server, in badInput, fill *strings.Replacer) 
 		}
 		attributes[name] = value
 	}
-	typeName := "byok_key"
+	address, typeName := "k", "byok_key"
 	if strings.HasSuffix(in.what, "pool") {
-		typeName = "byok_pool"
+		address, typeName = "byok_pool.k", "byok_pool"
 	}
-	c := newCoreOf(t, typeName, config, 1, quickly)
-	w := c.walk(ctx, false)
+	c := newCore(t, config, 1, quickly)
+	w := c.Begin(ctx, false)
 	switch in.what {
 	case "provider":
 	case "resource", "pool":
 		// Findings that stop terraform before the plan stop here, too.
-		w.planOne(ctx, "k", object(c.resource.ValueType(), attributes), instance{value: null(c.resource.ValueType())})
+		w.PlanOne(ctx, address, tfcore.Object(c.Type(address), attributes), tfcore.Instance{Value: tfcore.Null(c.Type(address))})
 	case "data":
 		schemas, err := w.GetProviderSchema(ctx, &tfprotov6.GetProviderSchemaRequest{})
 		if err != nil {
 			t.Fatal(err)
 		}
 		typ := schemas.DataSourceSchemas["byok_keys"].ValueType()
-		value := c.dynamic(typ, object(typ, attributes))
+		value := tfcore.Encode(typ, tfcore.Object(typ, attributes))
 		validated, err := w.ValidateDataResourceConfig(ctx, &tfprotov6.ValidateDataResourceConfigRequest{TypeName: "byok_keys", Config: value})
-		if w.report(err, validated.Diagnostics) {
+		if w.Report(err, validated.Diagnostics) {
 			read, err := w.ReadDataSource(ctx, &tfprotov6.ReadDataSourceRequest{TypeName: "byok_keys", Config: value})
-			w.report(err, read.Diagnostics)
+			w.Report(err, read.Diagnostics)
 		}
 	case "import", "import pool":
 		imported, err := w.ImportResourceState(ctx, &tfprotov6.ImportResourceStateRequest{TypeName: typeName, ID: fill.Replace(in.set["id"].(string))})
-		w.report(err, imported.Diagnostics)
+		w.Report(err, imported.Diagnostics)
 	}
-	if w.broken != nil {
-		t.Errorf("%s: %v", in, w.broken)
+	if w.Broken != nil {
+		t.Errorf("%s: %v", in, w.Broken)
 	}
-	return w.found
+	return w.Found
 }
 
 // pathOf writes an attribute path as HCL does.

@@ -15,8 +15,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/terraform-provider-byok/terraform-provider-byok/internal/acctest"
-	"github.com/terraform-provider-byok/terraform-provider-byok/internal/tfrun"
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/testkit/acctest"
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/testkit/tfrun"
 )
 
 // TestInterrupt sends Ctrl-C to terraform while an add, a replace and a delete

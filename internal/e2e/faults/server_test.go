@@ -1,37 +1,27 @@
 package faults
 
 import (
-	"bufio"
-	"bytes"
-	"encoding/json"
-	"fmt"
-	"io"
+	"context"
 	"net/http"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
-	"github.com/terraform-provider-byok/terraform-provider-byok/internal/acctest"
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/byok"
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/server"
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/testkit/acctest"
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/testkit/byokserver"
 )
 
 // serverBinary builds byok-server once per test binary; TestMain removes it.
 var serverBinary = sync.OnceValues(func() (string, error) {
-	dir, err := os.MkdirTemp("", "byok-server-")
-	if err != nil {
+	var err error
+	if builtServer, err = os.MkdirTemp("", "byok-server-"); err != nil {
 		return "", err
 	}
-	builtServer = dir
-	bin := filepath.Join(dir, "byok-server")
-	out, err := exec.Command("go", "build", "-o", bin, "github.com/terraform-provider-byok/terraform-provider-byok/cmd/byok-server").CombinedOutput()
-	if err != nil {
-		return "", fmt.Errorf("go build: %w\n%s", err, out)
-	}
-	return bin, nil
+	return byokserver.Build(builtServer)
 })
 
 var builtServer string // the folder to remove, once serverBinary has run
@@ -39,9 +29,8 @@ var builtServer string // the folder to remove, once serverBinary has run
 // site is where byok-server processes run: a database, secrets, a bootstrap
 // document with one user and one workspace.
 type site struct {
-	bin, bootstrap, database string
-	env                      []string
-	client                   *http.Client
+	config byokserver.Config
+	client *http.Client
 }
 
 const (
@@ -57,152 +46,61 @@ func newSite(t *testing.T, database string) *site {
 	if err != nil {
 		t.Fatal(err)
 	}
-	doc, err := json.Marshal(map[string]any{
-		"users":      []any{map[string]any{"email": siteUser, "password": sitePassword, "name": "Owner"}},
-		"workspaces": []any{map[string]any{"id": siteWorkspace, "name": "Site", "owner": siteUser}},
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	file := filepath.Join(t.TempDir(), "bootstrap.json")
-	if err := os.WriteFile(file, doc, 0o600); err != nil {
-		t.Fatal(err)
-	}
 	return &site{
-		bin: bin, bootstrap: file, database: database,
-		env: append(os.Environ(), "ENCRYPTION_KEY="+strings.Repeat("0123456789abcdef", 4),
-			"BETTER_AUTH_SECRET=auth-secret-of-the-test", "INTERNAL_API_SECRET="+siteInternalSecret),
+		config: byokserver.Config{
+			Binary: bin, Dir: t.TempDir(), Database: database, Flags: []string{"--development"},
+			Secrets: server.Secrets{EncryptionKey: strings.Repeat("0123456789abcdef", 4), AuthSecret: "auth-secret-of-the-test", InternalSecret: siteInternalSecret},
+			Bootstrap: &server.Bootstrap{
+				Users:      []server.BootstrapUser{{Email: siteUser, Password: sitePassword, Name: "Owner"}},
+				Workspaces: []server.BootstrapWorkspace{{ID: siteWorkspace, Name: "Site", Owner: siteUser}},
+			},
+		},
 		client: &http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: 8}},
 	}
 }
 
-// process is one running byok-server.
-type process struct {
-	cmd  *exec.Cmd
-	url  string
-	done chan struct{} // closed when it has ended
-	log  *bytes.Buffer // to be read after done
-}
-
 // start returns a byok-server that accepts requests.
-func (s *site) start(t *testing.T, flags ...string) *process {
+func (s *site) start(t *testing.T) *byokserver.Process {
 	t.Helper()
-	p, err := s.launch(flags...)
+	p, err := byokserver.Start(t.Context(), s.config)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(p.kill)
+	t.Cleanup(p.Kill)
 	return p
-}
-
-func (s *site) launch(flags ...string) (*process, error) {
-	args := []string{"serve", "--listen", "127.0.0.1:0", "--database", s.database, "--bootstrap", s.bootstrap, "--development", "--log-format", "json"}
-	p := &process{cmd: exec.Command(s.bin, append(args, flags...)...), done: make(chan struct{}), log: &bytes.Buffer{}}
-	p.cmd.Env = s.env
-	out, err := p.cmd.StderrPipe()
-	if err != nil {
-		return nil, err
-	}
-	if err := p.cmd.Start(); err != nil {
-		return nil, err
-	}
-	listening := make(chan string, 1)
-	go func() {
-		defer close(p.done)
-		defer close(listening)
-		lines := bufio.NewReader(out)
-		for {
-			line, err := lines.ReadBytes('\n')
-			p.log.Write(line)
-			var said struct{ Msg, URL string }
-			if json.Unmarshal(line, &said) == nil && said.Msg == "listening" {
-				listening <- said.URL
-			}
-			if err != nil {
-				_ = p.cmd.Wait()
-				return
-			}
-		}
-	}()
-	p.url = <-listening
-	if p.url == "" {
-		<-p.done
-		return nil, fmt.Errorf("byok-server does not start: %s", p.log)
-	}
-	return p, nil
-}
-
-// kill ends the process with SIGKILL, by its ID.
-func (p *process) kill() {
-	_ = p.cmd.Process.Kill()
-	<-p.done
 }
 
 // session signs in and returns the value of the session cookie.
 func (s *site) session(t *testing.T, url string) string {
 	t.Helper()
-	body, _ := json.Marshal(map[string]string{"email": siteUser, "password": sitePassword})
-	resp, err := s.client.Post(url+"/api/auth/sign-in/email", "application/json", bytes.NewReader(body))
+	session, err := byokserver.SignIn(t.Context(), url, siteUser, sitePassword)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer resp.Body.Close()
-	for _, cookie := range resp.Cookies() {
-		if cookie.Name == "better-auth.session_token" {
-			return cookie.Value
-		}
-	}
-	t.Fatalf("sign-in: %s", resp.Status)
-	return ""
+	return session
 }
 
 // door speaks to a server over HTTP, without the provider's client.
-type door struct {
-	client  *http.Client
-	url     func() string
-	session string
+type door struct{ byokserver.Door }
+
+func newDoor(client *http.Client, url func() string, session string) door {
+	return door{byokserver.Door{Client: client, URL: url, Session: session, InternalSecret: siteInternalSecret}}
 }
 
 // do sends one request; into gets a 200 answer. A status of 0 is an answer that
 // was lost.
 func (d door) do(method, path string, body, into any) (status int, answer string) {
-	var payload io.Reader
-	if body != nil {
-		encoded, err := json.Marshal(body)
-		if err != nil {
-			panic(err)
-		}
-		payload = bytes.NewReader(encoded)
-	}
-	req, err := http.NewRequest(method, d.url()+path, payload)
-	if err != nil {
-		panic(err)
-	}
-	req.Header.Set("Cookie", "better-auth.session_token="+d.session)
-	req.Header.Set("Authorization", "Bearer "+siteInternalSecret)
-	resp, err := d.client.Do(req)
+	status, text, err := d.Do(context.Background(), method, path, body, into)
 	if err != nil {
 		return 0, err.Error()
 	}
-	defer resp.Body.Close()
-	text, err := io.ReadAll(resp.Body)
-	if err != nil {
-		return 0, err.Error()
-	}
-	if resp.StatusCode == http.StatusOK && into != nil {
-		if err := json.Unmarshal(text, into); err != nil {
-			return 0, err.Error()
-		}
-	}
-	return resp.StatusCode, string(text)
+	return status, string(text)
 }
-
-func keysPath(workspaceID string) string { return "/api/workspaces/" + workspaceID + "/byok-keys" }
 
 func (d door) List(t testing.TB, workspaceID string) []byok.Key {
 	t.Helper()
 	var answer byok.ListResponse
-	if status, text := d.do(http.MethodGet, keysPath(workspaceID), nil, &answer); status != http.StatusOK {
+	if status, text := d.do(http.MethodGet, byokserver.KeysPath(workspaceID), nil, &answer); status != http.StatusOK {
 		t.Fatalf("list: %d %s", status, text)
 	}
 	return answer.Keys
@@ -210,9 +108,9 @@ func (d door) List(t testing.TB, workspaceID string) []byok.Key {
 
 func (d door) Resolve(t testing.TB, workspaceID, providerID string) *acctest.Served {
 	t.Helper()
-	var answer *acctest.Served
-	if status, text := d.do(http.MethodPost, "/reference/resolve", map[string]string{"workspaceId": workspaceID, "providerId": providerID}, &answer); status != http.StatusOK {
-		t.Fatalf("resolve: %d %s", status, text)
+	key, err := d.Door.Resolve(context.Background(), workspaceID, providerID)
+	if err != nil {
+		t.Fatal(err)
 	}
-	return answer
+	return key
 }

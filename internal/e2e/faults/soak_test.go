@@ -12,11 +12,11 @@ import (
 	"testing"
 	"time"
 
-	"github.com/terraform-provider-byok/terraform-provider-byok/internal/acctest"
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/byok"
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/client"
-	"github.com/terraform-provider-byok/terraform-provider-byok/internal/faultproxy"
-	"github.com/terraform-provider-byok/terraform-provider-byok/internal/tfrun"
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/testkit/acctest"
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/testkit/faultproxy"
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/testkit/tfrun"
 )
 
 var (

@@ -17,8 +17,9 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"github.com/terraform-provider-byok/terraform-provider-byok/internal/acctest"
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/byok"
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/testkit/acctest"
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/testkit/byokserver"
 )
 
 // TestDiskFull lets the disk of the database fill up under byok-server: writes
@@ -47,14 +48,14 @@ func TestDiskFull(t *testing.T) {
 
 func fillDisk(t *testing.T, s *site, disk *disk, size int) {
 	p := s.start(t)
-	session := s.session(t, p.url)
-	d := door{s.client, func() string { return p.url }, session}
+	session := s.session(t, p.URL)
+	d := newDoor(s.client, func() string { return p.URL }, session)
 	declared := spec{}
 	for i := range 3 {
 		declared[fmt.Sprint("k", i)] = key{workspaceID: siteWorkspace, providerID: "openai", secret: fmt.Sprintf("sk-small-%08d", i)}
 	}
 	terraform := protocol{newCore(t, map[string]any{
-		"endpoint": p.url, "workspace_id": siteWorkspace, "session_token": session, "max_retries": int64(1),
+		"endpoint": p.URL, "workspace_id": siteWorkspace, "session_token": session, "max_retries": int64(1),
 	}, 1, quickly)}
 	if err := terraform.apply(t, declared); err != nil {
 		t.Fatal(err)
@@ -70,7 +71,7 @@ func fillDisk(t *testing.T, s *site, disk *disk, size int) {
 		to := pool{siteWorkspace, byok.ProviderIDs()[2+i/byok.Cap]}
 		secret := strings.Repeat(fmt.Sprintf("%08d", i), size/8)
 		var answer byok.SaveResponse
-		status, text := d.do(http.MethodPost, keysPath(siteWorkspace), byok.SaveRequest{ProviderID: to.providerID, APIKey: secret}, &answer)
+		status, text := d.do(http.MethodPost, byokserver.KeysPath(siteWorkspace), byok.SaveRequest{ProviderID: to.providerID, APIKey: secret}, &answer)
 		switch status {
 		case http.StatusOK:
 			if others[to] == nil {
@@ -89,7 +90,7 @@ func fillDisk(t *testing.T, s *site, disk *disk, size int) {
 	}
 	check := func(url func() string) {
 		t.Helper()
-		d := door{s.client, url, session}
+		d := newDoor(s.client, url, session)
 		stored := map[string]byok.Key{}
 		for _, k := range d.List(t, siteWorkspace) {
 			stored[k.ID] = k
@@ -104,7 +105,7 @@ func fillDisk(t *testing.T, s *site, disk *disk, size int) {
 			t.Errorf("%+v", v)
 		}
 	}
-	check(d.url)
+	check(d.URL)
 
 	// An apply that needs more than there is fails, and harms nothing.
 	more := maps.Clone(declared)
@@ -112,20 +113,20 @@ func fillDisk(t *testing.T, s *site, disk *disk, size int) {
 	if err := terraform.apply(t, more); err == nil || !strings.Contains(err.Error(), "the server failed") {
 		t.Fatalf("an apply that cannot be stored ends with %v", err)
 	}
-	check(d.url)
+	check(d.URL)
 
 	disk.grow(t)
 	declared = more
 	if err := terraform.apply(t, declared); err != nil {
 		t.Fatalf("an apply fails though there is room again: %v", err)
 	}
-	check(d.url)
-	p.kill()
-	if log := p.log.String(); !strings.Contains(log, "disk of the database is full") {
+	check(d.URL)
+	p.Kill()
+	if log := p.Log(); !strings.Contains(log, "disk of the database is full") {
 		t.Errorf("the log does not say that the disk is full: %s", log)
 	}
 	p = s.start(t)
-	check(d.url)
+	check(d.URL)
 }
 
 // disk is a small file system of its own.

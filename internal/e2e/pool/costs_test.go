@@ -25,17 +25,17 @@ func TestRequests(t *testing.T) {
 	w.Plan(t, "-out=saved.tfplan")
 	w.server.Reset()
 	w.Must(t, "apply", "-no-color", "saved.tfplan")
-	if adds, lists, all := w.server.Count("POST", "/byok-keys"), w.server.Count("GET", "/byok-keys"), w.server.Count("", ""); adds != 1000 || lists > 200 || all != adds+lists {
+	if adds, lists, all := w.server.Count("POST", "/byok-keys"), w.server.Count("GET", "/byok-keys"), w.server.Count("", "/byok-keys"); adds != 1000 || lists > 200 || all != adds+lists {
 		t.Errorf("the apply sent %d adds and %d lists of %d requests, want 1000 and at most 200, and nothing else", adds, lists, all)
 	}
 	w.server.Reset()
 	w.wantEmptyPlan(t)
-	if lists, all := w.server.Count("GET", "/byok-keys"), w.server.Count("", ""); lists != 100 || all != 100 {
+	if lists, all := w.server.Count("GET", "/byok-keys"), w.server.Count("", "/byok-keys"); lists != 100 || all != 100 {
 		t.Errorf("the plan sent %d lists of %d requests, want 100", lists, all)
 	}
 	w.server.Reset()
 	w.Destroy(t, "-refresh=false")
-	if deletes, all := w.server.Count("DELETE", "/byok-keys"), w.server.Count("", ""); deletes != 1000 || all != 1000 {
+	if deletes, all := w.server.Count("DELETE", "/byok-keys"), w.server.Count("", "/byok-keys"); deletes != 1000 || all != 1000 {
 		t.Errorf("the destroy sent %d deletes of %d requests, want 1000", deletes, all)
 	}
 }

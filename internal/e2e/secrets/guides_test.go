@@ -1,12 +1,9 @@
 package secrets
 
 import (
-	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -15,9 +12,9 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/terraform-provider-byok/terraform-provider-byok/internal/acctest"
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/byok"
-	"github.com/terraform-provider-byok/terraform-provider-byok/internal/tfrun"
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/testkit/acctest"
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/testkit/tfrun"
 )
 
 const (
@@ -300,15 +297,7 @@ func TestGuideSnippets(t *testing.T) {
 // output runs terraform output.
 func output(t *testing.T, tf *tfrun.Folder, args ...string) string {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), tf.Timeout)
-	defer cancel()
-	out, err := tf.Command(ctx, append([]string{"output", "-no-color"}, args...)...).Output()
-	if exit := (*exec.ExitError)(nil); errors.As(err, &exit) {
-		t.Fatalf("terraform output: %v\n%s", err, exit.Stderr)
-	} else if err != nil {
-		t.Fatal(err)
-	}
-	return string(out)
+	return tf.Stdout(t, append([]string{"output", "-no-color"}, args...)...)
 }
 
 // fillIn gives a resource of a generated configuration its secret.

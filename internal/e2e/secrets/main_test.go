@@ -5,8 +5,8 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/terraform-provider-byok/terraform-provider-byok/internal/figures"
-	"github.com/terraform-provider-byok/terraform-provider-byok/internal/tfrun"
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/testkit/figures"
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/testkit/tfrun"
 )
 
 func TestMain(m *testing.M) {

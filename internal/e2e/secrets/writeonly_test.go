@@ -9,8 +9,8 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/terraform-provider-byok/terraform-provider-byok/internal/acctest"
-	"github.com/terraform-provider-byok/terraform-provider-byok/internal/tfrun"
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/testkit/acctest"
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/testkit/tfrun"
 )
 
 // scene is one byok_key, applied by saved plans only, each walk a process of

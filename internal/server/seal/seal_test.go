@@ -8,7 +8,7 @@ import (
 	"testing"
 
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/server/seal"
-	"github.com/terraform-provider-byok/terraform-provider-byok/internal/transcripts"
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/testkit/transcripts"
 )
 
 const testKey = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff"

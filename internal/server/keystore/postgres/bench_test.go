@@ -5,9 +5,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/terraform-provider-byok/terraform-provider-byok/internal/pgtest"
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/server/keystore"
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/server/keystore/conformance"
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/testkit/pgtest"
 )
 
 // The cluster syncs to disk as one in production does.

@@ -7,8 +7,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"github.com/terraform-provider-byok/terraform-provider-byok/internal/pgtest"
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/server/database"
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/testkit/pgtest"
 )
 
 // Every query goes along an index to the rows of one pool, owner or key, by the

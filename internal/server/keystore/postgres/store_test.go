@@ -12,11 +12,11 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/byok"
-	"github.com/terraform-provider-byok/terraform-provider-byok/internal/pgtest"
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/server/database"
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/server/keystore"
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/server/keystore/conformance"
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/server/keystore/postgres"
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/testkit/pgtest"
 )
 
 func TestMain(m *testing.M) { os.Exit(pgtest.Run(m)) }

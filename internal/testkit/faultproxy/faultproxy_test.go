@@ -11,7 +11,7 @@ import (
 	"sync/atomic"
 	"testing"
 
-	"github.com/terraform-provider-byok/terraform-provider-byok/internal/faultproxy"
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/testkit/faultproxy"
 )
 
 // TestKinds: each kind fails as it says, and does or does not do the request.

@@ -67,9 +67,12 @@ func Run(m *testing.M) int {
 // URL returns the URL of a fresh, empty database of this binary's cluster,
 // which it starts when it is the first to ask. clauses go to CREATE DATABASE:
 // without any, the database has the collation C. Where PostgreSQL cannot start,
-// the test is skipped; under CI=true it fails.
+// the test is skipped; under CI=true it fails. -short leaves PostgreSQL out.
 func URL(t testing.TB, clauses ...string) string {
 	t.Helper()
+	if testing.Short() {
+		t.Skip("PostgreSQL is left out by -short")
+	}
 	shared.once.Do(func() { shared.cluster, shared.err = Start() })
 	if shared.err != nil {
 		if os.Getenv("CI") == "true" {

@@ -5,7 +5,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/terraform-provider-byok/terraform-provider-byok/internal/acctest"
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/testkit/acctest"
 )
 
 func get(t *testing.T, url, token string) int {

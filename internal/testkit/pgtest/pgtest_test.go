@@ -11,7 +11,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"github.com/terraform-provider-byok/terraform-provider-byok/internal/pgtest"
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/testkit/pgtest"
 )
 
 func TestMain(m *testing.M) { os.Exit(pgtest.Run(m)) }

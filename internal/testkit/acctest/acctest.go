@@ -1,6 +1,15 @@
 // Package acctest starts a reference server for a test and hands over what a
 // client needs to reach it. It is the one place, with other tests, where the
 // provider's side and the server's side meet.
+//
+// Where BYOK_ACC_ENDPOINT names a server, tests use that one. BYOK_ACC_WORLD is
+// then a file in the format of byok-server's bootstrap document with the users
+// and workspaces that the server has (testdata/world.json is one); each test
+// takes a workspace of its own and deletes its keys. What needs more than the
+// API is skipped, and the skip says why; BYOK_ACC_INTERNAL_SECRET opens POST
+// /reference/resolve, if the server has it. The server must not limit sign-ins
+// (byok-server --development). Test binaries that run at the same time would
+// take the same workspaces: run go test with -p 1.
 package acctest
 
 import (
@@ -12,6 +21,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"reflect"
 	"strings"
 	"sync"
 	"testing"
@@ -20,6 +30,7 @@ import (
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/byok"
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/server"
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/server/access"
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/testkit/byokserver"
 )
 
 // Server is a reference server that lives as long as its test.
@@ -34,8 +45,9 @@ type Server struct {
 	// InternalSecret opens POST /reference/resolve.
 	InternalSecret string
 
-	server    *server.Server
-	colleague string // session cookie value
+	server    *server.Server // nil elsewhere
+	elsewhere *elsewhere     // nil for a server of the test's own
+	colleague string         // session cookie value
 
 	mu       sync.Mutex
 	requests []Request
@@ -60,12 +72,8 @@ type Request struct {
 	Status int
 }
 
-// Served is the answer of a resolve.
-type Served struct {
-	APIKey string `json:"apiKey"`
-	Scope  string `json:"scope"`
-	KeyID  string `json:"keyId"`
-}
+// Served is the response of a resolve.
+type Served = byokserver.Served
 
 // Hosted entitles organizations to keys of their own.
 func Hosted() Option { return func(c *server.Config) { c.Hosted = true } }
@@ -95,6 +103,16 @@ const (
 // who is admin of it.
 func Start(t testing.TB, opts ...Option) *Server {
 	t.Helper()
+	other, err := fromEnvironment()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return start(t, other, opts...)
+}
+
+// start is Start, on another server unless that is nil.
+func start(t testing.TB, other *elsewhere, opts ...Option) *Server {
+	t.Helper()
 	s := &Server{WorkspaceID: access.NewUUID(rand.Reader), Email: owner, Password: password, InternalSecret: rand.Text()}
 	cfg := server.Config{
 		Database: "sqlite::memory:",
@@ -114,15 +132,25 @@ func Start(t testing.TB, opts ...Option) *Server {
 			Workspaces: []server.BootstrapWorkspace{s.workspace(s.WorkspaceID)},
 		},
 	}
+	plain := cfg
 	for _, opt := range opts {
 		opt(&cfg)
 	}
 	faults := cfg.Middleware
+	cfg.Middleware = nil // functions cannot be compared
+	configured := !reflect.DeepEqual(cfg, plain)
 	cfg.Middleware = func(next http.Handler) http.Handler {
 		if faults != nil {
 			next = faults(next)
 		}
 		return s.record(next)
+	}
+	if other != nil {
+		other.start(t, s, cfg.Middleware)
+		if configured {
+			s.sideDoor(t, "a server with options of its own")
+		}
+		return s
 	}
 	var err error
 	if s.server, err = server.Start(t.Context(), cfg); err != nil {
@@ -172,7 +200,14 @@ func (s *Server) Reset() {
 	s.requests = nil
 }
 
-// The side door: what somebody else does, through the same API as a colleague
+// IsElsewhere reports whether the server is not the test's own. It may be slow.
+func (s *Server) IsElsewhere() bool { return s.elsewhere != nil }
+
+// CanResolve reports whether the server can be asked for a key as a workflow
+// run would.
+func (s *Server) CanResolve() bool { return s.InternalSecret != "" }
+
+// The side door: what another user does, through the same API as a colleague
 // who is admin of the workspace. It is neither logged nor counted nor subject
 // to faults. Failures end the test.
 
@@ -180,7 +215,7 @@ func (s *Server) Reset() {
 func (s *Server) List(t testing.TB, workspaceID string) []byok.Key {
 	t.Helper()
 	var answer byok.ListResponse
-	s.call(t, http.MethodGet, keysPath(workspaceID), nil, &answer)
+	s.call(t, http.MethodGet, byokserver.KeysPath(workspaceID), nil, &answer)
 	return answer.Keys
 }
 
@@ -188,25 +223,28 @@ func (s *Server) List(t testing.TB, workspaceID string) []byok.Key {
 func (s *Server) Add(t testing.TB, workspaceID, providerID, apiKey, name string) string {
 	t.Helper()
 	var answer byok.SaveResponse
-	s.call(t, http.MethodPost, keysPath(workspaceID), byok.SaveRequest{ProviderID: providerID, APIKey: apiKey, Name: &name}, &answer)
+	s.call(t, http.MethodPost, byokserver.KeysPath(workspaceID), byok.SaveRequest{ProviderID: providerID, APIKey: apiKey, Name: &name}, &answer)
 	return answer.Key.ID
 }
 
 // Replace gives a key another secret; a nil name leaves the name alone.
 func (s *Server) Replace(t testing.TB, workspaceID, providerID, keyID, apiKey string, name *string) {
 	t.Helper()
-	s.call(t, http.MethodPost, keysPath(workspaceID), byok.SaveRequest{ProviderID: providerID, APIKey: apiKey, KeyID: keyID, Name: name}, nil)
+	s.call(t, http.MethodPost, byokserver.KeysPath(workspaceID), byok.SaveRequest{ProviderID: providerID, APIKey: apiKey, KeyID: keyID, Name: name}, nil)
 }
 
 // Delete removes a key.
 func (s *Server) Delete(t testing.TB, workspaceID, providerID, keyID string) {
 	t.Helper()
-	s.call(t, http.MethodDelete, keysPath(workspaceID), byok.DeleteRequest{ProviderID: providerID, KeyID: keyID}, nil)
+	s.call(t, http.MethodDelete, byokserver.KeysPath(workspaceID), byok.DeleteRequest{ProviderID: providerID, KeyID: keyID}, nil)
 }
 
 // Resolve asks for a key as a workflow run would; nil when there is none.
 func (s *Server) Resolve(t testing.TB, workspaceID, providerID string) *Served {
 	t.Helper()
+	if !s.CanResolve() {
+		s.sideDoor(t, "POST /reference/resolve, with "+envInternalSecret)
+	}
 	var answer *Served
 	s.call(t, http.MethodPost, "/reference/resolve", map[string]string{"workspaceId": workspaceID, "providerId": providerID}, &answer)
 	return answer
@@ -215,6 +253,9 @@ func (s *Server) Resolve(t testing.TB, workspaceID, providerID string) *Served {
 // NewWorkspace makes another workspace of the same user and returns its ID.
 func (s *Server) NewWorkspace(t testing.TB) string {
 	t.Helper()
+	if s.elsewhere != nil {
+		return s.elsewhere.claim(t, s)
+	}
 	id := access.NewUUID(rand.Reader)
 	s.apply(t, &server.Bootstrap{Workspaces: []server.BootstrapWorkspace{s.workspace(id)}})
 	return id
@@ -224,6 +265,14 @@ func (s *Server) NewWorkspace(t testing.TB) string {
 // permission "" makes a stranger.
 func (s *Server) NewUser(t testing.TB, permission string, workspaceIDs ...string) User {
 	t.Helper()
+	if s.elsewhere != nil {
+		u, err := s.elsewhere.user(permission, workspaceIDs)
+		if err != nil {
+			t.Skipf("NOT RUN: %s: this test %v", envWorld, err)
+		}
+		u.SessionToken = s.elsewhere.session(t, u.Email)
+		return u
+	}
 	s.mu.Lock()
 	s.made++
 	u := User{Email: fmt.Sprintf("user%d@example.com", s.made), Password: password}
@@ -265,12 +314,11 @@ func (s *Server) Corrupt(t testing.TB, keyID string) {
 // Exec changes the database behind the server's back.
 func (s *Server) Exec(t testing.TB, query string, args ...any) {
 	t.Helper()
+	s.sideDoor(t, "a change to the server's database")
 	if _, err := s.server.DB().Write.ExecContext(t.Context(), query, args...); err != nil {
 		t.Fatalf("%s: %v", query, err)
 	}
 }
-
-func keysPath(workspaceID string) string { return "/api/workspaces/" + workspaceID + "/byok-keys" }
 
 func (s *Server) workspace(id string) server.BootstrapWorkspace {
 	return server.BootstrapWorkspace{
@@ -295,9 +343,16 @@ func (s *Server) apply(t testing.TB, doc *server.Bootstrap) {
 	}
 }
 
-// call goes straight to the API's handler, past the log and the faults.
+// call goes straight to the API, past the log and the faults.
 func (s *Server) call(t testing.TB, method, path string, body, into any) {
 	t.Helper()
+	if s.elsewhere != nil {
+		status, text, err := s.door().Do(t.Context(), method, path, body, into)
+		if err != nil || status != http.StatusOK {
+			t.Fatalf("side door: %s %s: %d %s, %v", method, path, status, text, err)
+		}
+		return
+	}
 	var payload bytes.Buffer
 	if body != nil {
 		if err := json.NewEncoder(&payload).Encode(body); err != nil {

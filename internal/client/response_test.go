@@ -43,8 +43,8 @@ func TestHostileLists(t *testing.T) {
 		"two documents":           {`{"keys":[]}{"keys":[]}`, "broken or truncated"},
 		"deep":                    {`{"keys":` + strings.Repeat("[", 200_000), "broken or truncated"},
 		"deep and whole":          {`{"keys":` + strings.Repeat("[", 20_000) + strings.Repeat("]", 20_000) + "}", "broken or truncated"},
-		"an array":                {`[]`, "JSON of another shape"},
-		"a string":                {`"` + canaryJSON() + `"`, "JSON of another shape"},
+		"an array":                {`[]`, "JSON has an unexpected structure"},
+		"a string":                {`"` + canaryJSON() + `"`, "JSON has an unexpected structure"},
 		"null":                    {`null`, "no keys field"},
 		"no keys":                 {`{"error":"` + canaryJSON() + `"}`, "no keys field"},
 		"keys null":               {`{"keys":null}`, "no keys field"},
@@ -55,17 +55,17 @@ func TestHostileLists(t *testing.T) {
 		"id missing":              {`{"keys":[` + without("id") + `]}`, "key 1 of 1 in the list: its id is missing or empty"},
 		"id empty":                {`{"keys":[` + goodKey + "," + with("id", `""`) + `]}`, "key 2 of 2 in the list: its id is missing or empty"},
 		"id null":                 {`{"keys":[` + with("id", `null`) + `]}`, "its id is missing or empty"},
-		"id with a line break":    {`{"keys":[` + with("id", `"a\nb"`) + `]}`, "its id is no ID"},
-		"id endless":              {`{"keys":[` + with("id", `"`+strings.Repeat("x", 1000)+`"`) + `]}`, "its id is no ID"},
+		"id with a line break":    {`{"keys":[` + with("id", `"a\nb"`) + `]}`, "its id is not an ID"},
+		"id endless":              {`{"keys":[` + with("id", `"`+strings.Repeat("x", 1000)+`"`) + `]}`, "its id is not an ID"},
 		"the same id twice":       {`{"keys":[` + goodKey + "," + goodKey + `]}`, `two keys in the list have the ID "k1"`},
 		"providerId missing":      {`{"keys":[` + without("providerId") + `]}`, "its providerId is missing or empty"},
 		"maskedKey missing":       {`{"keys":[` + without("maskedKey") + `]}`, "its maskedKey is missing or empty"},
 		"createdAt missing":       {`{"keys":[` + without("createdAt") + `]}`, "its createdAt is missing or empty"},
-		"createdAt no time":       {`{"keys":[` + with("createdAt", `"yesterday"`) + `]}`, "its createdAt is no timestamp"},
+		"createdAt no time":       {`{"keys":[` + with("createdAt", `"yesterday"`) + `]}`, "its createdAt is not a timestamp"},
 		"updatedAt missing":       {`{"keys":[` + without("updatedAt") + `]}`, "its updatedAt is missing or empty"},
 		"a null among the keys":   {`{"keys":[null]}`, "its id is missing or empty"},
 		"many fields of no use":   {`{` + strings.Repeat(`"a":1,`, 50_000) + `"keys":5}`, "keys is of type number"},
-		"invalid UTF-8 and no ID": {"{\"keys\":[{\"id\":\"\xff\"}]}", "its id is no ID"},
+		"invalid UTF-8 and no ID": {"{\"keys\":[{\"id\":\"\xff\"}]}", "its id is not an ID"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -163,8 +163,8 @@ func TestLargeListIsRead(t *testing.T) {
 		keys[i] = with("id", fmt.Sprintf(`"k%d"`, i))
 	}
 	list, err := decodeList([]byte(`{"keys":[`+strings.Join(keys, ",")+`]}`), "")
-	if err != nil || len(list) != len(keys) {
-		t.Errorf("%d keys, %v", len(list), err)
+	if err != nil || len(list.Keys) != len(keys) {
+		t.Errorf("%d keys, %v", len(list.Keys), err)
 	}
 }
 
@@ -177,7 +177,7 @@ func TestShownDetails(t *testing.T) {
 	for body, want := range map[string]string{
 		issue(`"apiKey"`, "API key is required"):                                           "apiKey: API key is required",
 		issue(`"name"`, "Name must be 120 characters or fewer"):                            "name: Name must be 120 characters or fewer",
-		issue(`"providerId"`, `Invalid option: expected one of "openai"|"`+canary+`"`):     "providerId: the server does not know this provider ID",
+		issue(`"providerId"`, `Invalid option: expected one of "openai"|"`+canary+`"`):     "providerId: the server does not recognize this provider ID",
 		issue(`"apiKey"`, "Value cannot contain a NUL character (U+0000)"):                 "apiKey: Value cannot contain a NUL character (U+0000)",
 		issue(``, "Invalid input: expected object, received array"):                        "Invalid input: expected object, received array",
 		issue(`"apiKey"`, canary+" is a bad key"):                                          "apiKey: refused for a reason that is not shown, since it may repeat the request",
@@ -188,7 +188,7 @@ func TestShownDetails(t *testing.T) {
 		`{"error":"An organization can store at most 10 keys per provider"}`:               "An organization can store at most 10 keys per provider",
 		`{"error":"A workspace can store at most 10 keys per provider, sk-canary-7f3a9b"}`: "the server gave no reason that can be shown",
 	} {
-		if f := refusal(OpAdd, 400, []byte(body)); f.detail != want {
+		if f := refusal(&request{op: OpAdd}, 400, []byte(body)); f.detail != want {
 			t.Errorf("%s: %q, want %q", body, f.detail, want)
 		}
 	}
@@ -203,7 +203,7 @@ func TestRequestIDIsTheServersOwn(t *testing.T) {
 	}
 }
 
-func FuzzAnswers(f *testing.F) {
+func FuzzResponses(f *testing.F) {
 	for _, seed := range []string{`{"keys":[` + goodKey + `]}`, `{"success":true,"key":` + goodKey + `}`, `{"keys":[{}]}`, `<html>`, `{"error":"x","details":[{"path":["name"],"message":"m"}]}`} {
 		f.Add([]byte(seed))
 	}
@@ -213,20 +213,20 @@ func FuzzAnswers(f *testing.F) {
 				t.Fatalf("accepted %+v", key)
 			}
 		}
-		keys, err := decodeList(body, "")
+		list, err := decodeList(body, "")
 		seen := map[string]bool{}
-		for _, key := range keys {
+		for _, key := range list.Keys {
 			check(key, err)
 			if err == nil && seen[key.ID] {
 				t.Fatalf("accepted the ID %q twice", key.ID)
 			}
 			seen[key.ID] = true
 		}
-		check(decodeAdded(body, "", "openai"))
+		check(decodeAdded(body, "", openai))
 		check(decodeReplaced(body, "", "openai", "k1"))
 		_ = decodeDeleted(body, "")
 		for _, status := range []int{400, 401, 403, 404, 409, 413} {
-			if f := refusal(OpAdd, status, body); len(f.detail) > 800 {
+			if f := refusal(&request{op: OpAdd}, status, body); len(f.detail) > 800 {
 				t.Fatalf("a detail of %d bytes", len(f.detail))
 			}
 		}

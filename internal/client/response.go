@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/url"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -20,10 +21,10 @@ import (
 
 // Limits on what a server can make the client hold.
 const (
-	maxListBytes   = 16 << 20
-	maxAnswerBytes = 1 << 20
-	maxHeaderBytes = 64 << 10
-	maxIDLength    = 128
+	maxListBytes     = 16 << 20
+	maxResponseBytes = 1 << 20
+	maxHeaderBytes   = 64 << 10
+	maxIDLength      = 128
 )
 
 // lazily compiles a regular expression at its first use: Terraform starts the
@@ -43,12 +44,12 @@ func requestID(h http.Header) string {
 	return ""
 }
 
-// readAnswer reads at most limit bytes. A body that ends early is an error.
-func readAnswer(resp *http.Response, limit int64) ([]byte, *failure) {
+// readBody reads at most limit bytes. A body that ends early is an error.
+func readBody(resp *http.Response, limit int64) ([]byte, *failure) {
 	body, err := io.ReadAll(io.LimitReader(resp.Body, limit+1))
 	if err != nil {
 		f := describeNetworkError(err)
-		f.detail = "the answer was cut off: " + f.detail
+		f.detail = "the response was cut off: " + f.detail
 		return nil, f
 	}
 	if int64(len(body)) > limit {
@@ -57,9 +58,9 @@ func readAnswer(resp *http.Response, limit int64) ([]byte, *failure) {
 	return body, nil
 }
 
-// decodeAnswer fills v from a 200 answer. Its errors name what is wrong and
+// decodeResponse fills v from a 200 response. Its errors name what is wrong and
 // never repeat any of the body.
-func decodeAnswer(body []byte, contentType string, v any) error {
+func decodeResponse(body []byte, contentType string, v any) error {
 	if err := json.Unmarshal(body, v); err != nil {
 		var wrongType *json.UnmarshalTypeError
 		switch {
@@ -67,7 +68,7 @@ func decodeAnswer(body []byte, contentType string, v any) error {
 			kind, _, _ := strings.Cut(wrongType.Value, " ")
 			return fmt.Errorf("%s is of type %s", wrongType.Field, kind)
 		case errors.As(err, &wrongType):
-			return errors.New("it is JSON of another shape")
+			return errors.New("its JSON has an unexpected structure")
 		}
 		return errors.New(notJSON(body, contentType))
 	}
@@ -81,52 +82,49 @@ func notJSON(body []byte, contentType string) string {
 	case len(trimmed) == 0:
 		return "it is empty"
 	case media == "text/html" || trimmed[0] == '<':
-		return "it is HTML, not JSON; the endpoint may be wrong, or a gateway may have answered in place of Sim"
+		return "it is HTML, not JSON; the endpoint may be wrong, or a gateway may have responded in place of Sim"
 	case trimmed[0] == '{' || trimmed[0] == '[':
 		return "it is broken or truncated JSON"
 	}
 	return "it is not JSON; the endpoint may be wrong"
 }
 
-// decodeList returns the keys of a list answer.
-func decodeList(body []byte, contentType string) ([]byok.Key, error) {
-	var answer byok.ListResponse
-	if err := decodeAnswer(body, contentType, &answer); err != nil {
-		return nil, err
+// decodeList returns the keys of a list response.
+func decodeList(body []byte, contentType string) (response byok.ListResponse, err error) {
+	none := byok.ListResponse{}
+	if err := decodeResponse(body, contentType, &response); err != nil {
+		return none, err
 	}
-	if answer.Keys == nil {
-		return nil, errors.New("it has no keys field; the endpoint may be wrong")
+	if response.Keys == nil {
+		return none, errors.New("it has no keys field; the endpoint may be wrong")
 	}
-	seen := make(map[string]struct{}, len(answer.Keys))
-	for i, key := range answer.Keys {
+	seen := make(map[string]struct{}, len(response.Keys))
+	for i, key := range response.Keys {
 		if err := checkKey(key); err != nil {
-			return nil, fmt.Errorf("key %d of %d in the list: %w", i+1, len(answer.Keys), err)
+			return none, fmt.Errorf("key %d of %d in the list: %w", i+1, len(response.Keys), err)
 		}
-		if err := checkTime("updatedAt", key.UpdatedAt); err != nil {
-			return nil, fmt.Errorf("key %d of %d in the list: %w", i+1, len(answer.Keys), err)
-		}
-		if err := checkTime("createdAt", key.CreatedAt); err != nil {
-			return nil, fmt.Errorf("key %d of %d in the list: %w", i+1, len(answer.Keys), err)
+		if err := checkTimes(key, updatedAt, createdAt); err != nil {
+			return none, fmt.Errorf("key %d of %d in the list: %w", i+1, len(response.Keys), err)
 		}
 		if _, twice := seen[key.ID]; twice {
-			return nil, fmt.Errorf("two keys in the list have the ID %q", key.ID)
+			return none, fmt.Errorf("two keys in the list have the ID %q", key.ID)
 		}
 		seen[key.ID] = struct{}{}
 	}
-	return answer.Keys, nil
+	return response, nil
 }
 
-// decodeAdded returns the key of the answer to an add, which has no updatedAt
-// and no createdBy. WIRE.md section 5.
-func decodeAdded(body []byte, contentType, providerID string) (byok.Key, error) {
-	key, err := decodeSaved(body, contentType, providerID)
+// decodeAdded returns the key of the response to an add, which has some of the
+// timestamps and no createdBy. WIRE.md sections 5 and 7.
+func decodeAdded(body []byte, contentType string, pool byok.Pool) (byok.Key, error) {
+	key, err := decodeSaved(body, contentType, pool.ProviderID)
 	if err != nil {
 		return byok.Key{}, err
 	}
-	return key, checkTime("key.createdAt", key.CreatedAt)
+	return key, checkTimes(key, rules[pool.Scope.Kind].addedTimes...)
 }
 
-// decodeReplaced returns the key of the answer to a replace, which has no
+// decodeReplaced returns the key of the response to a replace, which has no
 // createdAt and no createdBy. WIRE.md section 5.
 func decodeReplaced(body []byte, contentType, providerID, keyID string) (byok.Key, error) {
 	key, err := decodeSaved(body, contentType, providerID)
@@ -134,34 +132,34 @@ func decodeReplaced(body []byte, contentType, providerID, keyID string) (byok.Ke
 	case err != nil:
 		return byok.Key{}, err
 	case key.ID != keyID:
-		return byok.Key{}, errors.New("it is about another key")
+		return byok.Key{}, errors.New("it is for another key")
 	}
-	return key, checkTime("key.updatedAt", key.UpdatedAt)
+	return key, checkTimes(key, updatedAt)
 }
 
 func decodeSaved(body []byte, contentType, providerID string) (byok.Key, error) {
-	var answer byok.SaveResponse
-	if err := decodeAnswer(body, contentType, &answer); err != nil {
+	var response byok.SaveResponse
+	if err := decodeResponse(body, contentType, &response); err != nil {
 		return byok.Key{}, err
 	}
 	switch {
-	case !answer.Success:
-		return byok.Key{}, errors.New("it does not say success")
-	case answer.Key.ProviderID != providerID && answer.Key.ProviderID != "":
-		return byok.Key{}, errors.New("it is about another provider ID")
+	case !response.Success:
+		return byok.Key{}, errors.New("it does not report success")
+	case response.Key.ProviderID != providerID && response.Key.ProviderID != "":
+		return byok.Key{}, errors.New("it is for another provider ID")
 	}
-	return answer.Key, checkKey(answer.Key)
+	return response.Key, checkKey(response.Key)
 }
 
 func decodeDeleted(body []byte, contentType string) error {
-	var answer struct {
+	var response struct {
 		Success bool `json:"success"`
 	}
-	if err := decodeAnswer(body, contentType, &answer); err != nil {
+	if err := decodeResponse(body, contentType, &response); err != nil {
 		return err
 	}
-	if !answer.Success {
-		return errors.New("it does not say success")
+	if !response.Success {
+		return errors.New("it does not report success")
 	}
 	return nil
 }
@@ -171,23 +169,26 @@ func checkKey(key byok.Key) error {
 	case key.ID == "":
 		return errors.New("its id is missing or empty")
 	case !isID(key.ID):
-		return errors.New("its id is no ID")
+		return errors.New("its id is not an ID")
 	case key.ProviderID == "":
 		return errors.New("its providerId is missing or empty")
 	case !isID(key.ProviderID):
-		return errors.New("its providerId is no provider ID")
+		return errors.New("its providerId is not a provider ID")
 	case key.MaskedKey == "":
 		return errors.New("its maskedKey is missing or empty")
 	}
 	return nil
 }
 
-func checkTime(field, value string) error {
-	if value == "" {
-		return fmt.Errorf("its %s is missing or empty", field)
-	}
-	if _, err := time.Parse(time.RFC3339, value); err != nil {
-		return fmt.Errorf("its %s is no timestamp", field)
+func checkTimes(key byok.Key, times ...keyTime) error {
+	for _, at := range times {
+		value := at.value(key)
+		if value == "" {
+			return fmt.Errorf("its %s is missing or empty", at.name)
+		}
+		if _, err := time.Parse(time.RFC3339, value); err != nil {
+			return fmt.Errorf("its %s is not a timestamp", at.name)
+		}
 	}
 	return nil
 }
@@ -199,11 +200,13 @@ func isID(s string) bool {
 }
 
 // apiError is the body of every refusal of the BYOK routes; the auth routes
-// say message instead of error. WIRE.md sections 2 to 6.
+// have message instead of error, and those of organizations have the request ID
+// once more. WIRE.md sections 2 to 7.
 type apiError struct {
-	Error   string `json:"error"`
-	Message string `json:"message"`
-	Details []struct {
+	Error     string `json:"error"`
+	Message   string `json:"message"`
+	RequestID string `json:"requestId"`
+	Details   []struct {
 		Path    []any  `json:"path"`
 		Message string `json:"message"`
 	} `json:"details"`
@@ -211,40 +214,44 @@ type apiError struct {
 
 var capText = lazily(`^(A workspace|An organization) can store at most (\d{1,6}) keys per provider$`)
 
-const (
-	keyNotFoundText       = "BYOK key not found"
-	workspaceNotFoundText = "Workspace not found"
-)
+const keyNotFoundText = "BYOK key not found"
 
-// refusal turns a 4xx answer into a failure.
-func refusal(op Op, status int, body []byte) *failure {
-	var said apiError
-	isAPI := json.Unmarshal(body, &said) == nil && said.Error+said.Message != ""
+// refusal turns a 4xx response into a failure.
+func refusal(r *request, status int, body []byte) *failure {
+	var parsed apiError
+	isAPI := json.Unmarshal(body, &parsed) == nil && parsed.Error+parsed.Message != ""
 	f := &failure{refused: true}
+	if requestIDForm().MatchString(parsed.RequestID) {
+		f.requestID = parsed.RequestID
+	}
+	known, isKnown := rules[r.scope].refusals[parsed.Error]
 	switch status {
 	case http.StatusUnauthorized:
 		f.kind = KindUnauthorized
 	case http.StatusForbidden:
 		f.kind = KindForbidden
-		if !isAPI {
-			f.detail = "the answer is not Sim's own, a gateway in front of it may have refused"
+		switch {
+		case isKnown:
+			f.kind = known
+		case !isAPI:
+			f.detail = "the response is not Sim's own; a gateway in front of it may have refused"
 		}
 	case http.StatusNotFound:
 		switch {
-		case op == OpList && said.Error == workspaceNotFoundText:
-			f.kind = KindWorkspaceNotFound
-		case op != OpList && said.Error == keyNotFoundText:
+		case r.op == OpList && isKnown:
+			f.kind = known
+		case r.op != OpList && parsed.Error == keyNotFoundText:
 			f.kind = KindKeyNotFound
 		default:
 			f.kind, f.detail = KindProtocol, "there is no BYOK API at this address; the endpoint may be wrong, or Sim too old"
 		}
 	case http.StatusBadRequest:
-		f.kind, f.detail = KindInvalid, knownDetail(said)
+		f.kind, f.detail, f.fields = KindInvalid, knownDetail(parsed), refusedFields(parsed)
 		if !isAPI {
 			f.kind, f.detail = KindProtocol, "it is a 400 that is not Sim's own; the endpoint may be wrong, or a gateway may have refused the request"
 		}
-		if match := capText().FindStringSubmatch(said.Error); match != nil {
-			f.kind, f.detail = KindCapReached, said.Error
+		if match := capText().FindStringSubmatch(parsed.Error); match != nil {
+			f.kind, f.detail = KindCapReached, parsed.Error
 			f.cap, _ = strconv.Atoi(match[2])
 		}
 	case http.StatusRequestEntityTooLarge:
@@ -266,19 +273,16 @@ var knownMessages = []func() *regexp.Regexp{
 	lazily(`^Request body exceeds the maximum allowed size of \d{1,12} bytes$`),
 }
 
-func knownDetail(said apiError) string {
+func knownDetail(parsed apiError) string {
 	var parts []string
-	for _, issue := range said.Details[:min(len(said.Details), 4)] {
+	for _, issue := range parsed.Details[:min(len(parsed.Details), 4)] {
 		field := ""
-		if len(issue.Path) > 0 {
-			switch p := issue.Path[0]; p {
-			case "providerId", "apiKey", "keyId", "name":
-				field = p.(string) + ": "
-			}
+		if name := requestField(issue.Path); name != "" {
+			field = name + ": "
 		}
 		switch {
 		case strings.HasPrefix(issue.Message, "Invalid option: expected one of ") && field == "providerId: ":
-			parts = append(parts, field+"the server does not know this provider ID")
+			parts = append(parts, field+"the server does not recognize this provider ID")
 		case isKnownMessage(issue.Message):
 			parts = append(parts, field+issue.Message)
 		default:
@@ -288,10 +292,31 @@ func knownDetail(said apiError) string {
 	switch {
 	case len(parts) > 0:
 		return strings.Join(parts, "; ")
-	case isKnownMessage(said.Error):
-		return said.Error
+	case isKnownMessage(parsed.Error):
+		return parsed.Error
 	}
 	return "the server gave no reason that can be shown"
+}
+
+// requestField is the field of a request that a validation error is about, or
+// empty.
+func requestField(path []any) string {
+	if len(path) > 0 {
+		switch name := path[0]; name {
+		case "providerId", "apiKey", "keyId", "name":
+			return name.(string)
+		}
+	}
+	return ""
+}
+
+func refusedFields(parsed apiError) (names []string) {
+	for _, issue := range parsed.Details {
+		if name := requestField(issue.Path); name != "" && !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	return names
 }
 
 func isKnownMessage(message string) bool {
@@ -316,29 +341,31 @@ var knownSignInTexts = map[string]string{
 }
 
 func signInDetail(body []byte) string {
-	var said struct {
+	var parsed struct {
 		Code string `json:"code"`
 	}
-	if json.Unmarshal(body, &said) == nil && knownSignInTexts[said.Code] != "" {
-		return knownSignInTexts[said.Code]
+	if json.Unmarshal(body, &parsed) == nil && knownSignInTexts[parsed.Code] != "" {
+		return knownSignInTexts[parsed.Code]
 	}
 	return "the server gave no reason that can be shown"
 }
 
 // redirectDetail tells the endpoint that a redirect points to. Of the location
 // only what an endpoint has is shown: scheme, host, and a base path.
-func redirectDetail(resp *http.Response, apiPath string) string {
+//
+// moved: it leads to the same route of that endpoint.
+func redirectDetail(resp *http.Response, apiPath string) (detail string, moved bool) {
 	location, err := resp.Location()
 	if err != nil || location.Hostname() == "" || (location.Scheme != "http" && location.Scheme != "https") ||
 		strings.ContainsFunc(location.Host, func(r rune) bool { return !isHostRune(r) }) || len(location.Host) > 255 {
-		return "to nowhere that could be an endpoint"
+		return "to a location that cannot be an endpoint", false
 	}
 	to := url.URL{Scheme: location.Scheme, Host: location.Host}
 	if base, ok := strings.CutSuffix(location.Path, apiPath); ok && len(base) < 100 && !strings.ContainsFunc(base, func(r rune) bool { return !isHostRune(r) && r != '/' }) {
 		to.Path = base
-		return fmt.Sprintf("redirects are not followed; set the endpoint to %s", to.String())
+		return fmt.Sprintf("redirects are not followed; set the endpoint to %s", to.String()), true
 	}
-	return fmt.Sprintf("redirects are not followed, and this one leads to another page of %s; a gateway may want a sign-in of its own", to.String())
+	return fmt.Sprintf("redirects are not followed, and this one leads to another page of %s; a gateway may require its own sign-in", to.String()), false
 }
 
 func isHostRune(r rune) bool {

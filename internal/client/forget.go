@@ -1,0 +1,11 @@
+package client
+
+// Forget drops the lists that reads share, so that the next read fetches a new
+// one.
+func (c *Client) Forget() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, w := range c.scopes {
+		w.change(func() { w.snapshot = nil })
+	}
+}

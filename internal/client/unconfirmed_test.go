@@ -1,0 +1,40 @@
+package client
+
+import (
+	"net/http"
+	"testing"
+	"time"
+)
+
+// TestUnconfirmedReplace: a replace that failed says whether any of its
+// attempts may have been stored.
+func TestUnconfirmedReplace(t *testing.T) {
+	t.Parallel()
+	refused := answered(403, `{"error":"Only workspace admins can manage BYOK keys"}`)
+	for name, tc := range map[string]struct {
+		faults []act // of the requests; the last one goes on
+		want   bool
+	}{
+		"no response":                {[]act{{cut: true}}, true},
+		"500":                        {[]act{answered(500, "")}, true},
+		"garbage":                    {[]act{answered(200, `{"keys":[`)}, true},
+		"refused":                    {[]act{refused}, false},
+		"too many requests":          {[]act{answered(429, "")}, false},
+		"no such key":                {[]act{answered(404, `{"error":"BYOK key not found"}`)}, false},
+		"no response, then refused":  {[]act{{cut: true}, refused}, true},
+		"500, then too many":         {[]act{answered(500, ""), answered(429, "")}, true},
+		"no response, then redirect": {[]act{{cut: true}, answered(302, "", "Location: https://elsewhere.example/x")}, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			play(t, nil, func(s *scene) {
+				id := s.model.seed(openaiPool, "sk-old-secret-0000", "old", time.Now())
+				s.model.script = func(n int, _ *http.Request, _ []byte) act { return tc.faults[min(n, len(tc.faults)-1)] }
+				err := verbs[OpReplace](s, id)
+				if err == nil || IsUnconfirmed(err) != tc.want {
+					s.Errorf("%v: unconfirmed %v, want %v", err, IsUnconfirmed(err), tc.want)
+				}
+			})
+		})
+	}
+}
