@@ -418,6 +418,8 @@ func (t *totals) waitingCreates(limit int) int {
 func (t *totals) stored() int { return len(t.listing.keys[t.pool.ProviderID]) }
 
 func (t *totals) overCap(limit int, settled, sequential bool) *OverCap {
+	// Resources that have whole pools declare all of their removals at once.
+	whole := len(t.declarations) > 0 && !t.singles
 	o := &OverCap{
 		Pool:       t.pool,
 		Cap:        limit,
@@ -427,9 +429,9 @@ func (t *totals) overCap(limit int, settled, sequential bool) *OverCap {
 		Replaced:   len(t.replaced),
 		Removed:    t.going,
 		Certain:    t.certain(limit),
-		Whole:      len(t.declarations) > 0 && !t.singles,
+		Whole:      whole,
 		Settled:    settled,
-		Sequential: sequential,
+		Sequential: sequential && !whole,
 	}
 	if settled {
 		for _, key := range t.listing.keys[t.pool.ProviderID] {

@@ -123,7 +123,6 @@ var badInputs = []badInput{
 	{"pool", set{"keys": set{" \t": set{"api_key_wo": "sk-fine-000000001"}}}, `keys[" \t"]`},
 	{"pool", set{"keys": set{strings.Repeat("k", 121): set{"api_key_wo": "sk-fine-000000001"}}}, `keys["` + strings.Repeat("k", 121) + `"]`},
 	{"pool", set{"keys": set{"a\x00": set{"api_key_wo": "sk-fine-000000001"}}}, `keys["a\x00"]`},
-	{"pool", set{"keys": elevenKeys()}, "keys"},
 	{"pool", set{"on_remote_change": "ignore"}, "on_remote_change"},
 	{"pool", set{"timeouts": set{"create": "soon"}}, "timeouts.create"},
 
@@ -149,14 +148,6 @@ var badInputs = []badInput{
 	{"import pool", set{"id": "open ai"}, ""},
 	{"import pool", set{"id": "anthropic"}, ""},
 	{"import pool", set{"id": "00000000-0000-4000-8000-000000000000/openai"}, "workspace_id"},
-}
-
-func elevenKeys() set {
-	keys := set{}
-	for i := range 11 {
-		keys[fmt.Sprintf("k%02d", i)] = set{"api_key_wo": fmt.Sprintf("sk-fine-%09d", i)}
-	}
-	return keys
 }
 
 var badBootstraps = []string{
