@@ -34,7 +34,9 @@ func (r *refusals) option() acctest.Option {
 				var body byok.SaveRequest
 				_ = json.Unmarshal(data, &body)
 				if (*refuse)(request.Method, body) {
-					http.Error(w, `{"error":"refused by the test"}`, http.StatusBadRequest)
+					w.Header().Set("Content-Type", "application/json")
+					w.WriteHeader(http.StatusBadRequest)
+					_, _ = io.WriteString(w, `{"error":"refused by the test"}`)
 					return
 				}
 			}
@@ -59,7 +61,7 @@ func TestCreateIsWholeOrNothing(t *testing.T) {
 	other := w.add(t, openai, "other")
 	w.configure(t, pool(openai, keys("a", "b", "c")))
 	faults.set(refuseAdd("c"))
-	w.wantError(t, []string{"apply", "-auto-approve"}, "Cannot create key", `keys["c"]`, "The pool was not created", "The 2 keys that this apply had added")
+	w.wantError(t, []string{"apply", "-auto-approve"}, "Cannot create key", `Failed to create key "c"`, "The pool was not created", "The 2 keys that this apply had added")
 	if left := w.stored(t, openai); len(left) != 1 || left[0].ID != other {
 		t.Errorf("stored are %v, want the key of another user", left)
 	}
