@@ -118,7 +118,7 @@ func TestUpdateThatFails(t *testing.T) {
 			w.Apply(t)
 			w.configure(t, pool(openai, keyWith("b", secret("b2")), keyWith("c", secret("c2")), keys("x", "y")))
 			faults.set(refuse)
-			w.wantError(t, []string{"apply", "-auto-approve"}, "refused by the test")
+			w.wantError(t, []string{"apply", "-auto-approve"}, "the API refused the request")
 			w.wantStateIsStored(t, openai, openai)
 			faults.set(nil)
 			w.settled(t)
