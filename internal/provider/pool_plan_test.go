@@ -275,7 +275,7 @@ func TestPoolRecord(t *testing.T) {
 
 func TestPoolTable(t *testing.T) {
 	t.Parallel()
-	checkFields(t, poolTable)
+	checkTable(t, poolTable, "pool")
 	checkFields(t, poolKeyTable)
 	checkFields(t, unmanagedKeyTable)
 }
