@@ -2,8 +2,26 @@ package main
 
 import (
 	"maps"
+	"os/exec"
 	"testing"
 )
+
+// What the guide on the reference server makes in a clone holds secrets, and is
+// not to be committed.
+func TestGitIgnoresSecrets(t *testing.T) {
+	t.Parallel()
+	if err := exec.Command("git", "rev-parse", "--git-dir").Run(); err != nil {
+		t.Skipf("not a clone: %v", err)
+	}
+	for _, name := range []string{
+		"byok-server.db", "byok-server.db-wal", "byok-server.db-shm", "byok-server.db.secrets", "examples/demo/x.db.secrets", "keys.sqlite", "server.env", "bootstrap.json",
+		"terraform.tfstate", "terraform.tfstate.backup", "change.tfplan",
+	} {
+		if err := exec.Command("git", "check-ignore", "-q", name).Run(); err != nil {
+			t.Errorf("git does not ignore %s: %v", name, err)
+		}
+	}
+}
 
 func TestMuteUnreadLogs(t *testing.T) {
 	t.Parallel()

@@ -7,7 +7,10 @@ cd "$(dirname "$0")/.."
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
-address=registry.terraform.io/terraform-provider-byok/byok
+cli=$(scripts/find-terraform.sh)
+host=registry.terraform.io
+if "$cli" version | grep -q '^OpenTofu'; then host=registry.opentofu.org; fi
+address=$host/terraform-provider-byok/byok
 platform=$(go env GOOS)_$(go env GOARCH)
 mkdir -p "$work/mirror/$address/0.0.1/$platform" "$work/config"
 go build -o "$work/mirror/$address/0.0.1/$platform/terraform-provider-byok_v0.0.1" .
@@ -30,9 +33,9 @@ terraform {
 TF
 
 export TF_CLI_CONFIG_FILE="$work/terraform.rc" CHECKPOINT_DISABLE=1
-terraform fmt -recursive examples >/dev/null
-terraform -chdir="$work/config" init -no-color >/dev/null
-terraform -chdir="$work/config" providers schema -json |
+"$cli" fmt -recursive examples >/dev/null
+"$cli" -chdir="$work/config" init -no-color >/dev/null
+"$cli" -chdir="$work/config" providers schema -json |
   sed "s#\"$address\"#\"byok\"#" > "$work/schema.json" # tfplugindocs looks the provider up by its short name
 go tool -modfile=tools/go.mod tfplugindocs generate \
   --provider-name byok --rendered-provider-name BYOK --providers-schema "$work/schema.json"

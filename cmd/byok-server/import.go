@@ -4,30 +4,40 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
-	"flag"
 	"fmt"
-	"io"
 	"os"
-	"strings"
 	"time"
+
+	"github.com/spf13/cobra"
 
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/server"
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/server/access"
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/server/database"
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/server/encryption"
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/server/keystore/backend"
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/server/legacyimport"
-	"github.com/terraform-provider-byok/terraform-provider-byok/internal/server/seal"
 )
 
-func (e environment) importLegacy(ctx context.Context, args []string) (err error) {
-	flags := flag.NewFlagSet("import-legacy", flag.ContinueOnError)
-	target := databaseFlag(flags)
-	dryRun := flags.Bool("dry-run", false, "say what would be imported, store nothing")
-	rest, err := e.parse(flags, args, "FILE")
-	if err != nil {
-		return err
+func (e environment) importCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "import-legacy FILE",
+		Short: "Take over keys from before pools",
+		Long: "Takes over keys from before pools: FILE has JSON lines of workspaceId, providerId and apiKey. " +
+			"A provider ID that already has keys in the workspace is skipped, so that it is safe to run twice.",
+		Example: `  byok-server import-legacy keys.jsonl --dry-run
+  byok-server import-legacy keys.jsonl --database postgres://byok@db.example.com/byok`,
+		Args: arguments("FILE"),
 	}
-	file, err := os.Open(rest[0]) //nolint:gosec // the operator names the file
+	target := addDatabaseFlag(cmd)
+	dryRun := cmd.Flags().Bool("dry-run", false, "say what would be imported, store nothing")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		return e.importLegacy(cmd.Context(), args[0], *target, *dryRun)
+	}
+	return cmd
+}
+
+func (e environment) importLegacy(ctx context.Context, name, target string, dryRun bool) (err error) {
+	file, err := os.Open(name) //nolint:gosec // the operator names the file
 	if err != nil {
 		return err
 	}
@@ -37,32 +47,12 @@ func (e environment) importLegacy(ctx context.Context, args []string) (err error
 		return err
 	}
 
-	encryptionKey := e.getenv(server.EncryptionKeyVariable)
-	if encryptionKey == "" && !*dryRun {
-		secrets, note, err := server.LoadSecrets(ctx, *target, e.getenv)
-		if err != nil {
-			return err
-		}
-		_, _ = fmt.Fprintln(e.stderr, note)
-		encryptionKey = secrets.EncryptionKey
-	}
-	cfg := legacyimport.Config{DryRun: *dryRun, NewID: func() string { return access.NewKeyID(rand.Reader) }}
-	if !*dryRun {
-		sealer, err := seal.New(encryptionKey)
-		if err != nil {
-			return err
-		}
-		cfg.Seal = sealer.Seal
-	}
-
-	db, err := database.Open(ctx, *target)
+	cfg := legacyimport.Config{DryRun: dryRun, NewID: func() string { return access.NewKeyID(rand.Reader) }}
+	db, err := e.openForImport(ctx, target, &cfg)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, db.Close()) }()
-	if err := prepareSchema(ctx, db, *dryRun); err != nil {
-		return err
-	}
+	defer closing(&err, db)
 	if cfg.Store, err = backend.New(ctx, db, time.Now); err != nil {
 		return err
 	}
@@ -72,10 +62,10 @@ func (e environment) importLegacy(ctx context.Context, args []string) (err error
 	bar.end()
 
 	for _, wrong := range result.Errors {
-		_, _ = fmt.Fprintf(e.stderr, "%s:%v\n", rest[0], wrong)
+		_, _ = fmt.Fprintf(e.stderr, "%s:%v\n", name, wrong)
 	}
 	verb := "imported"
-	if *dryRun {
+	if dryRun {
 		verb = "would import"
 	}
 	_, _ = fmt.Fprintf(e.stdout, "%s %d, skipped %d (their pools already hold keys), wrong %d\n", verb, result.Imported, result.Skipped, len(result.Errors))
@@ -85,58 +75,42 @@ func (e environment) importLegacy(ctx context.Context, args []string) (err error
 	return err
 }
 
-// prepareSchema migrates, or in a dry run, which changes nothing, says that
-// somebody else must.
-func prepareSchema(ctx context.Context, db *database.DB, dryRun bool) error {
-	if !dryRun {
-		_, err := db.Migrate(ctx)
-		return err
+// openForImport opens the database: a dry run as it is, else brought up to date
+// and with the encryption key at hand that it needs.
+func (e environment) openForImport(ctx context.Context, target string, cfg *legacyimport.Config) (*database.DB, error) {
+	if cfg.DryRun {
+		db, err := openToLook(ctx, target)
+		if err != nil {
+			return nil, err
+		}
+		if err := checkSchema(ctx, db); err != nil {
+			return nil, errors.Join(err, db.Close())
+		}
+		return db, nil
 	}
-	steps, err := db.MigrationStatus(ctx)
+	secrets := server.Secrets{EncryptionKey: e.getenv(server.EncryptionKeyVariable), DecryptionKeys: e.getenv(server.DecryptionKeysVariable)}
+	if secrets.EncryptionKey == "" {
+		var note string
+		var err error
+		if secrets, note, err = server.LoadSecrets(ctx, target, e.getenv); err != nil {
+			return nil, err
+		}
+		_, _ = fmt.Fprintln(e.stderr, note)
+	}
+	sealer, err := secrets.Sealer()
 	if err != nil {
-		return err
+		return nil, err
 	}
-	for _, step := range steps {
-		if step.AppliedAt.IsZero() {
-			return fmt.Errorf("migration %04d_%s is pending; run byok-server migrate up first", step.Version, step.Name)
-		}
+	cfg.Seal = sealer.Seal
+	db, err := database.Open(ctx, target)
+	if err != nil {
+		return nil, err
 	}
-	return nil
-}
-
-// bar is a progress bar on a terminal, and nothing elsewhere.
-type bar struct {
-	to    io.Writer
-	size  int64
-	shown int
-}
-
-const barWidth = 40
-
-func newBar(to io.Writer, size int64) *bar {
-	if file, ok := to.(*os.File); ok && size > 0 {
-		if info, err := file.Stat(); err == nil && info.Mode()&os.ModeCharDevice != 0 {
-			return &bar{to: to, size: size, shown: -1}
-		}
+	if _, err = db.Migrate(ctx); err == nil {
+		err = encryption.New(db, sealer, time.Now).Claim(ctx)
 	}
-	return &bar{}
-}
-
-func (b *bar) show(done int64) {
-	if b.to == nil {
-		return
+	if err != nil {
+		return nil, errors.Join(err, db.Close())
 	}
-	percent := int(min(100, done*100/b.size))
-	if percent == b.shown {
-		return
-	}
-	b.shown = percent
-	full := percent * barWidth / 100
-	_, _ = fmt.Fprintf(b.to, "\r[%s%s] %3d%%", strings.Repeat("=", full), strings.Repeat(" ", barWidth-full), percent)
-}
-
-func (b *bar) end() {
-	if b.to != nil && b.shown >= 0 {
-		_, _ = fmt.Fprintln(b.to)
-	}
+	return db, nil
 }

@@ -1,139 +1,170 @@
 // Command byok-server runs the reference server of the workspace BYOK API:
 // serve, and what an operator needs beside it. The server itself is
-// internal/server.
+// internal/server. Each file here is one command.
 package main
 
 import (
 	"context"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"os"
 	"os/signal"
+	"regexp"
 	"strings"
 	"syscall"
+
+	"github.com/spf13/cobra"
 )
 
 // version is set by the linker.
 var version = "dev"
 
-const usage = `byok-server is a reference server of the workspace BYOK API.
-
-Usage:
-  byok-server serve [flags]                     run the server
-  byok-server migrate status|up [flags]         show or bring up to date the database schema
-  byok-server import-legacy FILE [flags]        take over keys of the single-key time
-  byok-server version                           print the version
-
-Environment:
-  ENCRYPTION_KEY        64 hex digits; seals the stored keys
+const environmentHelp = `Environment:
+  ENCRYPTION_KEY        64 hex digits; encrypts the stored keys
   BETTER_AUTH_SECRET    signs session cookies
   INTERNAL_API_SECRET   opens POST /reference/resolve
-  Where one is absent it is made once and kept beside the SQLite file, mode 0600.
-
-Run byok-server COMMAND --help for its flags.
-`
+  DECRYPTION_KEYS       earlier encryption keys, separated by commas, while the key is being changed
+  Where one of the first three is absent it is made once and kept beside the SQLite file, mode 0600.`
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	code := run(ctx, os.Args[1:], os.Getenv, os.Stdout, os.Stderr)
+	// The second signal ends the program at once.
+	context.AfterFunc(ctx, stop)
+	code := run(ctx, os.Args[1:], environment{getenv: os.Getenv, stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr})
 	stop()
 	os.Exit(code)
-}
-
-// errUsage reports a command line that was not understood; what is wrong has
-// been said.
-var errUsage = errors.New("usage")
-
-// run runs one command and returns the exit code: 0, 1 for a failure, 2 for a
-// command line that is not understood.
-func run(ctx context.Context, args []string, getenv func(string) string, stdout, stderr io.Writer) int {
-	command := ""
-	if len(args) > 0 {
-		command, args = args[0], args[1:]
-	}
-	env := environment{getenv: getenv, stdout: stdout, stderr: stderr}
-	var err error
-	switch command {
-	case "serve":
-		err = env.serve(ctx, args)
-	case "migrate":
-		err = env.migrate(ctx, args)
-	case "import-legacy":
-		err = env.importLegacy(ctx, args)
-	case "version", "--version", "-version":
-		_, err = fmt.Fprintln(stdout, "byok-server", version)
-	case "help", "--help", "-help", "-h":
-		_, err = io.WriteString(stdout, usage)
-	case "":
-		_, _ = io.WriteString(stderr, usage)
-		return 2
-	default:
-		_, _ = fmt.Fprintf(stderr, "byok-server: there is no command %q\n\n%s", command, usage)
-		return 2
-	}
-	switch {
-	case err == nil, errors.Is(err, flag.ErrHelp):
-		return 0
-	case errors.Is(err, errUsage):
-		return 2
-	}
-	_, _ = fmt.Fprintf(stderr, "byok-server %s: %v\n", command, err)
-	return 1
 }
 
 // environment is what a command may touch.
 type environment struct {
 	getenv         func(string) string
+	stdin          *os.File
 	stdout, stderr io.Writer
 }
 
-// parse reads flags and arguments in any order; want names the arguments.
-func (e environment) parse(flags *flag.FlagSet, args []string, want ...string) ([]string, error) {
-	var rest []string
-	flags.SetOutput(io.Discard)
-	for {
-		err := flags.Parse(args)
-		if errors.Is(err, flag.ErrHelp) {
-			e.help(e.stdout, flags, want)
-			return nil, err
-		}
-		if err != nil {
-			return nil, e.misused(flags, err.Error())
-		}
-		if flags.NArg() == 0 {
+// run runs one command and returns the exit code: 0, 1 for a failure, 2 for a
+// command line that is not understood.
+func run(ctx context.Context, args []string, env environment) int {
+	root := newRoot(env)
+	root.SetArgs(doubleDashes(args))
+	cmd, err := root.ExecuteContextC(ctx)
+	var misused usageError
+	switch {
+	case err == nil:
+		return 0
+	case errors.As(err, &misused):
+		_, _ = fmt.Fprintf(env.stderr, "%s: %v\nRun %s --help for its flags.\n", cmd.CommandPath(), err, cmd.CommandPath())
+		return 2
+	}
+	_, _ = fmt.Fprintf(env.stderr, "%s: %v\n", cmd.CommandPath(), err)
+	return 1
+}
+
+// oldFlag is a flag with one dash, as byok-server took them at first.
+var oldFlag = regexp.MustCompile(`^-[a-z][a-z-]+(=|$)`)
+
+// doubleDashes gives flags with one dash the second one.
+func doubleDashes(args []string) []string {
+	out := make([]string, len(args))
+	for i, arg := range args {
+		if arg == "--" {
+			copy(out[i:], args[i:])
 			break
 		}
-		rest, args = append(rest, flags.Arg(0)), flags.Args()[1:]
-	}
-	if len(rest) != len(want) {
-		expected := "no arguments are expected"
-		if len(want) > 0 {
-			expected = "expected " + strings.Join(want, " ")
+		if out[i] = arg; oldFlag.MatchString(arg) {
+			out[i] = "-" + arg
 		}
-		return nil, e.misused(flags, fmt.Sprintf("%s, got %q", expected, rest))
 	}
-	return rest, nil
+	return out
 }
 
-func (e environment) misused(flags *flag.FlagSet, problem string) error {
-	_, _ = fmt.Fprintf(e.stderr, "byok-server %s: %s\nRun byok-server %s --help for its flags.\n", flags.Name(), problem, flags.Name())
-	return errUsage
-}
+// usageError is a command line that is not understood.
+type usageError struct{ error }
 
-func (e environment) help(to io.Writer, flags *flag.FlagSet, want []string) {
-	_, _ = fmt.Fprintf(to, "Usage: byok-server %s\n\nFlags:\n", strings.Join(append(append([]string{flags.Name()}, want...), "[flags]"), " "))
-	flags.VisitAll(func(f *flag.Flag) {
-		kind, text := flag.UnquoteUsage(f)
-		if f.DefValue != "" && f.DefValue != "false" {
-			text += " (default " + f.DefValue + ")"
+func misused(format string, args ...any) error { return usageError{fmt.Errorf(format, args...)} }
+
+func newRoot(env environment) *cobra.Command {
+	root := &cobra.Command{
+		Use:   "byok-server",
+		Short: "A reference server of the workspace BYOK API",
+		Long:  "byok-server is a reference server of the workspace BYOK API.\n\n" + environmentHelp,
+		Example: `  # Try it: users and workspaces from a file, keys in a SQLite file
+  byok-server serve --bootstrap bootstrap.json --env-file server.env
+
+  # Throw a user out, at once
+  byok-server user disable mallory@example.com
+
+  # Copy the database while the server runs
+  byok-server backup /backups/byok-server.db`,
+		Version:       version,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		Args:          cobra.ArbitraryArgs,
+	}
+	root.RunE = func(cmd *cobra.Command, args []string) error {
+		if len(args) > 0 {
+			hint := ""
+			if similar := cmd.SuggestionsFor(args[0]); len(similar) > 0 {
+				hint = "; did you mean " + strings.Join(similar, " or ") + "?"
+			}
+			return misused("there is no command %q%s", args[0], hint)
 		}
-		_, _ = fmt.Fprintf(to, "  --%s\n        %s\n", strings.TrimSpace(f.Name+" "+kind), text)
-	})
+		cmd.SetOut(env.stderr)
+		_ = cmd.Help()
+		return misused("expected a command")
+	}
+	root.SuggestionsMinimumDistance = 2
+	root.SetVersionTemplate("byok-server {{.Version}}\n")
+	root.SetIn(env.stdin)
+	root.SetOut(env.stdout)
+	root.SetErr(env.stderr)
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
+	root.AddCommand(
+		env.serveCommand(), env.migrateCommand(), env.importCommand(),
+		env.userCommand(), env.sessionCommand(), env.keysCommand(),
+		env.backupCommand(), env.manCommand(),
+		&cobra.Command{
+			Use: "version", Short: "Print the version", Args: noArguments,
+			RunE: func(*cobra.Command, []string) error {
+				_, err := fmt.Fprintln(env.stdout, "byok-server", version)
+				return err
+			},
+		},
+	)
+	return root
 }
 
-// databaseFlag is the flag that all commands share.
-func databaseFlag(flags *flag.FlagSet) *string {
-	return flags.String("database", "sqlite:byok-server.db", "`TARGET`: sqlite:PATH, sqlite::memory: or postgres://USER:PASSWORD@HOST:PORT/NAME")
+// arguments expects as many arguments as there are names.
+func arguments(names ...string) cobra.PositionalArgs {
+	return func(_ *cobra.Command, args []string) error {
+		switch {
+		case len(args) == len(names):
+			return nil
+		case len(names) == 0:
+			return misused("no arguments are expected, got %q", args)
+		}
+		return misused("expected %s, got %q", strings.Join(names, " "), args)
+	}
+}
+
+func noArguments(cmd *cobra.Command, args []string) error { return arguments()(cmd, args) }
+
+// group makes a command of which only its subcommands do something.
+func group(cmd *cobra.Command, subcommands ...*cobra.Command) *cobra.Command {
+	var names []string
+	for _, sub := range subcommands {
+		names = append(names, sub.Name())
+	}
+	expected := strings.Join(names, "|")
+	cmd.Use += " " + expected
+	cmd.Args = cobra.ArbitraryArgs
+	cmd.RunE = func(_ *cobra.Command, args []string) error {
+		if len(args) == 0 {
+			return misused("expected %s", expected)
+		}
+		return misused("expected %s, got %q", expected, args[0])
+	}
+	cmd.AddCommand(subcommands...)
+	return cmd
 }

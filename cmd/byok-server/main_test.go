@@ -1,42 +1,18 @@
+//go:build unix
+
 package main
 
 import (
-	"bytes"
-	"context"
+	"errors"
+	"io/fs"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
-	"sync"
 	"testing"
-	"time"
 )
-
-// result is what a command left behind.
-type result struct {
-	code           int
-	stdout, stderr string
-}
-
-func call(t *testing.T, env map[string]string, args ...string) result {
-	t.Helper()
-	var stdout, stderr bytes.Buffer
-	code := run(t.Context(), args, func(name string) string { return env[name] }, &stdout, &stderr)
-	return result{code, stdout.String(), stderr.String()}
-}
-
-func write(t *testing.T, name, text string) string {
-	t.Helper()
-	path := filepath.Join(t.TempDir(), name)
-	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	return path
-}
-
-const bootstrap = `{"users":[{"email":"a@example.com","password":"passw0rd","name":"A"}],
-	"workspaces":[{"id":"w1","name":"W","owner":"a@example.com"}]}`
 
 func TestCommandLine(t *testing.T) {
 	t.Parallel()
@@ -49,22 +25,44 @@ func TestCommandLine(t *testing.T) {
 	}{
 		{nil, 2, "", "Usage:"},
 		{[]string{"version"}, 0, "byok-server dev\n", ""},
-		{[]string{"--help"}, 0, "import-legacy FILE", ""},
+		{[]string{"--version"}, 0, "byok-server dev\n", ""},
+		{[]string{"-version"}, 0, "byok-server dev\n", ""},
+		{[]string{"--help"}, 0, "import-legacy", ""},
+		{[]string{"-help"}, 0, "ENCRYPTION_KEY", ""},
+		{[]string{"help"}, 0, "Examples:", ""},
 		{[]string{"serve", "--help"}, 0, "--env-file FILE", ""},
+		{[]string{"serve", "--help"}, 0, "Examples:", ""},
 		{[]string{"migrate", "--help"}, 0, "byok-server migrate status|up [flags]", ""},
 		{[]string{"nope"}, 2, "", `no command "nope"`},
-		{[]string{"serve", "--nope"}, 2, "", "byok-server serve: flag provided but not defined: -nope"},
+		{[]string{"sever"}, 2, "", "did you mean serve?"},
+		{[]string{"serve", "--nope"}, 2, "", "byok-server serve: unknown flag: --nope"},
 		{[]string{"serve", "x"}, 2, "", "no arguments are expected"},
 		{[]string{"serve", "--log-format", "xml"}, 2, "", "--log-format xml: must be text or json"},
+		{[]string{"serve", "-log-format", "xml"}, 2, "", "--log-format xml: must be text or json"},
+		{[]string{"serve", "--log-level", "loud"}, 2, "", "--log-level loud: must be debug, info, warn or error"},
 		{[]string{"serve", "--env-file", "x"}, 2, "", "--env-file needs a workspace"},
 		{[]string{"serve", "--bootstrap", "/nonexistent/b.json"}, 1, "", "--bootstrap: open /nonexistent/b.json"},
 		{[]string{"serve", "--bootstrap", doc, "--database", "mysql:x"}, 1, "", "database must be sqlite:PATH"},
 		{[]string{"serve", "--bootstrap", doc, "--database", "postgres://u@h/d"}, 1, "", "must be set in the environment"},
 		{[]string{"migrate"}, 2, "", "expected status|up"},
-		{[]string{"migrate", "down"}, 2, "", `expected status or up, got "down"`},
+		{[]string{"migrate", "down"}, 2, "", `expected status|up, got "down"`},
 		{[]string{"migrate", "up", "--database", "mysql:x"}, 1, "", "database must be sqlite:PATH"},
 		{[]string{"import-legacy"}, 2, "", "expected FILE"},
 		{[]string{"import-legacy", "/nonexistent/f"}, 1, "", "open /nonexistent/f"},
+		{[]string{"user"}, 2, "", "expected list|add|disable|enable|password"},
+		{[]string{"user", "add"}, 2, "", "expected EMAIL"},
+		{[]string{"user", "add", "a@b"}, 2, "", `"a@b" is no e-mail address that sign-in accepts`},
+		{[]string{"user", "add", "a@example.com"}, 2, "", "give --password-file FILE"},
+		{[]string{"user", "list"}, 1, "", "database sqlite:byok-server.db does not exist"},
+		{[]string{"session", "list"}, 1, "", "database sqlite:byok-server.db does not exist"},
+		{[]string{"session", "revoke"}, 2, "", "expected either IDs of sessions or --user EMAIL"},
+		{[]string{"session", "revoke", "x", "--user", "a@example.com"}, 2, "", "expected either IDs of sessions or --user EMAIL"},
+		{[]string{"keys"}, 2, "", "expected list|verify|rekey"},
+		{[]string{"keys", "verify"}, 1, "", "ENCRYPTION_KEY is neither in the environment nor in byok-server.db.secrets"},
+		{[]string{"keys", "list", "--workspace", "w", "--organization", "o"}, 2, "", "exclude each other"},
+		{[]string{"backup"}, 2, "", "expected FILE"},
+		{[]string{"backup", "x"}, 1, "", "database sqlite:byok-server.db does not exist"},
+		{[]string{"backup", "x", "--database", "postgres://u@h/d"}, 1, "", "use pg_dump"},
 	} {
 		got := call(t, nil, tt.args...)
 		if got.code != tt.code || !strings.Contains(got.stdout, tt.stdout) || !strings.Contains(got.stderr, tt.stderr) {
@@ -73,11 +71,60 @@ func TestCommandLine(t *testing.T) {
 	}
 }
 
+// A command line with anything wrong leaves no file behind, and no port bound.
+func TestNothingIsMadeForWrongFlags(t *testing.T) {
+	t.Parallel()
+	doc := write(t, "b.json", bootstrap)
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	for _, tt := range []struct {
+		flags []string
+		want  string
+	}{
+		{[]string{"--app-url", "sim.example.com"}, "app URL"},
+		{[]string{"--app-url", "https://sim.example.com/path"}, "app URL"},
+		{[]string{"--trusted-proxies", "10.0.0.0/8,proxy"}, `trusted proxy "proxy"`},
+		{[]string{"--listen", "127.0.0.1:99999"}, "invalid port"},
+		{[]string{"--admin-listen", "nowhere"}, "missing port"},
+		{[]string{"--listen", "127.0.0.1:4711", "--admin-listen", "127.0.0.1:4711"}, "give it another port"},
+		{[]string{"--tls-cert", "cert.pem"}, "both a certificate and its key"},
+		{[]string{"--tls-cert", "cert.pem", "--tls-key", "key.pem"}, "cert.pem: no such file"},
+		{[]string{"--tls-cert", doc, "--tls-key", doc}, "failed to find any PEM data"},
+		{[]string{"--log-level", "x"}, "--log-level x"},
+		{[]string{"--log-format", "x"}, "--log-format x"},
+		{[]string{"--bootstrap", "nowhere.json"}, "no such file"},
+		{[]string{"--bootstrap", write(t, "x.json", `{"users":[{"email":"a@b","password":"password"}]}`)}, "sign-in accepts"},
+		{[]string{"--bootstrap", doc, "--env-file", "no/folder/env"}, "the folder no/folder does not exist"},
+		{[]string{"--bootstrap", doc, "--env-file", "."}, "is a folder"},
+		{[]string{"--env-file", "env"}, "needs a workspace"},
+		{[]string{"--listen", taken.Addr().String()}, "address already in use"},
+	} {
+		cmd := command(t, nil, append([]string{"serve", "--listen", "127.0.0.1:0"}, tt.flags...)...)
+		if tt.want == "address already in use" {
+			cmd.Env = append(cmd.Env, "ENCRYPTION_KEY="+oldKey, "BETTER_AUTH_SECRET=x", "INTERNAL_API_SECRET=x")
+		}
+		out, err := cmd.CombinedOutput()
+		if err == nil || !strings.Contains(string(out), tt.want) {
+			t.Errorf("%q: %v, %s; want %q", tt.flags, err, out, tt.want)
+		}
+		if left, err := os.ReadDir(cmd.Dir); err != nil || len(left) > 0 {
+			t.Errorf("%q left %v behind (%v)", tt.flags, left, err)
+		}
+	}
+}
+
 func TestMigrate(t *testing.T) {
 	t.Parallel()
-	target := "sqlite:" + filepath.Join(t.TempDir(), "m.db")
+	file := filepath.Join(t.TempDir(), "m.db")
+	target := "sqlite:" + file
 	if got := call(t, nil, "migrate", "status", "--database", target); got.code != 0 || !regexp.MustCompile(`0001 +single_keys +pending`).MatchString(got.stdout) {
 		t.Errorf("status before: %+v", got)
+	}
+	if _, err := os.Stat(file); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("status made the database: %v", err)
 	}
 	if got := call(t, nil, "migrate", "--database", target, "up"); got.code != 0 || !strings.Contains(got.stdout, "applied 0001_single_keys") {
 		t.Errorf("up: %+v", got)
@@ -93,13 +140,17 @@ func TestMigrate(t *testing.T) {
 func TestImportLegacy(t *testing.T) {
 	t.Parallel()
 	const secret = "sk-legacy-secret"
-	target := "sqlite:" + filepath.Join(t.TempDir(), "i.db")
+	database := filepath.Join(t.TempDir(), "i.db")
+	target := "sqlite:" + database
 	file := write(t, "legacy.jsonl", `{"workspaceId":"w","providerId":"openai","apiKey":"`+secret+`"}`+"\n{}\n")
-	env := map[string]string{"ENCRYPTION_KEY": strings.Repeat("ab", 32)}
+	env := map[string]string{"ENCRYPTION_KEY": oldKey}
 	if got := call(t, env, "import-legacy", file, "--dry-run", "--database", target); got.code != 1 || !strings.Contains(got.stderr, "run byok-server migrate up first") {
 		t.Errorf("dry run before the schema: %+v", got)
 	}
-	call(t, nil, "migrate", "up", "--database", target)
+	if _, err := os.Stat(database); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the dry run made the database: %v", err)
+	}
+	must(t, nil, "migrate", "up", "--database", target)
 	for _, tt := range []struct {
 		flag, want string
 	}{
@@ -115,67 +166,59 @@ func TestImportLegacy(t *testing.T) {
 			t.Errorf("the secret is shown: %+v", got)
 		}
 	}
+	other := write(t, "other.jsonl", `{"workspaceId":"v","providerId":"openai","apiKey":"`+secret+`"}`)
+	if got := call(t, map[string]string{"ENCRYPTION_KEY": newKey}, "import-legacy", other, "--database", target); got.code != 1 || !strings.Contains(got.stderr, "ENCRYPTION_KEY is not the key") {
+		t.Errorf("another key: %+v", got)
+	}
 }
 
-// lockedBuffer can be read while a server logs to it.
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *lockedBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *lockedBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
-}
-
-// TestServe starts the server twice on one file: what the first run made, the
-// second one reads.
+// TestServe starts the server three times on one file: what the first run made,
+// the next ones read; the session in the env file ends with the server unless
+// asked otherwise.
 func TestServe(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	doc, envFile, secrets := write(t, "b.json", bootstrap), filepath.Join(dir, "env"), filepath.Join(dir, "s.db.secrets")
-	for round, want := range []string{"made ENCRYPTION_KEY, BETTER_AUTH_SECRET, INTERNAL_API_SECRET", "read ENCRYPTION_KEY, BETTER_AUTH_SECRET, INTERNAL_API_SECRET"} {
-		ctx, stop := context.WithCancel(t.Context())
-		var stderr lockedBuffer
-		ended := make(chan int, 1)
-		go func() {
-			args := []string{"serve", "--listen", "127.0.0.1:0", "--database", "sqlite:" + filepath.Join(dir, "s.db"),
-				"--bootstrap", doc, "--env-file", envFile, "--log-format", "json"}
-			ended <- run(ctx, args, func(string) string { return "" }, &stderr, &stderr)
-		}()
-		env := waitForEnvironment(t, envFile, ended, &stderr)
-		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, env["BYOK_ENDPOINT"]+"/api/workspaces/"+env["BYOK_WORKSPACE_ID"]+"/byok-keys", nil)
-		if err != nil {
-			t.Fatal(err)
+	doc, envFile, secretsFile := write(t, "b.json", bootstrap), filepath.Join(dir, "env"), filepath.Join(dir, "s.db.secrets")
+	sessions := map[string]int{} // tokens and the status that each should have at the end
+	for round, want := range []string{"made ENCRYPTION_KEY, BETTER_AUTH_SECRET, INTERNAL_API_SECRET", "read ENCRYPTION_KEY, BETTER_AUTH_SECRET, INTERNAL_API_SECRET", "read ENCRYPTION_KEY"} {
+		args := []string{"--database", "sqlite:" + filepath.Join(dir, "s.db"), "--bootstrap", doc, "--env-file", envFile}
+		if round == 1 {
+			args = append(args, "--env-file-keep-session")
 		}
-		r.Header.Set("Cookie", "better-auth.session_token="+env["BYOK_SESSION_TOKEN"])
-		answer, err := http.DefaultClient.Do(r)
-		if err != nil {
-			t.Fatal(err)
+		p := serve(t, nil, args...)
+		// It is written after the server listens.
+		env := waitForEnvironment(t, envFile, p)
+		token := env["BYOK_SESSION_TOKEN"]
+		if sessions[token] = http.StatusUnauthorized; round == 1 {
+			sessions[token] = http.StatusOK
 		}
-		_ = answer.Body.Close()
-		if answer.StatusCode != http.StatusOK {
-			t.Errorf("run %d: GET = %d", round, answer.StatusCode)
+		if env["BYOK_ENDPOINT"] != p.url || env["BYOK_WORKSPACE_ID"] != workspace {
+			t.Errorf("run %d: %q", round, env)
 		}
-		stop()
-		if code := <-ended; code != 0 {
+		list := func(token string) int {
+			return p.do(t, http.MethodGet, keysPath, "", "Cookie", "better-auth.session_token="+token).status
+		}
+		if got := list(token); got != http.StatusOK {
+			t.Errorf("run %d: GET = %d", round, got)
+		}
+		if round == 2 {
+			for earlier, want := range sessions {
+				if got := list(earlier); earlier != token && got != want {
+					t.Errorf("a session of an earlier run: GET = %d, want %d", got, want)
+				}
+			}
+		}
+		if code := p.stop(t); code != 0 {
 			t.Errorf("run %d: exit code %d", round, code)
 		}
-		log := stderr.String()
-		if !strings.Contains(log, want) || !strings.Contains(log, `"msg":"listening"`) {
+		log := p.log.String()
+		if !strings.Contains(log, want) {
 			t.Errorf("run %d: log\n%s", round, log)
 		}
-		if strings.Contains(log, env["BYOK_SESSION_TOKEN"]) {
+		if strings.Contains(log, token) {
 			t.Errorf("run %d: the session token is logged", round)
 		}
-		for _, path := range []string{envFile, secrets} {
+		for _, path := range []string{envFile, secretsFile} {
 			if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 {
 				t.Errorf("%s: %v %v, want mode 0600", path, info, err)
 			}
@@ -186,24 +229,23 @@ func TestServe(t *testing.T) {
 	}
 }
 
-func waitForEnvironment(t *testing.T, path string, ended <-chan int, stderr *lockedBuffer) map[string]string {
-	t.Helper()
-	deadline := time.After(30 * time.Second)
-	for {
-		if text, err := os.ReadFile(path); err == nil {
-			env := map[string]string{}
-			for line := range strings.Lines(string(text)) {
-				name, quoted, _ := strings.Cut(strings.TrimPrefix(strings.TrimSpace(line), "export "), "=")
-				env[name] = strings.Trim(quoted, "'")
-			}
-			return env
+// The manual pages and the completion exist for every command.
+func TestManualAndCompletion(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), "man1")
+	must(t, nil, "man", dir)
+	for _, page := range []string{"byok-server.1", "byok-server-serve.1", "byok-server-keys-rekey.1", "byok-server-user-disable.1"} {
+		text, err := os.ReadFile(filepath.Join(dir, page))
+		if err != nil || !strings.Contains(string(text), `.TH "BYOK-SERVER`) {
+			t.Errorf("%s: %v\n%s", page, err, text)
 		}
-		select {
-		case code := <-ended:
-			t.Fatalf("serve ended with %d\n%s", code, stderr)
-		case <-deadline:
-			t.Fatalf("no %s after 30 s\n%s", path, stderr)
-		case <-time.After(5 * time.Millisecond):
+	}
+	for shell, want := range map[string]string{"bash": "__start_byok-server", "zsh": "#compdef byok-server", "fish": "complete -c byok-server"} {
+		if got := must(t, nil, "completion", shell); !strings.Contains(got, want) {
+			t.Errorf("completion %s has no %s", shell, want)
 		}
+	}
+	if got := must(t, nil, "__complete", "keys", ""); !strings.Contains(got, "rekey") {
+		t.Errorf("completion of keys: %s", got)
 	}
 }

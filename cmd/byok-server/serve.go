@@ -3,14 +3,17 @@ package main
 import (
 	"context"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"log/slog"
 	"net"
 	"net/url"
 	"os"
+	"path/filepath"
+	"strings"
 	"time"
+
+	"github.com/spf13/cobra"
 
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/server"
 )
@@ -18,48 +21,78 @@ import (
 // drainTimeout is how long requests that are under way may take at the end.
 const drainTimeout = 15 * time.Second
 
-func (e environment) serve(ctx context.Context, args []string) error {
-	flags := flag.NewFlagSet("serve", flag.ContinueOnError)
-	database := databaseFlag(flags)
-	listen := flags.String("listen", "127.0.0.1:8787", "`ADDRESS` to listen on; port 0 picks a free one")
-	appURL := flags.String("app-url", "", "public `URL`, where it is not the one listened on; https names the cookies __Secure-")
-	bootstrap := flags.String("bootstrap", "", "JSON `FILE` of users, organizations and workspaces, applied at each start")
-	envFile := flags.String("env-file", "", "`FILE` to write once ready, for a shell to source: BYOK_ENDPOINT, BYOK_WORKSPACE_ID, BYOK_SESSION_TOKEN of the first workspace's owner")
-	hosted := flags.Bool("hosted", false, "let organizations hold keys that their workspaces inherit")
-	development := flags.Bool("development", false, "no rate limit on sign-in and sign-up")
-	disableAuth := flags.Bool("disable-auth", e.getenv("DISABLE_AUTH") == "true", "every request acts as the anonymous user, as DISABLE_AUTH=true does; never where others can reach the server")
-	format := flags.String("log-format", "text", "text or json")
-	if _, err := e.parse(flags, args); err != nil {
+// serveOptions are the flags of serve.
+type serveOptions struct {
+	cfg                 server.Config
+	bootstrap           string
+	envFile             string
+	keepSession         bool
+	logFormat, logLevel string
+}
+
+func (e environment) serveCommand() *cobra.Command {
+	var o serveOptions
+	cmd := &cobra.Command{
+		Use:   "serve",
+		Short: "Run the server",
+		Long: "Runs the server until it gets SIGINT or SIGTERM; a second one ends it at once. " +
+			"Requests that are under way at the end get " + drainTimeout.String() + ".\n\n" + environmentHelp,
+		Example: `  # For tests: everything in memory, and what a client needs in server.env
+  byok-server serve --database sqlite::memory: --bootstrap bootstrap.json --env-file server.env
+
+  # In production: TLS, PostgreSQL, and metrics, health and the rotation for this machine only
+  byok-server serve --listen :443 --tls-cert cert.pem --tls-key key.pem --app-url https://byok.example.com \
+    --admin-listen 127.0.0.1:9090 --database postgres://byok@db.example.com/byok
+
+  # Behind a proxy that speaks TLS
+  byok-server serve --listen 127.0.0.1:8787 --app-url https://byok.example.com --log-format json`,
+		Args: noArguments,
+		RunE: func(cmd *cobra.Command, _ []string) error { return e.serve(cmd.Context(), o) },
+	}
+	flags := cmd.Flags()
+	cmd.PersistentFlags().SortFlags, flags.SortFlags = false, false
+	database := addDatabaseFlag(cmd)
+	cmd.PreRun = func(*cobra.Command, []string) { o.cfg.Database = *database }
+	flags.StringVar(&o.cfg.Listen, "listen", "127.0.0.1:8787", "`ADDRESS` to listen on; port 0 picks a free one")
+	flags.StringVar(&o.cfg.AdminListen, "admin-listen", "", "`ADDRESS` that serves /reference/ (health, metrics, the rotation) instead of --listen")
+	flags.StringVar(&o.cfg.TLSCert, "tls-cert", "", "`FILE` with the certificate chain in PEM; read again when it changes")
+	flags.StringVar(&o.cfg.TLSKey, "tls-key", "", "`FILE` with the certificate's private key in PEM")
+	flags.StringVar(&o.cfg.AppURL, "app-url", "", "public `URL`, where it is not the one listened on; https names the cookies __Secure-")
+	flags.StringVar(&o.bootstrap, "bootstrap", "", "JSON `FILE` of users, organizations and workspaces, applied at each start")
+	flags.StringVar(&o.envFile, "env-file", "", "`FILE` to write once ready, for a shell to source: BYOK_ENDPOINT, BYOK_WORKSPACE_ID, BYOK_SESSION_TOKEN of the first workspace's owner")
+	flags.BoolVar(&o.keepSession, "env-file-keep-session", false, "let the session of --env-file outlive the server")
+	flags.BoolVar(&o.cfg.Hosted, "hosted", false, "let organizations hold keys that their workspaces inherit")
+	flags.StringSliceVar(&o.cfg.TrustedProxies, "trusted-proxies", nil, "comma-separated `ADDRESSES` or prefixes of the proxies in front, whose X-Forwarded-For is believed (default those on this machine)")
+	flags.BoolVar(&o.cfg.DisableSignUp, "disable-sign-up", false, "refuse new users; those of --bootstrap and of user add are added all the same")
+	flags.BoolVar(&o.cfg.Development, "development", false, "no rate limit on sign-in and sign-up")
+	flags.BoolVar(&o.cfg.DisableAuth, "disable-auth", e.getenv("DISABLE_AUTH") == "true", "every request acts as the anonymous user, as DISABLE_AUTH=true does; never where others can reach the server")
+	flags.StringVar(&o.logFormat, "log-format", "text", "`FORMAT`: text or json")
+	flags.StringVar(&o.logLevel, "log-level", "info", "least important `LEVEL` that is logged: debug, info, warn or error; the audit log is always written")
+	return cmd
+}
+
+func (e environment) serve(ctx context.Context, o serveOptions) error {
+	if err := o.check(ctx, e.stderr); err != nil {
 		return err
 	}
-	logger, err := newLogger(*format, e.stderr)
-	if err != nil {
-		return e.misused(flags, err.Error())
-	}
-	doc, err := readBootstrapFile(*bootstrap)
-	if err != nil {
-		return err
-	}
-	if *envFile != "" && (doc == nil || len(doc.Workspaces) == 0) {
-		return e.misused(flags, "--env-file needs a workspace to write about: give --bootstrap FILE with at least one in workspaces")
-	}
-	secrets, note, err := server.LoadSecrets(ctx, *database, e.getenv)
+	cfg, logger := o.cfg, o.cfg.Logger
+	// From here on things are made: the secrets, the database.
+	secrets, note, err := server.LoadSecrets(ctx, cfg.Database, e.getenv)
 	if err != nil {
 		return err
 	}
 	if note != "" {
 		logger.Info(note)
 	}
-	s, err := server.Start(ctx, server.Config{
-		Listen: *listen, Database: *database, AppURL: *appURL, Hosted: *hosted, Development: *development, DisableAuth: *disableAuth,
-		Secrets: secrets, Bootstrap: doc, Logger: logger,
-	})
+	cfg.Secrets = secrets
+	s, err := server.Start(ctx, cfg)
 	if err != nil {
 		return err
 	}
-	logger.Info("listening", "url", s.URL(), "version", version)
-	if *envFile != "" {
-		err = writeEnvironment(ctx, s, doc.Workspaces[0], *envFile)
+	o.warn(cfg)
+	logger.Info("listening", "url", s.URL(), "admin_url", s.AdminURL(), "version", version)
+	if o.envFile != "" {
+		err = o.writeEnvironment(ctx, s)
 	}
 	if err == nil {
 		select {
@@ -73,14 +106,65 @@ func (e environment) serve(ctx context.Context, args []string) error {
 	return errors.Join(err, s.Shutdown(drain))
 }
 
-func newLogger(format string, to io.Writer) (*slog.Logger, error) {
+// check completes the configuration and reports what is wrong with the flags,
+// before anything is bound or written.
+func (o *serveOptions) check(ctx context.Context, stderr io.Writer) error {
+	level, err := parseLevel(o.logLevel)
+	if err != nil {
+		return err
+	}
+	if o.cfg.Logger, err = newLogger(o.logFormat, level, stderr); err != nil {
+		return err
+	}
+	if o.cfg.Audit, err = newLogger(o.logFormat, min(level, slog.LevelInfo), stderr); err != nil {
+		return err
+	}
+	if o.cfg.Bootstrap, err = readBootstrapFile(o.bootstrap); err != nil {
+		return err
+	}
+	if o.envFile != "" {
+		if o.cfg.Bootstrap == nil || len(o.cfg.Bootstrap.Workspaces) == 0 {
+			return misused("--env-file needs a workspace to write about: give --bootstrap FILE with at least one in workspaces")
+		}
+		if info, err := os.Stat(filepath.Dir(o.envFile)); err != nil || !info.IsDir() {
+			return fmt.Errorf("--env-file %s: the folder %s does not exist; create it first", o.envFile, filepath.Dir(o.envFile))
+		}
+		if info, err := os.Stat(o.envFile); err == nil && info.IsDir() {
+			return fmt.Errorf("--env-file %s: is a folder", o.envFile)
+		}
+	}
+	return o.cfg.Check(ctx)
+}
+
+// warn logs what exposes more than it needs to.
+func (o serveOptions) warn(cfg server.Config) {
+	files := []string{o.bootstrap, cfg.TLSKey, server.SecretsFile(cfg.Database)}
+	if path, isFile := strings.CutPrefix(cfg.Database, "sqlite:"); isFile {
+		files = append(files, path)
+	}
+	for _, warning := range append(cfg.Warnings(), server.FileWarnings(files...)...) {
+		cfg.Logger.Warn(warning)
+	}
+}
+
+func parseLevel(text string) (slog.Level, error) {
+	for _, level := range []slog.Level{slog.LevelDebug, slog.LevelInfo, slog.LevelWarn, slog.LevelError} {
+		if strings.EqualFold(level.String(), text) {
+			return level, nil
+		}
+	}
+	return 0, misused("--log-level %s: must be debug, info, warn or error", text)
+}
+
+func newLogger(format string, level slog.Level, to io.Writer) (*slog.Logger, error) {
+	options := &slog.HandlerOptions{Level: level}
 	switch format {
 	case "text":
-		return slog.New(slog.NewTextHandler(to, nil)), nil
+		return slog.New(slog.NewTextHandler(to, options)), nil
 	case "json":
-		return slog.New(slog.NewJSONHandler(to, nil)), nil
+		return slog.New(slog.NewJSONHandler(to, options)), nil
 	}
-	return nil, fmt.Errorf("--log-format %s: must be text or json", format)
+	return nil, misused("--log-format %s: must be text or json", format)
 }
 
 func readBootstrapFile(path string) (*server.Bootstrap, error) {
@@ -99,8 +183,13 @@ func readBootstrapFile(path string) (*server.Bootstrap, error) {
 	return doc, nil
 }
 
-func writeEnvironment(ctx context.Context, s *server.Server, w server.BootstrapWorkspace, path string) error {
-	token, err := s.MintSession(ctx, w.Owner)
+func (o serveOptions) writeEnvironment(ctx context.Context, s *server.Server) error {
+	w, path := o.cfg.Bootstrap.Workspaces[0], o.envFile
+	mint := s.MintTemporarySession
+	if o.keepSession {
+		mint = s.MintSession
+	}
+	token, err := mint(ctx, w.Owner)
 	if err == nil {
 		err = server.WriteEnvFile(path, server.Environment{Endpoint: reachable(s.URL()), WorkspaceID: w.ID, SessionToken: token})
 	}

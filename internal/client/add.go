@@ -12,33 +12,33 @@ import (
 )
 
 // The API has no idempotency key, and a repeated add makes a second key
-// (WIRE.md section 12). So an add is sent again only when it is certain that
-// the one before stored nothing:
+// (WIRE.md section 12). An add is therefore sent again only when it is certain
+// that the one before stored nothing:
 //
 //   - The adds of one process to one pool go one after the other, so that a
-//     new key in a list can be told from those of siblings.
+//     new key in a list can be told from those of other adds.
 //   - A refusal (4xx), or a connection that broke before the request was on
-//     the wire, stored nothing.
+//     sent, stored nothing.
 //   - Anything else is looked up: a key in the list with the same provider ID,
-//     name and mask, that a list of before does not show and that no sibling
+//     name and mask, that no earlier list shows and that no other add
 //     has, is the one. It is adopted, and replaced by itself, since a mask does not show
 //     all of a secret.
 //   - A list without it counts only if the server had finished with the add,
 //     or had the settle time to do so.
-//   - Should a later commit than that make a twin of the second add, the list
-//     that every add reads back shows it, and one of the two goes.
-//   - What stays open is KindAmbiguous, with the IDs.
+//   - If the first add is stored even later, beside the second one, the list
+//     that every add reads back shows both, and one of the two is removed.
+//   - What cannot be decided is KindAmbiguous, with the IDs.
 
 const (
 	// persistentRetries is how much more often than others the requests that
-	// resolve a doubt are repeated, since to give up there is to leave it.
+	// decide about a lost response are repeated: without them it is ambiguous.
 	persistentRetries = 6
-	// finalRetries is how often a list that resolves a doubt is asked for
-	// where it is refused for good, as by a gateway that redirects.
+	// finalRetries is how often such a list is requested where it is refused
+	// for good, as by a gateway that redirects.
 	finalRetries = 5
 	// clockTolerance is how far two clocks of one deployment may differ.
 	clockTolerance = 5 * time.Minute
-	// maxCapacityPoll is the longest pause between two tries to find room.
+	// maxCapacityPoll is the longest pause between two attempts to find free capacity.
 	maxCapacityPoll = 5 * time.Second
 )
 
@@ -61,7 +61,7 @@ type adding struct {
 
 	before *snapshot // of before the first attempt
 	sentAt time.Time // of the first attempt
-	doubts int       // attempts whose response was lost
+	lost   int       // attempts whose response was lost
 	sent   int
 }
 
@@ -69,7 +69,7 @@ type adding struct {
 // it finds out whether the key was stored before it sends it again.
 //
 // A key that comes with an error is stored: record its ID, only the rest of
-// the record is incomplete. An interrupt lets an add that is on the wire end,
+// the record is incomplete. An interrupt lets an add that is being sent end,
 // for 5 seconds at most.
 func (c *Client) Add(ctx context.Context, pool byok.Pool, in AddInput) (byok.Key, error) {
 	fail := func(key byok.Key, f *failure) (byok.Key, error) {
@@ -115,8 +115,8 @@ func (a *adding) runInTurn() (key byok.Key, complete bool, covers uint64, f *fai
 		a.p = a.scope.pool(a.pool.ProviderID)
 		a.p.adds++
 	})
-	// The write ends with the turn, in one step: whoever waits for the end of
-	// all turns must find all writes counted.
+	// The write ends with the turn, in one step: callers that wait for the end
+	// of all turns must find all writes counted.
 	defer a.scope.change(func() {
 		a.p.adds--
 		a.scope.writes++
@@ -211,7 +211,7 @@ func (a *adding) run() (key byok.Key, complete bool, f *failure) {
 		freed := a.freed()
 		key, f = a.send()
 		switch {
-		case f == nil && a.doubts == 0:
+		case f == nil && a.lost == 0:
 			return key, false, nil
 		case f == nil:
 			return a.checkDuplicate(key)
@@ -231,7 +231,7 @@ func (a *adding) run() (key byok.Key, complete bool, f *failure) {
 			return byok.Key{}, false, f
 		}
 
-		a.doubts++
+		a.lost++
 		found, open := a.resolve(f)
 		switch {
 		case open != nil:
@@ -240,14 +240,14 @@ func (a *adding) run() (key byok.Key, complete bool, f *failure) {
 			return a.adopt(*found)
 		}
 		a.write.release() // certain: nothing was stored
-		if a.doubts > a.c.cfg.MaxRetries || a.write.parent.Err() != nil {
+		if a.lost > a.c.cfg.MaxRetries || a.write.parent.Err() != nil {
 			if a.write.parent.Err() != nil {
 				f.kind, f.err = KindCanceled, a.write.parent.Err()
 			}
 			f.detail = joinDetail(f.detail, "no key was stored")
 			return byok.Key{}, false, f
 		}
-		if over := a.pause(a.c.backoff(a.doubts-1, f.wait)); over != nil {
+		if over := a.pause(a.c.backoff(a.lost-1, f.wait)); over != nil {
 			return byok.Key{}, false, over
 		}
 	}
@@ -276,8 +276,8 @@ func (a *adding) send() (byok.Key, *failure) {
 	return key, nil
 }
 
-// resolve finds out what came of an add whose response was lost: the key that
-// it stored, nil when it certainly stored none, or the failure to tell.
+// resolve finds out what became of an add whose response was lost: the key that
+// it stored, nil when it certainly stored none, or the failure to decide.
 func (a *adding) resolve(lost *failure) (*byok.Key, *failure) {
 	a.setStalled(true)
 	defer a.setStalled(false)
@@ -285,14 +285,14 @@ func (a *adding) resolve(lost *failure) (*byok.Key, *failure) {
 	for pause := a.c.cfg.SettleTime / 8; ; pause *= 2 {
 		s, f := a.list()
 		if f != nil {
-			return nil, a.ambiguous(lost, nil, "and the list that would tell could not be read")
+			return nil, a.ambiguous(lost, nil, "and the list that would show it could not be read")
 		}
-		certain, doubtful := a.candidates(s)
+		certain, possible := a.candidates(s)
 		switch {
-		case len(certain) == 1 && len(doubtful) == 0:
+		case len(certain) == 1 && len(possible) == 0:
 			return &certain[0], nil
-		case len(certain)+len(doubtful) > 0:
-			return nil, a.ambiguous(lost, append(certain, doubtful...), "and the list shows keys that may be it")
+		case len(certain)+len(possible) > 0:
+			return nil, a.ambiguous(lost, append(certain, possible...), "and the list shows keys that may be it")
 		}
 		settled := failedAt.Add(a.c.cfg.SettleTime)
 		if lost.finished || !s.started.Before(settled) {
@@ -301,7 +301,7 @@ func (a *adding) resolve(lost *failure) (*byok.Key, *failure) {
 		if a.write.parent.Err() != nil {
 			return nil, a.ambiguous(lost, nil, "and the operation ended before the server was certainly done with it")
 		}
-		// An interrupt ends the pause, then one more list has the last word.
+		// An interrupt ends the pause, then one more list decides.
 		_ = sleep(a.write.parent, min(pause, max(time.Until(settled), time.Millisecond)))
 	}
 }
@@ -319,8 +319,8 @@ func (a *adding) listBefore() (f *failure) {
 	return &failed
 }
 
-// list reads a list that starts now. To give up on it is to leave a doubt: what
-// looks final is asked again, too, since the list of before had a response.
+// list reads a list that starts now. Without it the add is ambiguous, so a
+// refusal that looks final is repeated, too: the list of before had a response.
 func (a *adding) list() (s *snapshot, f *failure) {
 	for n := range finalRetries {
 		s, f = a.scope.readCovering(a.write, a.scope.noteWrite(), readOptions{retries: persistentRetries + a.c.cfg.MaxRetries, until: deadline(a.write)})
@@ -332,8 +332,8 @@ func (a *adding) list() (s *snapshot, f *failure) {
 }
 
 // candidates are the keys in s that the add may have stored: those that it
-// certainly has, and those whose age or look leaves it open.
-func (a *adding) candidates(s *snapshot) (certain, doubtful []byok.Key) {
+// certainly has, and those where age or mask leave it open.
+func (a *adding) candidates(s *snapshot) (certain, possible []byok.Key) {
 	for _, key := range s.keys {
 		name := ""
 		if key.Name != nil {
@@ -343,18 +343,18 @@ func (a *adding) candidates(s *snapshot) (certain, doubtful []byok.Key) {
 			continue
 		}
 		if a.mask == byok.MaskUnknown && a.name == "" || a.isOld(s, key) {
-			doubtful = append(doubtful, key)
+			possible = append(possible, key)
 			continue
 		}
 		certain = append(certain, key)
 	}
-	return certain, doubtful
+	return certain, possible
 }
 
 // isOld reports whether key, which was not there before, seems to be older
 // than the add all the same: another user may have stored it since the list
-// of before. It is told from createdAt, against the Date of the list carried
-// back by the time that has passed here.
+// of before. It compares createdAt with the Date of the list, less the time that
+// has passed here.
 func (a *adding) isOld(s *snapshot, key byok.Key) bool {
 	created, err := time.Parse(time.RFC3339, key.CreatedAt)
 	return err == nil && !s.date.IsZero() && created.Before(s.date.Add(a.sentAt.Sub(s.received)).Add(-clockTolerance))
@@ -378,28 +378,28 @@ func (a *adding) adopt(found byok.Key) (byok.Key, bool, *failure) {
 	return replaced, true, nil
 }
 
-// checkDuplicate looks whether an add that was given up has been stored after all,
-// beside the one that was sent in its place. The own key can be removed
-// without a doubt whose it is; the other one is then adopted.
+// checkDuplicate finds out whether an add that was given up has been stored
+// after all, beside the one that was sent in its place. The key of the second
+// add is certainly our own, so it is removed; the other one is then adopted.
 func (a *adding) checkDuplicate(key byok.Key) (byok.Key, bool, *failure) {
 	s, f := a.list()
 	if f != nil {
 		return key, false, a.ambiguous(f, nil, "the key is stored, but the list that would show whether twice could not be read")
 	}
-	certain, doubtful := a.candidates(s)
+	certain, possible := a.candidates(s)
 	switch {
-	case len(certain)+len(doubtful) == 0:
+	case len(certain)+len(possible) == 0:
 		full, err := a.record(s, key)
 		if err != nil {
 			return key, false, nil //nolint:nilerr // the list that every add reads back decides
 		}
 		return full, true, nil
-	case len(certain) == 1 && len(doubtful) == 0:
+	case len(certain) == 1 && len(possible) == 0:
 		if f := a.c.remove(a.write, a.scope, OpAdd, key.ProviderID, key.ID, persistentRetries+a.c.cfg.MaxRetries); f == nil || f.kind == KindKeyNotFound {
 			return a.adopt(certain[0])
 		}
 	}
-	return key, false, a.ambiguous(&failure{}, append(certain, doubtful...), "the key is stored, perhaps twice")
+	return key, false, a.ambiguous(&failure{}, append(certain, possible...), "the key is stored, perhaps twice")
 }
 
 // record completes key from a list.

@@ -16,8 +16,8 @@ import (
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/byok"
 )
 
-// Client speaks to one Sim as one user. It is made for one Terraform walk:
-// its snapshots live as long as it does. Safe for concurrent use.
+// Client calls the API of one Sim as one user. It is made for one Terraform
+// operation: it keeps its snapshots until the end. Safe for concurrent use.
 type Client struct {
 	cfg     Config
 	base    string
@@ -35,7 +35,7 @@ type Client struct {
 	scopes map[byok.Scope]*scope
 }
 
-// grace is how long a write that is on the wire may outlive its context.
+// grace is how long a write that is being sent may outlive its context.
 const grace = 5 * time.Second
 
 // AddInput is a new key.
@@ -237,11 +237,11 @@ func (c *Client) replace(ctx context.Context, sc *scope, op Op, providerID strin
 		return byok.Key{}, &failure{kind: KindInvalid, refused: true}
 	}
 	var key byok.Key
-	var doubt bool // an earlier attempt may have been stored
+	var mayBeStored bool // an earlier attempt may have been stored
 	f := c.send(ctx, &request{
 		op: op, scope: sc.id.Kind, method: http.MethodPost, path: sc.path, body: body, limit: maxResponseBytes,
 		retries: retries, persistent: retries > c.cfg.MaxRetries, until: deadline(ctx),
-		again: func(f *failure) bool { doubt = doubt || !f.refused; return true },
+		again: func(f *failure) bool { mayBeStored = mayBeStored || !f.refused; return true },
 		decode: func(body []byte, header http.Header) (err error) {
 			key, err = decodeReplaced(body, header.Get("Content-Type"), providerID, in.KeyID)
 			return err
@@ -249,7 +249,7 @@ func (c *Client) replace(ctx context.Context, sc *scope, op Op, providerID strin
 	})
 	if f != nil {
 		// A failed sign-in says nothing of the attempts before.
-		f.unconfirmed = doubt || f.op == "" && !f.refused
+		f.unconfirmed = mayBeStored || f.op == "" && !f.refused
 	}
 	return key, f
 }
@@ -261,11 +261,11 @@ func (c *Client) remove(ctx context.Context, sc *scope, op Op, providerID, keyID
 	if err != nil || keyID == "" {
 		return &failure{kind: KindInvalid, refused: true}
 	}
-	var doubt bool // an earlier attempt may have removed the key
+	var mayBeGone bool // an earlier attempt may have removed the key
 	f := c.send(ctx, &request{
 		op: op, scope: sc.id.Kind, method: http.MethodDelete, path: sc.path, body: body, limit: maxResponseBytes,
 		retries: retries, persistent: retries > c.cfg.MaxRetries, until: deadline(ctx),
-		again:  func(f *failure) bool { doubt = doubt || !f.refused; return true },
+		again:  func(f *failure) bool { mayBeGone = mayBeGone || !f.refused; return true },
 		decode: func(body []byte, header http.Header) error { return decodeDeleted(body, header.Get("Content-Type")) },
 	})
 	sc.change(func() {
@@ -276,7 +276,7 @@ func (c *Client) remove(ctx context.Context, sc *scope, op Op, providerID, keyID
 			p.full = nil
 		}
 	})
-	if f.is(KindKeyNotFound) && doubt {
+	if f.is(KindKeyNotFound) && mayBeGone {
 		return nil
 	}
 	return f
@@ -334,6 +334,6 @@ func (c *Client) fail(op Op, pool byok.Pool, keyID string, f *failure) *Error {
 	return &Error{
 		Op: cmp.Or(f.op, op), Kind: f.kind, Status: f.status, RequestID: f.requestID, URL: f.url,
 		Pool: pool, KeyID: keyID,
-		Cap: f.cap, Waiting: f.waiting, Candidates: f.candidates, Fields: f.fields, Detail: f.detail, Unconfirmed: f.unconfirmed, Attempts: f.attempts, err: f.err,
+		Cap: f.cap, Waiting: f.waiting, Unconfirmed: f.unconfirmed, Candidates: f.candidates, Fields: f.fields, Detail: f.detail, Attempts: f.attempts, err: f.err,
 	}
 }

@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// Config is what a Client is made of. Endpoint and either SessionToken or
+// Config is the configuration of a Client. Endpoint and either SessionToken or
 // Email and Password are needed, everything else has a default.
 type Config struct {
 	// Endpoint is the base URL of Sim, such as https://sim.example.com. A
@@ -45,7 +45,7 @@ type Config struct {
 	// with each one after that. 0 means the default, 500 ms.
 	RetryWaitMin time.Duration
 	// RetryWaitMax is the longest wait between two attempts, whatever a
-	// Retry-After header says. 0 means the default, 30 s.
+	// Retry-After header asks for. 0 means the default, 30 s.
 	RetryWaitMax time.Duration
 	// SettleTime is how long a server may still be storing a key after the
 	// connection of its add broke: it is sent again only when a list taken

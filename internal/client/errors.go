@@ -11,8 +11,8 @@ import (
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/byok"
 )
 
-// Kind says what went wrong in the reader's terms, so that a caller can say
-// what to do about it.
+// Kind is what went wrong, in the terms of a user, so that a caller can say what
+// to do about it.
 type Kind string
 
 // The kinds of errors.
@@ -63,10 +63,10 @@ const (
 	KindCanceled Kind = "canceled"
 )
 
-// Op is the verb that failed.
+// Op is the operation that failed.
 type Op string
 
-// The verbs.
+// The operations.
 const (
 	OpList    Op = "list"
 	OpAdd     Op = "add"
@@ -76,7 +76,7 @@ const (
 	OpSession Op = "check session"
 )
 
-// Error is every error of a Client's verbs. It never holds a secret or the
+// Error is every error of a Client's operations. It never holds a secret or the
 // body of a 5xx response, which can carry SQL parameters (WIRE.md section 12).
 type Error struct {
 	Op   Op
@@ -100,7 +100,7 @@ type Error struct {
 	// KindCapReached, because nothing else was in flight. 0 where the time
 	// ran out, and where the add did not wait.
 	Waiting int
-	// Candidates are the IDs of the keys in doubt of KindAmbiguous.
+	// Candidates are the IDs of the keys that KindAmbiguous is about.
 	Candidates []string
 	// Fields are the fields of the request that the API refused, by their
 	// names on the wire, with KindInvalid.
@@ -138,7 +138,7 @@ func (e *Error) Error() string {
 		fmt.Fprintf(&b, ": %s", e.Detail)
 	}
 	if len(e.Candidates) > 0 {
-		fmt.Fprintf(&b, "; keys in doubt: %s", strings.Join(e.Candidates, ", "))
+		fmt.Fprintf(&b, "; keys that may be the one: %s", strings.Join(e.Candidates, ", "))
 	}
 	var notes []string
 	switch {
@@ -203,7 +203,7 @@ func (e *Error) what() string {
 	case KindSignIn:
 		return "the server refused"
 	case KindAmbiguous:
-		return "it cannot be told whether the key was stored"
+		return "it is not known whether the key was stored"
 	case KindCanceled:
 		if errors.Is(e.err, context.DeadlineExceeded) {
 			return "the time for this operation ran out"
@@ -229,19 +229,19 @@ func IsUnconfirmed(err error) bool {
 	return errors.As(err, &e) && e.Unconfirmed
 }
 
-// failure is why one attempt of one request did not do.
+// failure is why one attempt of one request failed.
 type failure struct {
 	kind      Kind
 	status    int
 	requestID string
 	detail    string
 
-	// transient: another attempt may fare better.
+	// transient: another attempt may succeed.
 	transient bool
 	// refused: the request certainly changed nothing on the server.
 	refused bool
 	// finished: the application has responded, so nothing of this request is
-	// still under way.
+	// still in progress.
 	finished bool
 	// connRefused: there was no connection, so nothing was sent.
 	connRefused bool

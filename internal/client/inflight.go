@@ -8,7 +8,7 @@ import (
 
 // inFlight is one piece of work that several callers wait for. It belongs to
 // none of them: a caller that gives up leaves the others their result, and the
-// work is stopped when nobody waits any more.
+// work is stopped when no caller waits any more.
 type inFlight[T any] struct {
 	done  chan struct{}
 	value T
@@ -63,7 +63,7 @@ func (f *inFlight[T]) wait(ctx context.Context) (T, *failure) {
 }
 
 // writeContext is the context of a write. It ends with its parent, unless the
-// write is on the wire: then it lives on for the grace, so that a user's
+// write is being sent: then it goes on for the grace, so that a user's
 // interrupt does not lose the ID of a key that is being stored.
 type writeContext struct {
 	context.Context
@@ -94,14 +94,14 @@ func (l *writeContext) parentEnded() {
 	l.timer = time.AfterFunc(l.grace, l.cancel)
 }
 
-// hold says that a write is on the wire from here on.
+// hold notes that a write is being sent from here on.
 func (l *writeContext) hold() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.held = true
 }
 
-// release says that no write is on the wire any more.
+// release notes that no write is being sent any more.
 func (l *writeContext) release() {
 	l.mu.Lock()
 	defer l.mu.Unlock()

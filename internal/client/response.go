@@ -350,7 +350,7 @@ func signInDetail(body []byte) string {
 	return "the server gave no reason that can be shown"
 }
 
-// redirectDetail tells the endpoint that a redirect points to. Of the location
+// redirectDetail describes the endpoint that a redirect points to. Of the location
 // only what an endpoint has is shown: scheme, host, and a base path.
 //
 // moved: it leads to the same route of that endpoint.

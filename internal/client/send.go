@@ -71,7 +71,7 @@ func newHTTPClient(cfg Config, roots *x509.CertPool, dial dial) *http.Client {
 		MaxIdleConnsPerHost:   16,
 		ExpectContinueTimeout: time.Second,
 		// Node closes a connection that has been idle for 5 s; to send an add
-		// into one that is just being closed would leave its fate open.
+		// into one that is just being closed would leave its outcome open.
 		IdleConnTimeout:        4 * time.Second,
 		MaxResponseHeaderBytes: maxHeaderBytes,
 	}
@@ -87,7 +87,7 @@ func newHTTPClient(cfg Config, roots *x509.CertPool, dial dial) *http.Client {
 
 // send sends r with the session and repeats it by its policy. A session that
 // the server refuses is renewed once. When ctx is a writeContext, the request
-// holds it from the moment it is on the wire.
+// holds it from the moment it is being sent.
 func (c *Client) send(ctx context.Context, r *request) *failure {
 	attempts := 0
 	for {
@@ -128,8 +128,8 @@ func (c *Client) repeat(ctx context.Context, r *request, cookie string) (int, *f
 		refusals int
 	)
 	traced := httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
-		// Once there is a connection the request is as good as on the wire:
-		// to end it between here and there is to leave a doubt.
+		// Once there is a connection, the request is as good as sent: to end
+		// it after that leaves its outcome open.
 		GotConn: func(httptrace.GotConnInfo) {
 			if write != nil {
 				write.hold()
@@ -139,7 +139,7 @@ func (c *Client) repeat(ctx context.Context, r *request, cookie string) (int, *f
 	})
 	req, err := c.newRequest(traced, r, cookie)
 	if err != nil {
-		return 0, &failure{kind: KindInvalid, refused: true, detail: "no request can be made of it"}
+		return 0, &failure{kind: KindInvalid, refused: true, detail: "the request could not be built"}
 	}
 	started := time.Now()
 	req.SetResponseHandler(func(resp *http.Response) error {

@@ -32,7 +32,7 @@ type session struct {
 	email, password string
 
 	mu sync.Mutex
-	// value is the cookie's value as it goes on the wire, empty before the
+	// value is the cookie's value as it is sent, empty before the
 	// sign-in.
 	value   string
 	renewed bool

@@ -17,7 +17,6 @@ package fastpath
 import (
 	"bytes"
 	"context"
-	"sync"
 
 	"github.com/hashicorp/terraform-plugin-go/tfprotov6"
 	"github.com/vmihailenco/msgpack/v5/msgpcode"
@@ -61,14 +60,21 @@ type PlanRequest struct {
 type Server struct {
 	Framework
 	resources map[string]Resource
-	schemas   func() map[string]*schema
+	schemas   *schemas
 }
 
 // New puts a fast path for resources, by type name, in front of next.
 func New(next Framework, resources map[string]Resource) Server {
-	return Server{Framework: next, resources: resources, schemas: sync.OnceValue(func() map[string]*schema {
-		return schemasOf(next)
-	})}
+	return Server{Framework: next, resources: resources, schemas: &schemas{}}
+}
+
+// GetProviderSchema also keeps what the fast path needs of the schemas.
+func (s Server) GetProviderSchema(ctx context.Context, req *tfprotov6.GetProviderSchemaRequest) (*tfprotov6.GetProviderSchemaResponse, error) {
+	resp, err := s.Framework.GetProviderSchema(ctx, req)
+	if err == nil {
+		s.schemas.set(resp)
+	}
+	return resp, err
 }
 
 // resource returns a resource and its schema, or false where there is no fast
@@ -78,7 +84,7 @@ func (s Server) resource(typeName string) (Resource, *schema, bool) {
 	if !ok {
 		return nil, nil, false
 	}
-	sch := s.schemas()[typeName]
+	sch := s.schemas.get(s.Framework)[typeName]
 	return r, sch, sch != nil
 }
 

@@ -8,6 +8,8 @@ import (
 	"maps"
 	"math"
 	"slices"
+	"sync"
+	"sync/atomic"
 
 	"github.com/hashicorp/terraform-plugin-go/tfprotov6"
 	"github.com/hashicorp/terraform-plugin-go/tftypes"
@@ -32,20 +34,37 @@ type node struct {
 	elements  *node    // of a map
 }
 
-// schemasOf asks a server for its schemas. Where that fails, the framework
-// reports it when Terraform asks for them.
-func schemasOf(server tfprotov6.ProviderServer) map[string]*schema {
-	resp, err := server.GetProviderSchema(context.Background(), &tfprotov6.GetProviderSchemaRequest{})
-	if err != nil {
-		return nil
-	}
+// schemas are those of all resources, once Terraform has asked for them.
+type schemas struct {
+	all  atomic.Pointer[map[string]*schema]
+	once sync.Once
+}
+
+// get asks the server where Terraform has not done so, because it knows the
+// schemas from another process of the provider. Where that fails, there is no
+// fast path.
+func (s *schemas) get(server tfprotov6.ProviderServer) map[string]*schema {
+	s.once.Do(func() {
+		if s.all.Load() != nil {
+			return
+		}
+		resp, err := server.GetProviderSchema(context.Background(), &tfprotov6.GetProviderSchemaRequest{})
+		if err != nil {
+			resp = &tfprotov6.GetProviderSchemaResponse{}
+		}
+		s.set(resp)
+	})
+	return *s.all.Load()
+}
+
+func (s *schemas) set(resp *tfprotov6.GetProviderSchemaResponse) {
 	all := make(map[string]*schema, len(resp.ResourceSchemas))
-	for name, s := range resp.ResourceSchemas {
-		if s != nil && s.Block != nil {
-			all[name] = &schema{version: s.Version, root: nodeOfBlock(s.Block)}
+	for name, of := range resp.ResourceSchemas {
+		if of != nil && of.Block != nil {
+			all[name] = &schema{version: of.Version, root: nodeOfBlock(of.Block)}
 		}
 	}
-	return all
+	s.all.Store(&all)
 }
 
 func nodeOfBlock(block *tfprotov6.SchemaBlock) *node {
@@ -90,6 +109,8 @@ func (s *schema) same(prior, proposed []byte) bool {
 		return true
 	}
 	a, b := newCursor(prior), newCursor(proposed)
+	defer a.release()
+	defer b.release()
 	return s.root.same(a, b) && a.atEnd() && b.atEnd()
 }
 
@@ -148,11 +169,17 @@ func (n *node) sameMap(prior, proposed *cursor) bool {
 		key, ok := prior.next()
 		element, found := elements[string(key)]
 		delete(elements, string(key)) // found once
-		if !ok || !found || !n.elements.same(prior, newCursor(element)) {
+		if !ok || !found || !n.sameElement(prior, element) {
 			return false
 		}
 	}
 	return true
+}
+
+func (n *node) sameElement(prior *cursor, proposed []byte) bool {
+	element := newCursor(proposed)
+	defer element.release()
+	return n.elements.same(prior, element)
 }
 
 func sameSize(prior, proposed *cursor) (size int, ok bool) {
@@ -183,8 +210,12 @@ type cursor struct {
 func newCursor(data []byte) *cursor {
 	rest := bytes.NewReader(data)
 	// The decoder does not buffer: a bytes.Reader can unread.
-	return &cursor{data: data, rest: rest, in: msgpack.NewDecoder(rest)}
+	in := msgpack.GetDecoder()
+	in.Reset(rest)
+	return &cursor{data: data, rest: rest, in: in}
 }
+
+func (c *cursor) release() { msgpack.PutDecoder(c.in) }
 
 func (c *cursor) at() int     { return len(c.data) - c.rest.Len() }
 func (c *cursor) atEnd() bool { return c.rest.Len() == 0 }

@@ -122,8 +122,9 @@ func (c *Crowded) Detail() string {
 		DefaultParallelism, c.Creates+DefaultParallelism)
 }
 
-// Refused says at apply that the API refused a create because the pool was
-// full, and that no delete of this apply freed capacity in time.
+// Refused is the error at apply: the API refused a create because the pool was
+// full, and no delete of this apply freed capacity in time. The provider builds
+// it.
 type Refused struct {
 	Pool   byok.Pool
 	Cap    int        // as the server says

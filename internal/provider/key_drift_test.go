@@ -21,45 +21,61 @@ func TestAccKeyDrift(t *testing.T) {
 	inState, noticed, versioned := `api_key = "`+secretA+`"`, `api_key_wo = "`+secretA+`"`, `api_key_wo_version = 1`
 	for title, tc := range map[string]struct {
 		arguments []string
-		elsewhere func(s *acctest.Server, id string)
+		elsewhere func(t *testing.T, s *acctest.Server, id string)
 		want      map[string]string
 		says      []string
 		// then, after an apply, the plan is empty and the server serves serves.
 		serves string
 	}{
-		"replaced": {[]string{inState}, func(s *acctest.Server, id string) { s.Replace(t, s.WorkspaceID, "openai", id, secretB, nil) },
+		"replaced": {[]string{inState}, func(t *testing.T, s *acctest.Server, id string) {
+			s.Replace(t, s.WorkspaceID, "openai", id, secretB, nil)
+		},
 			update, []string{changed, "This plan restores the declared secret and name.", byok.Mask(secretB)}, secretA},
-		"replaced, write-only": {[]string{noticed}, func(s *acctest.Server, id string) { s.Replace(t, s.WorkspaceID, "openai", id, secretB, nil) },
+		"replaced, write-only": {[]string{noticed}, func(t *testing.T, s *acctest.Server, id string) {
+			s.Replace(t, s.WorkspaceID, "openai", id, secretB, nil)
+		},
 			update, []string{changed}, secretA},
-		"replaced, version": {[]string{noticed, versioned}, func(s *acctest.Server, id string) { s.Replace(t, s.WorkspaceID, "openai", id, secretB, nil) },
+		"replaced, version": {[]string{noticed, versioned}, func(t *testing.T, s *acctest.Server, id string) {
+			s.Replace(t, s.WorkspaceID, "openai", id, secretB, nil)
+		},
 			update, []string{changed}, secretA},
-		"replaced, same mask": {[]string{noticed}, func(s *acctest.Server, id string) {
+		"replaced, same mask": {[]string{noticed}, func(t *testing.T, s *acctest.Server, id string) {
 			s.Replace(t, s.WorkspaceID, "openai", id, strings.Replace(secretA, "AAAA", "ZZZZ", 1), nil)
 		}, update, []string{changed}, secretA},
-		"replaced, short": {[]string{noticed}, func(s *acctest.Server, id string) { s.Replace(t, s.WorkspaceID, "openai", id, "short", nil) },
+		"replaced, short": {[]string{noticed}, func(t *testing.T, s *acctest.Server, id string) {
+			s.Replace(t, s.WorkspaceID, "openai", id, "short", nil)
+		},
 			update, []string{changed}, secretA},
-		"replaced, warn": {[]string{noticed, `on_remote_change = "warn"`}, func(s *acctest.Server, id string) { s.Replace(t, s.WorkspaceID, "openai", id, secretB, nil) },
+		"replaced, warn": {[]string{noticed, `on_remote_change = "warn"`}, func(t *testing.T, s *acctest.Server, id string) {
+			s.Replace(t, s.WorkspaceID, "openai", id, secretB, nil)
+		},
 			nothing, []string{changed, `on_remote_change is "warn", so this plan leaves it alone.`}, secretB},
-		"renamed": {[]string{noticed, `name = "mine"`}, func(s *acctest.Server, id string) { s.Replace(t, s.WorkspaceID, "openai", id, secretA, &theirs) },
+		"renamed": {[]string{noticed, `name = "mine"`}, func(t *testing.T, s *acctest.Server, id string) {
+			s.Replace(t, s.WorkspaceID, "openai", id, secretA, &theirs)
+		},
 			update, []string{changed}, secretA},
-		"renamed, warn": {[]string{noticed, `name = "mine"`, `on_remote_change = "warn"`}, func(s *acctest.Server, id string) { s.Replace(t, s.WorkspaceID, "openai", id, secretA, &theirs) },
+		"renamed, warn": {[]string{noticed, `name = "mine"`, `on_remote_change = "warn"`}, func(t *testing.T, s *acctest.Server, id string) {
+			s.Replace(t, s.WorkspaceID, "openai", id, secretA, &theirs)
+		},
 			nothing, []string{changed, `Its name is now "theirs".`}, secretA},
-		"name cleared, warn": {[]string{noticed, `name = "mine"`, `on_remote_change = "warn"`}, func(s *acctest.Server, id string) { s.Replace(t, s.WorkspaceID, "openai", id, secretA, &blank) },
+		"name cleared, warn": {[]string{noticed, `name = "mine"`, `on_remote_change = "warn"`}, func(t *testing.T, s *acctest.Server, id string) {
+			s.Replace(t, s.WorkspaceID, "openai", id, secretA, &blank)
+		},
 			nothing, []string{changed, `Its name is now "".`}, secretA},
-		"deleted": {[]string{noticed}, func(s *acctest.Server, id string) { s.Delete(t, s.WorkspaceID, "openai", id) },
+		"deleted": {[]string{noticed}, func(t *testing.T, s *acctest.Server, id string) { s.Delete(t, s.WorkspaceID, "openai", id) },
 			create, []string{"Key deleted outside of Terraform"}, secretA},
-		"deleted, warn": {[]string{noticed, `on_remote_change = "warn"`}, func(s *acctest.Server, id string) { s.Delete(t, s.WorkspaceID, "openai", id) },
+		"deleted, warn": {[]string{noticed, `on_remote_change = "warn"`}, func(t *testing.T, s *acctest.Server, id string) { s.Delete(t, s.WorkspaceID, "openai", id) },
 			create, []string{"Key deleted outside of Terraform"}, secretA},
-		"undecryptable": {[]string{noticed}, func(s *acctest.Server, id string) { s.Corrupt(t, id) },
+		"undecryptable": {[]string{noticed}, func(t *testing.T, s *acctest.Server, id string) { s.Corrupt(t, id) },
 			nothing, []string{undecryptable}, ""},
-		"none": {[]string{noticed}, func(*acctest.Server, string) {}, nothing, nil, secretA},
+		"none": {[]string{noticed}, func(*testing.T, *acctest.Server, string) {}, nothing, nil, secretA},
 	} {
 		t.Run(title, func(t *testing.T) {
 			t.Parallel()
 			s := acctest.Start(t)
 			tf := newTerraform(t, nil, key(s, append([]string{`provider_id = "openai"`}, tc.arguments...)...))
 			tf.apply()
-			tc.elsewhere(s, tf.id("byok_key.test"))
+			tc.elsewhere(t, s, tf.id("byok_key.test"))
 
 			s.Reset()
 			_, text := tf.expect(tc.want)

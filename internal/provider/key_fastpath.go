@@ -49,7 +49,6 @@ func (k keyFastPath) Read(state, private []byte) (identity []byte, unchanged boo
 	if _, _, changed := refresh(prior, record, key); changed {
 		return nil, false
 	}
-
 	pool, _ := prior.pool()
 	call.Read(pool, key.ID)
 	return prior.identity().encode(), true

@@ -74,8 +74,8 @@ type instance struct {
 	identity      bool // whether Terraform has stored it
 }
 
-// answers are what a provider says to the four questions about an instance.
-type answers struct {
+// responses are those to the four calls that Terraform makes for an instance.
+type responses struct {
 	Upgraded, Read, Planned            tftypes.Value
 	ReadIdentity, PlannedIdentity      tftypes.Value
 	ReadPrivate, PlannedPrivate        map[string]any
@@ -83,7 +83,7 @@ type answers struct {
 	Upgrade, Validation, Reading, Plan []string // diagnostics
 }
 
-func (p *protocol) ask(i instance) (a answers) {
+func (p *protocol) ask(i instance) (a responses) {
 	p.t.Helper()
 	ctx := p.t.Context()
 	stored := map[string]any{}
@@ -406,7 +406,7 @@ func TestFastPathReportsTheCap(t *testing.T) {
 		provider := &byokProvider{version: "test", getenv: func(string) string { return "" }}
 		p := newProtocolTo(t, s, server(provider))
 		ctx, cancel := context.WithCancel(t.Context())
-		provider.operation.Load().ledger = ledger.New(ledger.Config{Cap: 2, Quiet: 20 * time.Millisecond, List: func(ctx context.Context, scope byok.Scope) ([]byok.Key, error) {
+		provider.operation.Load().ledger = ledger.New(ledger.Config{Cap: 2, Quiet: time.Second, List: func(ctx context.Context, scope byok.Scope) ([]byok.Key, error) {
 			cancel()
 			return s.List(t, scope.ID), nil
 		}})

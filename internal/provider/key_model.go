@@ -113,7 +113,7 @@ func (m keyModel) replaceInput(secret string, prior keyModel) client.ReplaceInpu
 	}
 }
 
-// withCreated returns m with what an add answered.
+// withCreated returns m with the response to an add.
 func (m keyModel) withCreated(key byok.Key) keyModel {
 	m.ID = types.StringValue(key.ID)
 	m.CreatedBy = types.StringPointerValue(key.CreatedBy)
@@ -128,7 +128,7 @@ func (m keyModel) withCreated(key byok.Key) keyModel {
 	return m
 }
 
-// withReplaced returns m with what a replace answered.
+// withReplaced returns m with the response to a replace.
 func (m keyModel) withReplaced(key byok.Key) keyModel {
 	m.MaskedKey = types.StringValue(key.MaskedKey)
 	m.UpdatedAt = types.StringValue(key.UpdatedAt)
@@ -162,8 +162,8 @@ func refresh(prior keyModel, record keyRecord, key byok.Key) (keyModel, keyRecor
 		record.UpdatedAt = key.UpdatedAt
 	}
 	if !before.absent() && prior.OnRemoteChange.ValueString() == onRemoteChangeWarn && !sameName(prior.Name, state.Name) {
-		// Terraform would plan a name in state that is not the configured
-		// one back, and that takes an upload of the secret.
+		// If state showed the other name, Terraform would plan the configured
+		// one again, and that takes an upload of the secret.
 		name := state.Name.ValueString()
 		state.Name, record.RenamedTo = prior.Name, &name
 	}

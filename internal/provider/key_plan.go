@@ -27,7 +27,7 @@ func planCreate(config, proposed keyModel, defaultWorkspaceID types.String) keyM
 // updatePlan is what a plan does with a key that exists.
 type updatePlan struct {
 	planned keyModel
-	// replacedBy names the attributes that require a replace.
+	// replacedBy contains the attributes that require a replace.
 	replacedBy []string
 	// upload means that an apply sends the secret and the name.
 	upload bool

@@ -53,9 +53,9 @@ func newUnrepeated(t *testing.T, s *acctest.Server) *protocol {
 	}))
 }
 
-// A lost response to an update: the server may serve the new secret while
+// The response to an update is lost: the server serves the new secret while
 // state shows the old one. The next plan uploads what is declared by then, also
-// if that is what state shows, and blames nobody.
+// if that is what state shows, and reports no change by another user.
 func TestProtocolUnconfirmedUpdate(t *testing.T) {
 	t.Parallel()
 	const theSame, theOld, none = "the same", "the old one", "none"
@@ -104,11 +104,11 @@ func TestProtocolUnconfirmedUpdate(t *testing.T) {
 					p = newUnrepeated(t, s)
 					read := p.read(p.value(p.resource, after), private, nil)
 					if len(read.Diagnostics) > 0 {
-						t.Errorf("the read says %v", summaries(read.Diagnostics))
+						t.Errorf("the read says %v", shortForms(read.Diagnostics))
 					}
 					state, private = p.attributes(p.resource, read.NewState), read.Private
 					plan := p.plan(state, declared, private)
-					if got := summaries(plan.resp.Diagnostics); !slices.Equal(got, []string{"WARNING " + unconfirmedSummary}) {
+					if got := shortForms(plan.resp.Diagnostics); !slices.Equal(got, []string{"WARNING " + unconfirmedSummary}) {
 						t.Fatalf("the plan says %v", got)
 					}
 					if uploads := p.attributes(p.resource, plan.resp.PlannedState)["updated_at"] == "(unknown)"; uploads != (then != none) {
@@ -128,7 +128,7 @@ func TestProtocolUnconfirmedUpdate(t *testing.T) {
 					read = p.read(p.value(p.resource, state), private, nil)
 					plan = p.plan(p.attributes(p.resource, read.NewState), declared, read.Private)
 					if len(plan.resp.Diagnostics) > 0 || string(plan.resp.PlannedState.MsgPack) != string(read.NewState.MsgPack) {
-						t.Errorf("it is not settled: %v", summaries(plan.resp.Diagnostics))
+						t.Errorf("it is not settled: %v", shortForms(plan.resp.Diagnostics))
 					}
 				})
 			}
@@ -166,7 +166,7 @@ func TestProtocolRefusedUpdate(t *testing.T) {
 	p = newUnrepeated(t, s)
 	plan := p.plan(state, config(secretA), private)
 	if len(plan.resp.Diagnostics) > 0 || p.attributes(p.resource, plan.resp.PlannedState)["updated_at"] == "(unknown)" {
-		t.Errorf("the plan uploads: %v", summaries(plan.resp.Diagnostics))
+		t.Errorf("the plan uploads: %v", shortForms(plan.resp.Diagnostics))
 	}
 }
 

@@ -95,7 +95,7 @@ func (d *keysDataSource) Configure(_ context.Context, req datasource.ConfigureRe
 }
 
 func (d *keysDataSource) Read(ctx context.Context, req datasource.ReadRequest, resp *datasource.ReadResponse) {
-	call := d.operation.ledger.Begin()
+	call := d.operation.beginList()
 	defer call.End()
 	var model keysModel
 	resp.Diagnostics.Append(req.Config.Get(ctx, &model)...)

@@ -26,45 +26,14 @@ const snapshotAge = 2 * time.Minute
 // and applies. What proves a plan after an apply begins a new operation.
 type phase struct {
 	mu      sync.Mutex
-	hinted  bool // some call had the hint, so that Terraform gives it
-	plans   bool // a call that occurs in plans only
+	hinted  bool // some call had the hint, so Terraform gives it
+	plans   bool // a call occurred that only plans make
 	applies bool
-	began   time.Time
+	listed  time.Time // since when lists are kept
 }
 
-// read notes a call that occurs in plans only. It reports whether a new
-// operation begins, and whether lists are too old for it.
-func (p *phase) read() (restart, stale bool) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	restart = p.applies
-	stale = restart || !p.began.IsZero() && time.Since(p.began) > snapshotAge
-	if stale || p.began.IsZero() {
-		p.began = time.Now()
-	}
-	p.plans, p.applies = true, false
-	return restart, stale
-}
-
-// plan notes a planning call that is not a removal.
-func (p *phase) plan(hint bool) (restart bool) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if restart = p.applies && p.hinted && !hint; restart {
-		p.began = time.Now()
-		p.plans, p.applies = false, false
-	}
-	p.hinted = p.hinted || hint
-	return restart
-}
-
-func (p *phase) apply() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.plans, p.applies = false, true
-}
-
-// mayApply reports whether a planning call can be part of an apply.
+// mayApply reports whether a planning call can be part of an apply. hint is its
+// DeferralAllowed.
 func (p *phase) mayApply(hint bool) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -73,32 +42,62 @@ func (p *phase) mayApply(hint bool) bool {
 
 // beginRead begins a call that reads or imports a key.
 func (o *operation) beginRead() *ledger.Call {
-	o.restart(o.phase.read())
+	o.phase.mu.Lock()
+	defer o.phase.mu.Unlock()
+	if o.phase.applies {
+		o.restart()
+	}
+	o.phase.plans = true
+	o.forgetOldLists()
 	return o.ledger.Begin()
 }
 
-// beginPlan begins a call that plans a key. hint is DeferralAllowed.
+// beginList begins the read of a data source, which plans and applies make.
+func (o *operation) beginList() *ledger.Call {
+	o.phase.mu.Lock()
+	defer o.phase.mu.Unlock()
+	o.forgetOldLists()
+	return o.ledger.Begin()
+}
+
+// beginPlan begins a call that plans a key, or its removal. hint is its
+// DeferralAllowed.
 func (o *operation) beginPlan(hint, removal bool) *ledger.Call {
-	if removal {
-		o.restart(o.phase.read())
-	} else {
-		restart := o.phase.plan(hint)
-		o.restart(restart, restart)
+	o.phase.mu.Lock()
+	defer o.phase.mu.Unlock()
+	if o.phase.applies && (removal || o.phase.hinted && !hint) {
+		o.restart()
 	}
+	o.phase.hinted = o.phase.hinted || hint
+	o.phase.plans = o.phase.plans || removal
 	return o.ledger.Begin()
 }
 
 // beginApply begins a call that creates, updates or deletes a key.
 func (o *operation) beginApply() {
-	o.phase.apply()
+	o.phase.mu.Lock()
+	defer o.phase.mu.Unlock()
+	o.phase.plans, o.phase.applies = false, true
 	o.ledger.Apply()
 }
 
-func (o *operation) restart(plan, lists bool) {
-	if lists && o.api != nil {
+// restart begins a new operation.
+func (o *operation) restart() {
+	o.phase.plans, o.phase.applies = false, false
+	o.phase.listed = time.Time{}
+	o.ledger.Restart()
+	if o.api != nil {
 		o.api.Forget()
 	}
-	if plan {
-		o.ledger.Restart()
+}
+
+func (o *operation) forgetOldLists() {
+	now := time.Now()
+	if !o.phase.listed.IsZero() && now.Sub(o.phase.listed) <= snapshotAge {
+		return
 	}
+	if !o.phase.listed.IsZero() && o.api != nil {
+		o.api.Forget()
+	}
+	o.phase.listed = now
 }

@@ -1,8 +1,11 @@
 package provider
 
 import (
+	"context"
 	"net/http"
+	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -14,8 +17,8 @@ import (
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/testkit/acctest"
 )
 
-// summaries are the severities and first words of diagnostics.
-func summaries(diags []*tfprotov6.Diagnostic) (all []string) {
+// shortForms are the severities and first words of diagnostics.
+func shortForms(diags []*tfprotov6.Diagnostic) (all []string) {
 	for _, d := range diags {
 		all = append(all, d.Severity.String()+" "+d.Summary)
 	}
@@ -24,7 +27,7 @@ func summaries(diags []*tfprotov6.Diagnostic) (all []string) {
 
 func (p *protocol) wantDiagnostics(diags []*tfprotov6.Diagnostic, want ...string) {
 	p.t.Helper()
-	if diff := cmp.Diff(want, summaries(diags)); diff != "" {
+	if diff := cmp.Diff(want, shortForms(diags)); diff != "" {
 		p.t.Errorf("diagnostics: %s", diff)
 	}
 }
@@ -214,4 +217,58 @@ func TestPhaseReplaceChecksItsDestinationFirst(t *testing.T) {
 			p.wantDiagnostics(p.plan(nil, tc.config, first.resp.PlannedPrivate).resp.Diagnostics)
 		})
 	}
+}
+
+// A list is fetched again once it is old.
+func TestPhaseListsGrowOld(t *testing.T) {
+	t.Parallel()
+	s := acctest.Start(t)
+	server := &byokProvider{version: "test", getenv: func(string) string { return "" }}
+	p := newProtocolTo(t, s, newProtocolServer(server))
+	states, privates := p.createAll(1)
+	state := p.value(p.resource, states[0])
+	for range 3 {
+		p.read(state, privates[0], nil)
+	}
+	s.Reset()
+	p.read(state, privates[0], nil)
+	if lists := s.Count(http.MethodGet, keysPath); lists != 0 {
+		t.Errorf("%d lists, want none so soon", lists)
+	}
+	phase := &server.operation.Load().phase
+	phase.mu.Lock()
+	phase.listed = phase.listed.Add(-snapshotAge - time.Second)
+	phase.mu.Unlock()
+	for range 3 {
+		p.read(state, privates[0], nil)
+	}
+	if lists := s.Count(http.MethodGet, keysPath); lists != 1 {
+		t.Errorf("%d lists, want 1", lists)
+	}
+}
+
+// Calls of all kinds, at once: for the race detector.
+func TestPhaseConcurrentCalls(t *testing.T) {
+	t.Parallel()
+	o := &operation{ledger: ledger.New(ledger.Config{Quiet: time.Millisecond, List: func(context.Context, byok.Scope) ([]byok.Key, error) { return nil, nil }})}
+	pool := byok.Pool{Scope: byok.WorkspaceScope("ws"), ProviderID: "openai"}
+	var group sync.WaitGroup
+	for i := range 8 {
+		group.Go(func() {
+			for n := range 200 {
+				id := strconv.Itoa(n)
+				call := o.beginRead()
+				call.Read(pool, id)
+				call.End()
+				call = o.beginPlan(n%3 == 0, i%2 == 0)
+				call.Replace(t.Context(), pool, id, pool)
+				o.phase.mayApply(n%2 == 0)
+				call.End()
+				if n%5 == 0 {
+					o.beginApply()
+				}
+			}
+		})
+	}
+	group.Wait()
 }

@@ -15,7 +15,7 @@ import (
 
 // protocol talks to the provider as Terraform does, call by call, for what the
 // Terraform at hand does not do: import by identity, or an apply of OpenTofu,
-// which gives no hint of being the apply later.
+// which gives no hint of being one.
 type protocol struct {
 	t        testing.TB
 	server   tfprotov6.ProviderServer
@@ -91,7 +91,7 @@ func (p *protocol) plan(prior, config map[string]any, private []byte) planned {
 	return p.planAs(false, prior, config, private)
 }
 
-// planAs is plan with the hint that Terraform gives in the apply later.
+// planAs is plan with the hint that Terraform gives in an apply.
 func (p *protocol) planAs(applying bool, prior, config map[string]any, private []byte) planned {
 	p.t.Helper()
 	from, to := p.value(p.resource, prior), p.value(p.resource, config)

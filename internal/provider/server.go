@@ -39,10 +39,10 @@ func fastPaths(p *byokProvider) map[string]fastpath.Resource {
 	return map[string]fastpath.Resource{keyTypeName: keyFastPath{p}, poolTypeName: poolFastPath{p}}
 }
 
-// contextReleasingServer lets go of the contexts of calls that have ended. The
+// contextReleasingServer releases the contexts of calls that have ended. The
 // framework keeps the cancel function of each call, and thereby its context
-// with all that it carries, until the process ends: some 9 KB a call, four
-// calls a key in each plan.
+// with all its values, until the process ends: some 9 KB a call, and four calls
+// a key in each plan.
 type contextReleasingServer struct{ fastpath.Framework }
 
 // The calls that Terraform makes once per resource instance.
@@ -71,7 +71,7 @@ func (s contextReleasingServer) ImportResourceState(ctx context.Context, req *tf
 	return during(ctx, req, s.Framework.ImportResourceState)
 }
 
-// during makes a call with a context that is let go of at its end.
+// during makes a call with a context that is released at its end.
 func during[Request, Response any](ctx context.Context, req Request, do func(context.Context, Request) (Response, error)) (Response, error) {
 	call := begin(ctx)
 	defer call.end()

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	tfjson "github.com/hashicorp/terraform-json"
@@ -250,6 +251,36 @@ func TestAccRefusedAtTheCap(t *testing.T) {
 		s.Add(t, s.WorkspaceID, "openai", secretB, "unmanaged")
 	}
 	tf.fails([]string{`Pool "openai" is full, its cap is 10`, "unmanaged"}, "apply", "-no-color", "plan.tfplan")
+}
+
+// A create that is refused at the cap ends with its timeout, also where the
+// list that would say what fills the pool hangs.
+func TestAccRefusedAtTheCapWhileListsHang(t *testing.T) {
+	t.Parallel()
+	var refused atomic.Bool
+	s := acctest.Start(t, acctest.WithMiddleware(func(next http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.Method == http.MethodGet && refused.Load() {
+				<-r.Context().Done()
+				return
+			}
+			next.ServeHTTP(w, r)
+			if r.Method == http.MethodPost {
+				refused.Store(true)
+			}
+		})
+	}))
+	tf := newTerraform(t, nil, key(s, `provider_id = "openai"`, `api_key_wo = "`+secretA+`"`, "timeouts {\n create = \"2s\"\n }"))
+	tf.plan()
+	for range 10 {
+		s.Add(t, s.WorkspaceID, "openai", secretB, "unmanaged")
+	}
+	start := time.Now()
+	tf.fails([]string{`Pool "openai" is full, its cap is 10`}, "apply", "-no-color", "plan.tfplan")
+	// A list would hang for the request timeout of 30 s.
+	if took := time.Since(start); took > 20*time.Second {
+		t.Errorf("the apply took %s", took)
+	}
 }
 
 // What an add does not answer is read afterwards. When that fails, the key is

@@ -39,6 +39,8 @@ func (c *clock) advance(d time.Duration) {
 type fixture struct {
 	*server.Server
 	clock *clock
+	// stopped tells that the test has stopped the server.
+	stopped bool
 }
 
 const (
@@ -69,6 +71,9 @@ func startFixture(t *testing.T, change ...func(*server.Config)) *fixture {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
+		if f.stopped {
+			return
+		}
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		defer cancel()
 		if err := f.Shutdown(ctx); err != nil {

@@ -12,8 +12,10 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/server/access"
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/server/keystore"
 )
 
 // Bootstrap is the users, organizations and workspaces that a server starts
@@ -29,7 +31,13 @@ type BootstrapUser struct {
 	Email    string `json:"email"`
 	Password string `json:"password"`
 	Name     string `json:"name"`
+	// Disabled, if true, refuses the user and ends the user's sessions; the
+	// password can be left out. False lets the user in again; where it is absent,
+	// a user who was disabled otherwise stays so.
+	Disabled *bool `json:"disabled"`
 }
+
+func (u BootstrapUser) isDisabled() bool { return u.Disabled != nil && *u.Disabled }
 
 // BootstrapOrganization has members by email, as owner, admin or member.
 type BootstrapOrganization struct {
@@ -155,12 +163,15 @@ func (doc *Bootstrap) check() error {
 		at := fmt.Sprintf("users[%d]", i)
 		email := strings.ToLower(u.Email)
 		switch {
-		case !strings.Contains(email, "@"):
-			return fmt.Errorf("%s.email: %q is no e-mail address", at, u.Email)
+		case !access.IsEmail(email):
+			return fmt.Errorf("%s.email: %q is no e-mail address that sign-in accepts", at, u.Email)
 		case emails[email]:
 			return fmt.Errorf("%s.email: %s is listed twice", at, u.Email)
-		case len(u.Password) < 8:
+		case len(u.Password) < 8 && (u.Password != "" || !u.isDisabled()):
 			return fmt.Errorf("%s.password: needs at least 8 characters", at)
+		}
+		if err := checkText(at+".name", u.Name); err != nil {
+			return err
 		}
 		emails[email] = true
 	}
@@ -172,6 +183,9 @@ func (doc *Bootstrap) check() error {
 			return fmt.Errorf("%s.id: is missing", at)
 		case organizations[o.ID]:
 			return fmt.Errorf("%s.id: %s is listed twice", at, o.ID)
+		}
+		if err := cmp.Or(checkText(at+".id", o.ID), checkText(at+".name", o.Name)); err != nil {
+			return err
 		}
 		organizations[o.ID] = true
 		for j, m := range o.Members {
@@ -194,6 +208,9 @@ func (doc *Bootstrap) check() error {
 		case w.Owner == "":
 			return fmt.Errorf("%s.owner: is missing; write the owner's e-mail address", at)
 		}
+		if err := cmp.Or(checkText(at+".id", w.ID), checkText(at+".name", w.Name)); err != nil {
+			return err
+		}
 		workspaces[w.ID] = true
 		for j, m := range w.Members {
 			if !slices.Contains([]string{"read", "write", "admin"}, m.Permission) {
@@ -207,83 +224,177 @@ func (doc *Bootstrap) check() error {
 	return nil
 }
 
-// Apply brings users, organizations and workspaces to what the document says;
-// what it does not mention stays. Applying it again changes nothing.
+func checkText(at, text string) error {
+	if !keystore.Storable(text) {
+		return fmt.Errorf("%s: contains U+0000, which a database cannot store", at)
+	}
+	return nil
+}
+
+// applyAttempts is how often a document is applied again when another server
+// has changed a password meanwhile.
+const applyAttempts = 10
+
+// Apply brings users, organizations and workspaces to what the document says,
+// as a whole or not at all; what it does not mention stays. Applying it again
+// changes nothing. A password that changes ends its user's sessions.
 func (s *Server) Apply(ctx context.Context, doc *Bootstrap) error {
 	if err := doc.check(); err != nil {
 		return fmt.Errorf("bootstrap: %w", err)
 	}
+	var err error
+	for range applyAttempts {
+		// Hashing takes a second for a dozen users: no transaction is open meanwhile.
+		var passwords []password
+		if passwords, err = s.hashPasswords(ctx, doc.Users); err != nil {
+			break
+		}
+		err = s.access.Change(ctx, func(in *access.Access) error { return doc.apply(ctx, in, passwords) })
+		if !errors.Is(err, errPasswordChanged) {
+			break
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("bootstrap: %w", err)
+	}
+	return nil
+}
+
+// password is what becomes of a user's password.
+type password struct {
+	// stored is what was stored when the password was compared.
+	stored access.PasswordHash
+	// hash is what to store; empty where the stored one is right.
+	hash access.PasswordHash
+}
+
+var errPasswordChanged = errors.New("another program keeps changing the passwords of these users")
+
+// hashPasswords compares the passwords with the stored ones, as many at a time
+// as there are processors.
+func (s *Server) hashPasswords(ctx context.Context, users []BootstrapUser) ([]password, error) {
+	passwords, failed := make([]password, len(users)), make([]error, len(users))
+	var wg sync.WaitGroup
+	for i, u := range users {
+		if u.Password == "" {
+			continue
+		}
+		wg.Go(func() {
+			p := &passwords[i]
+			if p.stored, failed[i] = s.access.StoredHash(ctx, u.Email); failed[i] != nil || ctx.Err() != nil {
+				return
+			}
+			if p.stored == "" || !s.access.Matches(u.Password, p.stored) {
+				p.hash = s.access.HashPassword(u.Password)
+			}
+		})
+	}
+	wg.Wait()
+	return passwords, errors.Join(errors.Join(failed...), ctx.Err())
+}
+
+func (doc *Bootstrap) apply(ctx context.Context, in *access.Access, passwords []password) error {
 	for i, u := range doc.Users {
-		if err := s.applyUser(ctx, u); err != nil {
-			return fmt.Errorf("bootstrap: users[%d]: %w", i, err)
+		if err := u.apply(ctx, in, passwords[i]); err != nil {
+			return fmt.Errorf("users[%d]: %w", i, err)
 		}
 	}
 	for i, o := range doc.Organizations {
-		at := fmt.Sprintf("organizations[%d]", i)
-		if err := s.access.PutOrganization(ctx, o.ID, o.Name); err != nil {
-			return fmt.Errorf("bootstrap: %s: %w", at, err)
-		}
-		for j, m := range o.Members {
-			user, err := s.lookUp(ctx, m.Email)
-			if err != nil {
-				return fmt.Errorf("bootstrap: %s.members[%d].email: %w", at, j, err)
-			}
-			if err := s.access.PutMember(ctx, o.ID, user.ID, access.Role(m.Role)); err != nil {
-				return fmt.Errorf("bootstrap: %s.members[%d]: %w", at, j, err)
-			}
+		if err := o.apply(ctx, in, fmt.Sprintf("organizations[%d]", i)); err != nil {
+			return err
 		}
 	}
 	for i, w := range doc.Workspaces {
-		if err := s.applyWorkspace(ctx, fmt.Sprintf("workspaces[%d]", i), w); err != nil {
-			return fmt.Errorf("bootstrap: %w", err)
+		if err := w.apply(ctx, in, fmt.Sprintf("workspaces[%d]", i)); err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
-func (s *Server) applyUser(ctx context.Context, u BootstrapUser) error {
-	user, err := s.access.FindUser(ctx, u.Email)
+func (u BootstrapUser) apply(ctx context.Context, in *access.Access, p password) error {
+	user, err := in.FindUser(ctx, u.Email)
 	if errors.Is(err, access.ErrNotFound) {
-		_, err = s.access.AddUser(ctx, access.NewUser{Email: u.Email, Password: u.Password, Name: u.Name})
-		if !errors.Is(err, access.ErrEmailTaken) {
+		if p.stored != "" {
+			return errPasswordChanged // the user was deleted a moment ago
+		}
+		if user, err = in.AddUser(ctx, access.NewUser{Email: u.Email, Hash: p.hash, Name: u.Name}); err != nil {
 			return err
 		}
-		// Another instance was faster.
-		user, err = s.access.FindUser(ctx, u.Email)
-	}
-	if err != nil {
+	} else if err != nil {
 		return err
-	}
-	return s.access.UpdateUser(ctx, user, u.Name, u.Password)
-}
-
-func (s *Server) applyWorkspace(ctx context.Context, at string, w BootstrapWorkspace) error {
-	owner, err := s.lookUp(ctx, w.Owner)
-	if err != nil {
-		return fmt.Errorf("%s.owner: %w", at, err)
-	}
-	if w.OrganizationID != "" {
-		if exists, err := s.access.HasOrganization(ctx, w.OrganizationID); err != nil || !exists {
-			return errors.Join(fmt.Errorf("%s.organizationId: there is no organization %s; add it to organizations", at, w.OrganizationID), err)
+	} else if u.Password != "" {
+		stored, err := in.StoredHash(ctx, u.Email)
+		if err != nil {
+			return err
+		}
+		if stored != p.stored {
+			return errPasswordChanged
+		}
+		if p.hash != "" {
+			if _, err := in.SetPassword(ctx, user.ID, p.hash); err != nil {
+				return err
+			}
 		}
 	}
-	if err := s.access.PutWorkspace(ctx, access.Workspace{ID: w.ID, Name: w.Name, OwnerID: owner.ID, OrganizationID: w.OrganizationID}); err != nil {
+	if u.Name != user.Name && (u.Name != "" || !u.isDisabled()) {
+		if err := in.Rename(ctx, user.ID, u.Name); err != nil {
+			return err
+		}
+	}
+	switch {
+	case u.Disabled == nil || *u.Disabled == user.Banned:
+		return nil
+	case *u.Disabled:
+		_, err = in.Disable(ctx, user.ID)
+		return err
+	}
+	return in.Enable(ctx, user.ID)
+}
+
+func (o BootstrapOrganization) apply(ctx context.Context, in *access.Access, at string) error {
+	if err := in.PutOrganization(ctx, o.ID, o.Name); err != nil {
 		return fmt.Errorf("%s: %w", at, err)
 	}
-	for j, m := range w.Members {
-		user, err := s.lookUp(ctx, m.Email)
+	for j, m := range o.Members {
+		user, err := lookUp(ctx, in, m.Email)
 		if err != nil {
 			return fmt.Errorf("%s.members[%d].email: %w", at, j, err)
 		}
-		if err := s.access.PutPermission(ctx, w.ID, user.ID, access.Permission(m.Permission)); err != nil {
+		if err := in.PutMember(ctx, o.ID, user.ID, access.Role(m.Role)); err != nil {
 			return fmt.Errorf("%s.members[%d]: %w", at, j, err)
 		}
 	}
 	return nil
 }
 
-func (s *Server) lookUp(ctx context.Context, email string) (access.User, error) {
-	user, err := s.access.FindUser(ctx, email)
+func (w BootstrapWorkspace) apply(ctx context.Context, in *access.Access, at string) error {
+	owner, err := lookUp(ctx, in, w.Owner)
+	if err != nil {
+		return fmt.Errorf("%s.owner: %w", at, err)
+	}
+	if w.OrganizationID != "" {
+		if exists, err := in.HasOrganization(ctx, w.OrganizationID); err != nil || !exists {
+			return errors.Join(fmt.Errorf("%s.organizationId: there is no organization %s; add it to organizations", at, w.OrganizationID), err)
+		}
+	}
+	if err := in.PutWorkspace(ctx, access.Workspace{ID: w.ID, Name: w.Name, OwnerID: owner.ID, OrganizationID: w.OrganizationID}); err != nil {
+		return fmt.Errorf("%s: %w", at, err)
+	}
+	for j, m := range w.Members {
+		user, err := lookUp(ctx, in, m.Email)
+		if err != nil {
+			return fmt.Errorf("%s.members[%d].email: %w", at, j, err)
+		}
+		if err := in.PutPermission(ctx, w.ID, user.ID, access.Permission(m.Permission)); err != nil {
+			return fmt.Errorf("%s.members[%d]: %w", at, j, err)
+		}
+	}
+	return nil
+}
+
+func lookUp(ctx context.Context, in *access.Access, email string) (access.User, error) {
+	user, err := in.FindUser(ctx, email)
 	if errors.Is(err, access.ErrNotFound) {
 		return user, fmt.Errorf("there is no user %s; add it to users", email)
 	}

@@ -13,6 +13,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/server"
 )
 
@@ -32,6 +34,40 @@ func (l *logBuffer) String() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.b.String()
+}
+
+// auditLine is one line of the audit log.
+type auditLine struct {
+	Action, Actor, Address  string
+	Scope, Owner, Workspace string
+	ProviderID              string   `json:"provider_id"`
+	KeyIDs                  []string `json:"key_ids"`
+	Method, Route, Reason   string
+	User                    string
+	Status                  int
+}
+
+// readAudit reads the audit log, whose lines all must name their request.
+func readAudit(t *testing.T, log *logBuffer) (all []auditLine) {
+	t.Helper()
+	for line := range strings.Lines(log.String()) {
+		var r struct {
+			Msg       string
+			RequestID string `json:"request_id"`
+			auditLine
+		}
+		if err := json.Unmarshal([]byte(line), &r); err != nil {
+			t.Fatalf("%s: %v", line, err)
+		}
+		if r.Msg != "audit" {
+			continue
+		}
+		if len(r.RequestID) != 8 {
+			t.Errorf("no request ID: %s", line)
+		}
+		all = append(all, r.auditLine)
+	}
+	return all
 }
 
 // TestAuditAndMetrics changes keys and finds every change in the audit log, and
@@ -88,32 +124,30 @@ func TestAuditAndMetrics(t *testing.T) {
 		}
 	}
 
-	type record struct {
-		Msg, Action, Actor, Scope, Owner string
-		ProviderID                       string   `json:"provider_id"`
-		KeyIDs                           []string `json:"key_ids"`
-		RequestID                        string   `json:"request_id"`
+	user, err := f.Access().FindUser(t.Context(), testEmail)
+	if err != nil {
+		t.Fatal(err)
 	}
-	var audit []record
-	for line := range strings.Lines(log.String()) {
-		var r record
-		if err := json.Unmarshal([]byte(line), &r); err != nil {
-			t.Fatalf("%s: %v", line, err)
-		}
-		if r.Msg == "audit" {
-			audit = append(audit, r)
+	actor := user.ID
+	audit := readAudit(t, &log)
+	want := []auditLine{
+		{Action: "sign-in", Actor: actor},
+		{Action: "add", Actor: actor, KeyIDs: []string{one}},
+		{Action: "add", Actor: actor, KeyIDs: []string{two}},
+		{Action: "replace", Actor: actor, KeyIDs: []string{one}},
+		{Action: "serve", KeyIDs: []string{one}, Workspace: testWorkspace},
+		{Action: "serve", KeyIDs: []string{one}, Workspace: testWorkspace},
+		{Action: "delete", Actor: actor, KeyIDs: []string{one}},
+		{Action: "delete", Actor: actor, KeyIDs: []string{two}},
+	}
+	for i := range want {
+		want[i].Address = "127.0.0.1"
+		if want[i].KeyIDs != nil {
+			want[i].Scope, want[i].Owner, want[i].ProviderID = "workspace", testWorkspace, "openai"
 		}
 	}
-	want := []struct{ action, key string }{{"add", one}, {"add", two}, {"replace", one}, {"delete", one}, {"delete", two}}
-	if len(audit) != len(want) {
-		t.Fatalf("audit: %+v", audit)
-	}
-	for i, w := range want {
-		r := audit[i]
-		if r.Action != w.action || len(r.KeyIDs) != 1 || r.KeyIDs[0] != w.key || len(r.Actor) != 32 || r.Owner != testWorkspace ||
-			r.Scope != "workspace" || r.ProviderID != "openai" || len(r.RequestID) != 8 {
-			t.Errorf("audit %d: %+v, want %v", i, r, w)
-		}
+	if diff := cmp.Diff(want, audit); diff != "" {
+		t.Errorf("audit log (-want +got):\n%s", diff)
 	}
 	for what, text := range map[string]string{
 		"API key": secret, "password": testPassword, "session": in.cookies["session_token"], "session data": in.cookies["session_data"],
@@ -172,17 +206,23 @@ func TestReadBootstrap(t *testing.T) {
 		`{"users":[{"email":1}]}`:               "line 1: users.email: a JSON number stands where a string is expected",
 		`{"users":[],"users":[]}`:               "users: the field occurs twice",
 		`{"users":[{"email":"a","email":"b"}]}`: "users[0].email: the field occurs twice",
-		`{"users":[{"email":"a","password":"12345678"}]}`:                              `users[0].email: "a" is no e-mail address`,
-		`{"users":[{"email":"a@b","password":"1234567"}]}`:                             "users[0].password: needs at least 8 characters",
-		`{"users":[{"email":"a@b","password":"12345678"},{"email":"A@B"}]}`:            "users[1].email: A@B is listed twice",
-		`{"organizations":[{"name":"x"}]}`:                                             "organizations[0].id: is missing",
-		`{"organizations":[{"id":"o","members":[{"email":"a@b","role":"boss"}]}]}`:     `organizations[0].members[0].role: "boss" must be owner, admin or member`,
-		`{"workspaces":[{"id":"w"}]}`:                                                  "workspaces[0].owner: is missing",
-		`{"workspaces":[{"id":"w/x","owner":"a@b"}]}`:                                  "workspaces[0].id: is missing or contains a slash",
-		`{"workspaces":[{"id":"w","owner":"a@b"},{"id":"w","owner":"a@b"}]}`:           "workspaces[1].id: w is listed twice",
-		`{"workspaces":[{"id":"w","owner":"a@b","members":[{"permission":"owner"}]}]}`: `workspaces[0].members[0].permission: "owner" must be read, write or admin`,
-		`{"workspaces":[{"id":"w","owner":"a@b","members":[{"permission":"read"}]}]}`:  "workspaces[0].members[0].email: is missing",
-		`{"workspaces":[{"id":"w","owner":"a@b","members":[{"role":"read"}]}]}`:        `unknown field "role"`,
+		`{"users":[{"email":"a","password":"12345678"}]}`:                                   `users[0].email: "a" is no e-mail address`,
+		`{"users":[{"email":"a@b.example","password":"1234567"}]}`:                          "users[0].password: needs at least 8 characters",
+		`{"users":[{"email":"a@b.example","password":"12345678"},{"email":"A@B.example"}]}`: "users[1].email: A@B.example is listed twice",
+		`{"users":[{"email":"a@b","password":"12345678"}]}`:                                 `users[0].email: "a@b" is no e-mail address that sign-in accepts`,
+		`{"users":[{"email":"a b@example.com","password":"12345678"}]}`:                     `users[0].email: "a b@example.com" is no e-mail address that sign-in accepts`,
+		`{"users":[{"email":"a@b.example","password":"12345678","name":"\u0000"}]}`:         "users[0].name: contains U+0000",
+		`{"users":[{"email":"a@b.example","disabled":true}]}`:                               "",
+		`{"users":[{"email":"a@b.example","disabled":false}]}`:                              "users[0].password: needs at least 8 characters",
+		`{"workspaces":[{"id":"\u0000","owner":"a@b.example"}]}`:                            "workspaces[0].id: contains U+0000",
+		`{"organizations":[{"name":"x"}]}`:                                                  "organizations[0].id: is missing",
+		`{"organizations":[{"id":"o","members":[{"email":"a@b","role":"boss"}]}]}`:          `organizations[0].members[0].role: "boss" must be owner, admin or member`,
+		`{"workspaces":[{"id":"w"}]}`:                                                       "workspaces[0].owner: is missing",
+		`{"workspaces":[{"id":"w/x","owner":"a@b"}]}`:                                       "workspaces[0].id: is missing or contains a slash",
+		`{"workspaces":[{"id":"w","owner":"a@b"},{"id":"w","owner":"a@b"}]}`:                "workspaces[1].id: w is listed twice",
+		`{"workspaces":[{"id":"w","owner":"a@b","members":[{"permission":"owner"}]}]}`:      `workspaces[0].members[0].permission: "owner" must be read, write or admin`,
+		`{"workspaces":[{"id":"w","owner":"a@b","members":[{"permission":"read"}]}]}`:       "workspaces[0].members[0].email: is missing",
+		`{"workspaces":[{"id":"w","owner":"a@b","members":[{"role":"read"}]}]}`:             `unknown field "role"`,
 	} {
 		_, err := server.ReadBootstrap(strings.NewReader(text))
 		if (err == nil) != (want == "") || (err != nil && !strings.Contains(err.Error(), want)) {

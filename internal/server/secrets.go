@@ -2,6 +2,7 @@ package server
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
@@ -13,20 +14,33 @@ import (
 	"strings"
 
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/server/database"
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/server/encryption"
 )
 
-// The environment variables of the secrets, under Sim's names.
+// The environment variables of the secrets, under Sim's names but for the last.
 const (
 	EncryptionKeyVariable  = "ENCRYPTION_KEY"
 	AuthSecretVariable     = "BETTER_AUTH_SECRET"  //nolint:gosec // a name
 	InternalSecretVariable = "INTERNAL_API_SECRET" //nolint:gosec // a name
+	DecryptionKeysVariable = "DECRYPTION_KEYS"
 )
+
+// SecretsFile is where the secrets of a SQLite database are kept that are not
+// in the environment; empty for other databases.
+func SecretsFile(target string) string {
+	path, isFile := strings.CutPrefix(target, "sqlite:")
+	if !isFile || path == ":memory:" {
+		return ""
+	}
+	return path + ".secrets"
+}
 
 // LoadSecrets takes the secrets from the environment. What is absent there is
 // made once and kept in a file beside the SQLite database, with mode 0600; note
 // says so, in words for the operator. A database in memory gets fresh secrets
 // each time, PostgreSQL needs them from the environment.
 func LoadSecrets(ctx context.Context, target string, getenv func(string) string) (secrets Secrets, note string, err error) {
+	secrets.DecryptionKeys = getenv(DecryptionKeysVariable)
 	fields := []struct {
 		name string
 		into *string
@@ -48,22 +62,21 @@ func LoadSecrets(ctx context.Context, target string, getenv func(string) string)
 		return secrets, "", err
 	}
 	var kept map[string]string
-	path, isFile := strings.CutPrefix(target, "sqlite:")
+	path := SecretsFile(target)
 	switch {
-	case !isFile:
-		return secrets, "", fmt.Errorf("%s must be set in the environment: servers that share a database share their secrets (openssl rand -hex 32 makes one)", strings.Join(absent, ", "))
-	case path == ":memory:":
-		kept, note = makeSecrets(absent), "made "+strings.Join(absent, ", ")+" for this run: the database is in memory"
-	default:
-		path += ".secrets"
+	case path != "":
 		made := false
 		if kept, made, err = keepSecrets(ctx, path, target, absent); err != nil {
 			return secrets, "", err
 		}
 		note = "read " + strings.Join(absent, ", ") + " from " + path
 		if made {
-			note = "made " + strings.Join(absent, ", ") + " and kept them in " + path + " (mode 0600): back this file up together with the database"
+			note = "made " + strings.Join(absent, ", ") + " and kept them in " + path + " (mode 0600): back this file up, apart from the database"
 		}
+	case strings.HasPrefix(target, "sqlite:"):
+		kept, note = makeSecrets(absent), "made "+strings.Join(absent, ", ")+" for this run: the database is in memory"
+	default:
+		return secrets, "", fmt.Errorf("%s must be set in the environment: servers that share a database share their secrets (openssl rand -hex 32 makes one)", strings.Join(absent, ", "))
 	}
 	for _, f := range fields {
 		if *f.into != "" {
@@ -73,7 +86,30 @@ func LoadSecrets(ctx context.Context, target string, getenv func(string) string)
 			return secrets, "", fmt.Errorf("%s is neither in the environment nor in %s: set it to what it was when the database was made", f.name, path)
 		}
 	}
+	secrets.DecryptionKeys = cmp.Or(secrets.DecryptionKeys, kept[DecryptionKeysVariable])
 	return secrets, note, nil
+}
+
+// LoadEncryptionKeys takes ENCRYPTION_KEY and DECRYPTION_KEYS from the
+// environment or the file that LoadSecrets keeps. It makes and writes nothing.
+func LoadEncryptionKeys(target string, getenv func(string) string) (Secrets, error) {
+	secrets := Secrets{EncryptionKey: getenv(EncryptionKeyVariable), DecryptionKeys: getenv(DecryptionKeysVariable)}
+	if secrets.EncryptionKey != "" {
+		return secrets, nil
+	}
+	path := SecretsFile(target)
+	if path == "" {
+		return secrets, fmt.Errorf("%s must be set in the environment", EncryptionKeyVariable)
+	}
+	kept, err := readSecrets(path)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return secrets, err
+	}
+	if secrets.EncryptionKey = kept[EncryptionKeyVariable]; secrets.EncryptionKey == "" {
+		return secrets, fmt.Errorf("%s is neither in the environment nor in %s: set it to what it was when the database was made", EncryptionKeyVariable, path)
+	}
+	secrets.DecryptionKeys = cmp.Or(secrets.DecryptionKeys, kept[DecryptionKeysVariable])
+	return secrets, nil
 }
 
 func makeSecrets(names []string) map[string]string {
@@ -92,10 +128,11 @@ func keepSecrets(ctx context.Context, path, target string, names []string) (kept
 	if !errors.Is(err, fs.ErrNotExist) {
 		return kept, false, err
 	}
-	if holds, err := holdsKeys(ctx, target); err != nil {
+	if inUse, err := isInUse(ctx, target); err != nil {
 		return nil, false, err
-	} else if holds {
-		return nil, false, fmt.Errorf("the database holds keys already, but %s, which opens them, is neither in the environment nor in %s: set it to what it was when they were stored", EncryptionKeyVariable, path)
+	} else if inUse {
+		return nil, false, fmt.Errorf("the database holds keys already, or did, but its secrets file %s is gone and the environment does not set %s: "+
+			"restore the file from its backup, or set what is missing to what it was; new secrets are made for a new database only", path, strings.Join(names, ", "))
 	}
 	kept = makeSecrets(names)
 	var text strings.Builder
@@ -136,8 +173,9 @@ func readSecrets(path string) (map[string]string, error) {
 	return kept, lines.Err()
 }
 
-// holdsKeys reports whether a SQLite file exists and holds keys.
-func holdsKeys(ctx context.Context, target string) (bool, error) {
+// isInUse reports whether a SQLite file exists and has been used with an
+// ENCRYPTION_KEY.
+func isInUse(ctx context.Context, target string) (bool, error) {
 	if _, err := os.Stat(strings.TrimPrefix(target, "sqlite:")); errors.Is(err, fs.ErrNotExist) {
 		return false, nil
 	}
@@ -145,14 +183,8 @@ func holdsKeys(ctx context.Context, target string) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	defer db.Close()
-	var tables, keys int
-	err = db.Read.QueryRowContext(ctx, "SELECT count(*) FROM sqlite_master WHERE name = 'workspace_byok_keys'").Scan(&tables)
-	if err != nil || tables == 0 {
-		return false, err
-	}
-	err = db.Read.QueryRowContext(ctx, "SELECT count(*) FROM workspace_byok_keys").Scan(&keys)
-	return keys > 0, err
+	inUse, err := encryption.IsInUse(ctx, db)
+	return inUse, errors.Join(err, db.Close())
 }
 
 // Environment is what a client needs to reach a server.

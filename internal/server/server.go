@@ -6,20 +6,21 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"net/http"
-	"net/url"
+	"strings"
 	"time"
 
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/server/access"
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/server/api"
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/server/database"
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/server/encryption"
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/server/keystore/backend"
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/server/rotation"
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/server/seal"
@@ -30,11 +31,23 @@ import (
 type Config struct {
 	// Listen is the TCP address; default 127.0.0.1:0, any free port.
 	Listen string
+	// AdminListen, if set, is the address that serves /reference/ instead of
+	// Listen.
+	AdminListen string
+	// TLSCert and TLSKey are PEM files; with them the server speaks HTTPS only.
+	TLSCert, TLSKey string
 	// Database is sqlite:PATH, sqlite::memory: or postgres://...
 	Database string
 	// AppURL is the public URL, by which cookies are named and origins are
 	// checked; default the URL that the server listens on.
 	AppURL string
+	// TrustedProxies are the addresses of the proxies in front, whose
+	// X-Forwarded-For is believed: IP addresses or CIDR prefixes. None means
+	// proxies on this machine.
+	TrustedProxies []string
+	// DisableSignUp refuses new users; those of the bootstrap document and of
+	// the command line are added all the same.
+	DisableSignUp bool
 	// Hosted entitles every organization to keys of its own.
 	Hosted bool
 	// Development switches the rate limit of sign-in and sign-up off.
@@ -45,8 +58,9 @@ type Config struct {
 	Secrets   Secrets
 	Bootstrap *Bootstrap
 
-	// Logger gets one line per request and the audit log; default none.
-	Logger *slog.Logger
+	// Logger gets one line per request; default none. Audit gets the audit log;
+	// default Logger.
+	Logger, Audit *slog.Logger
 	// Now is the clock, Random the source of IDs and tokens, PasswordCost the
 	// N of scrypt; defaults: the real ones.
 	Now          func() time.Time
@@ -64,31 +78,50 @@ type Secrets struct {
 	AuthSecret string
 	// InternalSecret opens POST /reference/resolve, INTERNAL_API_SECRET.
 	InternalSecret string
+	// DecryptionKeys are further encryption keys, separated by commas, that open
+	// what they have sealed and seal nothing, DECRYPTION_KEYS.
+	DecryptionKeys string
+}
+
+// Sealer returns what seals and opens with the encryption keys.
+func (s Secrets) Sealer() (*seal.Sealer, error) {
+	var others []string
+	for other := range strings.SplitSeq(s.DecryptionKeys, ",") {
+		if other = strings.TrimSpace(other); other != "" {
+			others = append(others, other)
+		}
+	}
+	return seal.New(s.EncryptionKey, others...)
 }
 
 // Server is a running reference server.
 type Server struct {
-	cfg      Config
-	db       *database.DB
-	access   *access.Access
-	handler  http.Handler
-	http     *http.Server
-	listener net.Listener
-	failed   chan error
+	cfg     Config
+	db      *database.DB
+	vault   *encryption.Vault
+	access  *access.Access
+	handler http.Handler
+	public  listener
+	admin   listener // without a server where /reference/ is served by public
+	failed  chan error
+	// temporary are the tokens of sessions that end with the server.
+	temporary []string
+	// lifetime ends when Shutdown no longer waits, with stop.
+	lifetime context.Context //nolint:containedctx // the server's own
+	stop     context.CancelFunc
 }
 
-// Limits against clients that send slowly or too much.
-const (
-	headerTimeout  = 10 * time.Second
-	requestTimeout = time.Minute
-	idleTimeout    = 2 * time.Minute
-	maxHeaderBytes = 64 << 10
-)
+// expiryInterval is how often expired sessions are removed.
+const expiryInterval = time.Hour
+
+// closeTime is the part of a shutdown's grace that is kept for the database.
+const closeTime = 2 * time.Second
 
 // Start returns a server that accepts requests, or an error that says what to
 // change. ctx bounds the start, not the server.
 func Start(ctx context.Context, cfg Config) (*Server, error) {
 	s := &Server{cfg: cfg.withDefaults(), failed: make(chan error, 1)}
+	s.lifetime, s.stop = context.WithCancel(context.WithoutCancel(ctx))
 	if err := s.start(ctx); err != nil {
 		s.release()
 		return nil, err
@@ -98,17 +131,24 @@ func Start(ctx context.Context, cfg Config) (*Server, error) {
 
 func (s *Server) start(ctx context.Context) (err error) {
 	cfg := s.cfg
-	sealer, err := seal.New(cfg.Secrets.EncryptionKey)
+	if err := cfg.Check(ctx); err != nil {
+		return err
+	}
+	sealer, err := cfg.Secrets.Sealer()
 	if err != nil {
 		return err
 	}
 	if cfg.Secrets.AuthSecret == "" || cfg.Secrets.InternalSecret == "" {
 		return errors.New("BETTER_AUTH_SECRET and INTERNAL_API_SECRET must not be empty")
 	}
-	if s.listener, err = new(net.ListenConfig).Listen(ctx, "tcp", cfg.Listen); err != nil {
-		return fmt.Errorf("listen on %s: %w", cfg.Listen, err)
+	if err := s.listen(ctx); err != nil {
+		return err
 	}
-	appURL, err := s.appURL()
+	proxies, err := parseProxies(cfg.TrustedProxies)
+	if err != nil {
+		return err
+	}
+	appURL, err := parseAppURL(cmp.Or(cfg.AppURL, s.URL()))
 	if err != nil {
 		return err
 	}
@@ -121,6 +161,10 @@ func (s *Server) start(ctx context.Context) (err error) {
 	}
 	for _, step := range applied {
 		cfg.Logger.InfoContext(ctx, "migrated", "version", step.Version, "name", step.Name)
+	}
+	s.vault = encryption.New(s.db, sealer, cfg.Now)
+	if err := s.vault.Claim(ctx); err != nil {
+		return err
 	}
 	store, err := backend.New(ctx, s.db, cfg.Now)
 	if err != nil {
@@ -142,14 +186,47 @@ func (s *Server) start(ctx context.Context) (err error) {
 			return err
 		}
 	}
-	s.handler = api.New(api.Config{
-		Access: s.access, Store: store, Sealer: sealer, Rotation: rotation.New(), Ping: s.db.Ping,
-		AppURL: appURL, InternalSecret: cfg.Secrets.InternalSecret, Hosted: cfg.Hosted,
+	a := api.New(api.Config{
+		Access: s.access, Store: store, Sealer: sealer, MaySeal: s.vault.MaySeal, Rotation: rotation.New(), Ping: s.ping, Lifetime: s.lifetime,
+		AppURL: appURL, TrustedProxies: proxies, DisableSignUp: cfg.DisableSignUp, InternalSecret: cfg.Secrets.InternalSecret, Hosted: cfg.Hosted,
 		RateLimit: !cfg.Development, DisableAuth: cfg.DisableAuth,
-		Logger: cfg.Logger, Now: cfg.Now, Random: cfg.Random,
+		Logger: cfg.Logger, Audit: cfg.Audit, Now: cfg.Now, Random: cfg.Random,
 	})
-	s.serve()
+	s.handler = a
+	s.serve(a)
+	go s.removeExpired()
 	return nil
+}
+
+// ping reports whether the server can do its work: the database answers, and is
+// still encrypted with the server's key.
+func (s *Server) ping(ctx context.Context) error {
+	if err := s.db.Ping(ctx); err != nil {
+		return err
+	}
+	return s.vault.Check(ctx)
+}
+
+// removeExpired removes expired sessions now and then, until the server ends.
+func (s *Server) removeExpired() {
+	tick := time.NewTicker(expiryInterval)
+	defer tick.Stop()
+	for {
+		removed, err := s.access.RemoveExpired(s.lifetime)
+		switch {
+		case s.lifetime.Err() != nil:
+			return
+		case err != nil:
+			s.cfg.Logger.Warn("expired sessions were not removed", "error", err)
+		case removed > 0:
+			s.cfg.Logger.Info("removed expired sessions", "sessions", removed)
+		}
+		select {
+		case <-tick.C:
+		case <-s.lifetime.Done():
+			return
+		}
+	}
 }
 
 func (cfg Config) withDefaults() Config {
@@ -159,6 +236,9 @@ func (cfg Config) withDefaults() Config {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
+	if cfg.Audit == nil {
+		cfg.Audit = cfg.Logger
+	}
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
@@ -167,44 +247,6 @@ func (cfg Config) withDefaults() Config {
 	}
 	return cfg
 }
-
-func (s *Server) serve() {
-	handler := s.handler
-	if s.cfg.Middleware != nil {
-		handler = s.cfg.Middleware(handler)
-	}
-	s.http = &http.Server{
-		Handler:           handler,
-		ReadHeaderTimeout: headerTimeout,
-		ReadTimeout:       requestTimeout,
-		WriteTimeout:      2 * requestTimeout,
-		IdleTimeout:       idleTimeout,
-		MaxHeaderBytes:    maxHeaderBytes,
-		ErrorLog:          slog.NewLogLogger(s.cfg.Logger.Handler(), slog.LevelWarn),
-		// OPTIONS * is answered like every other path.
-		DisableGeneralOptionsHandler: true,
-	}
-	go func() {
-		if err := s.http.Serve(s.listener); !errors.Is(err, http.ErrServerClosed) {
-			s.failed <- err
-		}
-	}()
-}
-
-func (s *Server) appURL() (*url.URL, error) {
-	text := s.cfg.AppURL
-	if text == "" {
-		text = s.URL()
-	}
-	u, err := url.Parse(text)
-	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" {
-		return nil, fmt.Errorf("app URL %q must be http://HOST[:PORT] or https://HOST[:PORT]", text)
-	}
-	return u, nil
-}
-
-// URL is where the server listens, http://HOST:PORT.
-func (s *Server) URL() string { return "http://" + s.listener.Addr().String() }
 
 // Handler is the API without Config.Middleware.
 func (s *Server) Handler() http.Handler { return s.handler }
@@ -222,6 +264,9 @@ func (s *Server) DB() *database.DB { return s.db }
 // its session cookie, percent-encoded.
 func (s *Server) MintSession(ctx context.Context, email string) (string, error) {
 	user, err := s.access.FindUser(ctx, email)
+	if err == nil && user.Banned {
+		err = errors.New("is disabled")
+	}
 	if err != nil {
 		return "", fmt.Errorf("user %s: %w", email, err)
 	}
@@ -232,21 +277,58 @@ func (s *Server) MintSession(ctx context.Context, email string) (string, error) 
 	return s.access.SignCookie(in.Session.Token), nil
 }
 
-// Shutdown stops accepting, lets the requests that are under way end until ctx
-// does, and closes the database.
-func (s *Server) Shutdown(ctx context.Context) error {
-	err := s.http.Shutdown(ctx)
+// MintTemporarySession is MintSession, but for a session that Shutdown ends.
+func (s *Server) MintTemporarySession(ctx context.Context, email string) (string, error) {
+	cookie, err := s.MintSession(ctx, email)
 	if err != nil {
-		err = errors.Join(fmt.Errorf("requests were still under way: %w", err), s.http.Close())
+		return "", err
 	}
-	return errors.Join(err, s.db.Close())
+	if token, ok := s.access.OpenCookie(access.ParseCookies([]string{"c=" + cookie})["c"]); ok {
+		s.temporary = append(s.temporary, token)
+	}
+	return cookie, nil
+}
+
+// Shutdown stops accepting, lets the requests that are under way end, ends
+// temporary sessions and closes the database. It returns when ctx ends, at the
+// latest: shortly before, it ends the statements that still run, and it does not
+// wait for a database that does not let go.
+func (s *Server) Shutdown(ctx context.Context) error {
+	closing := closeTime
+	drain, cancel := context.WithCancel(ctx)
+	defer cancel()
+	if end, ok := ctx.Deadline(); ok {
+		closing = min(closing, time.Until(end)/4)
+		drain, cancel = context.WithDeadline(ctx, end.Add(-closing))
+		defer cancel()
+	}
+	err := errors.Join(s.public.shutdown(drain), s.admin.shutdown(drain))
+	s.stop()
+	late := time.NewTimer(closing)
+	defer late.Stop()
+	closed := make(chan error, 1)
+	go func() {
+		ending, cancel := context.WithTimeout(context.WithoutCancel(ctx), closing/2)
+		defer cancel()
+		var failed error
+		for _, token := range s.temporary {
+			failed = errors.Join(failed, s.access.EndSession(ending, token))
+		}
+		closed <- errors.Join(failed, s.db.Close())
+	}()
+	select {
+	case failed := <-closed:
+		return errors.Join(err, failed)
+	case <-late.C:
+		return errors.Join(err, errors.New("the database did not close in time"))
+	}
 }
 
 // release undoes a start that failed.
 func (s *Server) release() {
-	if s.listener != nil {
-		_ = s.listener.Close()
-	}
+	s.stop()
+	s.public.close()
+	s.admin.close()
 	if s.db != nil {
 		_ = s.db.Close()
 	}

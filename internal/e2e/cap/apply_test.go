@@ -1,6 +1,7 @@
 package cap
 
 import (
+	"fmt"
 	"net/http"
 	"strings"
 	"sync"
@@ -163,6 +164,29 @@ resource "byok_key" "unknown" {
 		broken.Store(false)
 		w.passes(t)
 	})
+}
+
+// TestSwapWithFewSlots: where creates that wait occupy all slots, they end, and
+// the next apply adds what is missing.
+func TestSwapWithFewSlots(t *testing.T) {
+	t.Parallel()
+	for _, parallelism := range []int{1, 2} {
+		t.Run(fmt.Sprint(parallelism), func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			w.configure(t, keys("openai", span(1, 10)...))
+			w.Apply(t)
+			w.configure(t, keys("openai", span(4, 13)...))
+			w.Must(t, "plan", "-out=plan.tfplan")
+			if result := w.Try(t, "apply", "-no-color", fmt.Sprintf("-parallelism=%d", parallelism), "plan.tfplan"); result.Exit != 0 {
+				if !strings.Contains(result.Output, full) || !strings.Contains(strings.Join(strings.Fields(result.Output), " "), "terraform apply again") {
+					t.Errorf("the apply ended with:\n%s", result.Output)
+				}
+				w.wantOwned(t)
+			}
+			w.passes(t)
+		})
+	}
 }
 
 // TestUndecided: what no provider can tell at plan, as the guide says. The

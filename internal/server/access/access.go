@@ -52,26 +52,30 @@ type Config struct {
 // Access answers questions about users, sessions and permissions. It is safe
 // for concurrent use.
 type Access struct {
-	db      *database.DB
-	now     func() time.Time
-	random  io.Reader
-	signer  signer
-	hasher  *hasher
-	session *sql.Stmt
-	grant   *sql.Stmt
+	db *database.DB
+	// read and write are the database, or within Change its transaction.
+	read, write querier
+	tx          *sql.Tx
+	now         func() time.Time
+	random      io.Reader
+	signer      signer
+	hasher      *hasher
+	session     *sql.Stmt
+	revoked     *sql.Stmt
+	grant       *sql.Stmt
 }
 
 // New prepares an Access on a migrated database.
 func New(ctx context.Context, cfg Config) (*Access, error) {
 	a := &Access{
-		db: cfg.DB, now: cfg.Now, random: cfg.Random,
+		db: cfg.DB, read: cfg.DB.Read, write: writer{cfg.DB.Write, cfg.DB}, now: cfg.Now, random: cfg.Random,
 		signer: signer{secret: []byte(cfg.Secret)},
 		hasher: newHasher(cfg.PasswordCost, cfg.Random),
 	}
 	for _, q := range []struct {
 		into  **sql.Stmt
 		query string
-	}{{&a.session, findSession}, {&a.grant, findGrant}} {
+	}{{&a.session, findSession}, {&a.revoked, findRevocation}, {&a.grant, findGrant}} {
 		stmt, err := cfg.DB.Read.PrepareContext(ctx, q.query)
 		if err != nil {
 			return nil, fmt.Errorf("access: %w", err)
@@ -81,8 +85,100 @@ func New(ctx context.Context, cfg Config) (*Access, error) {
 	return a, nil
 }
 
+// querier is a database or a transaction.
+type querier interface {
+	ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error)
+	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
+	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
+}
+
+// writer is a database for writes: it refuses them where the database's file is
+// no longer there.
+type writer struct {
+	*sql.DB
+	database *database.DB
+}
+
+// ExecContext implements querier.
+func (w writer) ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error) {
+	if err := w.database.Present(); err != nil {
+		return nil, err
+	}
+	return w.DB.ExecContext(ctx, query, args...)
+}
+
+// readRow reads one row with a prepared statement, as every request does a few
+// times.
+func (a *Access) readRow(ctx context.Context, stmt *sql.Stmt, scan func(*sql.Row) error, args ...any) error {
+	ctx, done, err := a.db.ForRead(ctx)
+	if err != nil {
+		return err
+	}
+	defer done()
+	return database.Explain(scan(stmt.QueryRowContext(ctx, args...)))
+}
+
+// changeLock is the PostgreSQL advisory lock that lets one Change run at a time.
+const changeLock = "byok-server:access"
+
+// Change runs do in one transaction: what the Access that it gets changes takes
+// effect as a whole, or not at all where do returns an error. Changes wait for
+// each other, those of other processes too.
+func (a *Access) Change(ctx context.Context, do func(*Access) error) error {
+	return a.inTransaction(ctx, "change", func(tx *sql.Tx) error {
+		if a.db.Dialect == database.Postgres {
+			if _, err := tx.ExecContext(ctx, "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))", changeLock); err != nil {
+				return err
+			}
+		}
+		in := *a
+		in.read, in.write, in.tx = tx, tx, tx
+		return do(&in)
+	})
+}
+
+// inTransaction runs do in the transaction that a is bound to, or in one of its
+// own.
+func (a *Access) inTransaction(ctx context.Context, what string, do func(*sql.Tx) error) error {
+	if a.tx != nil {
+		return wrap(what, do(a.tx))
+	}
+	if err := a.db.Present(); err != nil {
+		return wrap(what, err)
+	}
+	tx, err := a.db.Write.BeginTx(ctx, nil)
+	if err != nil {
+		return wrap(what, err)
+	}
+	defer tx.Rollback() //nolint:errcheck // after a commit it does nothing
+	if err := do(tx); err != nil {
+		return wrap(what, err)
+	}
+	return wrap(what, tx.Commit())
+}
+
+func wrap(what string, err error) error {
+	if err != nil {
+		return fmt.Errorf("%s: %w", what, err)
+	}
+	return nil
+}
+
 // storable reports whether a database can hold text at all: PostgreSQL refuses
 // NUL and invalid UTF-8, so such an ID names nothing on either dialect.
 func storable(text string) bool {
 	return utf8.ValidString(text) && !strings.ContainsRune(text, 0)
+}
+
+// cut returns the first bytes of text, as whole characters that every database
+// can store.
+func cut(text string, limit int) string {
+	text = strings.ReplaceAll(strings.ToValidUTF8(text, "\ufffd"), "\x00", "\ufffd")
+	if len(text) <= limit {
+		return text
+	}
+	for !utf8.RuneStart(text[limit]) {
+		limit--
+	}
+	return text[:limit]
 }

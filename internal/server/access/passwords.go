@@ -1,6 +1,7 @@
 package access
 
 import (
+	"context"
 	"crypto/subtle"
 	"encoding/hex"
 	"fmt"
@@ -31,27 +32,34 @@ func newHasher(cost int, random io.Reader) *hasher {
 	return &hasher{cost: cost, random: random, turns: make(chan struct{}, runtime.GOMAXPROCS(0))}
 }
 
-func (h *hasher) hash(password string) string {
+func (h *hasher) hash(ctx context.Context, password string) (string, error) {
 	var raw [16]byte
 	mustRead(h.random, raw[:])
 	salt := hex.EncodeToString(raw[:])
-	return salt + ":" + hex.EncodeToString(h.derive(password, salt))
+	key, err := h.derive(ctx, password, salt)
+	return salt + ":" + hex.EncodeToString(key), err
 }
 
 // matches takes as long for a stored text of any content, so that an unknown
 // user cannot be told by time.
-func (h *hasher) matches(password, stored string) bool {
+func (h *hasher) matches(ctx context.Context, password, stored string) (bool, error) {
 	salt, key, _ := strings.Cut(stored, ":")
-	want, err := hex.DecodeString(key)
-	return subtle.ConstantTimeCompare(h.derive(password, salt), want) == 1 && err == nil
+	want, malformed := hex.DecodeString(key)
+	got, err := h.derive(ctx, password, salt)
+	return err == nil && subtle.ConstantTimeCompare(got, want) == 1 && malformed == nil, err
 }
 
-func (h *hasher) derive(password, salt string) []byte {
-	h.turns <- struct{}{}
+// derive waits for its turn until ctx ends.
+func (h *hasher) derive(ctx context.Context, password, salt string) ([]byte, error) {
+	select {
+	case h.turns <- struct{}{}:
+	case <-ctx.Done():
+		return nil, fmt.Errorf("wait for the hashing of other passwords: %w", ctx.Err())
+	}
 	defer func() { <-h.turns }()
 	key, err := scrypt.Key([]byte(norm.NFKC.String(password)), []byte(salt), h.cost, 16, 1, 64)
 	if err != nil {
 		panic(fmt.Sprintf("scrypt with N = %d: %v", h.cost, err))
 	}
-	return key
+	return key, nil
 }

@@ -48,7 +48,7 @@ func (a *Access) WorkspacePermission(ctx context.Context, userID, workspaceID st
 	}
 	var owner string
 	var permission, role sql.NullString
-	err := a.grant.QueryRowContext(ctx, workspaceID, userID).Scan(&owner, &permission, &role)
+	err := a.readRow(ctx, a.grant, func(row *sql.Row) error { return row.Scan(&owner, &permission, &role) }, workspaceID, userID)
 	switch {
 	case errors.Is(err, sql.ErrNoRows):
 		return None, ErrNotFound
@@ -67,7 +67,7 @@ func (a *Access) WorkspaceOrganization(ctx context.Context, workspaceID string) 
 		return "", nil
 	}
 	var id sql.NullString
-	err := a.db.Read.QueryRowContext(ctx, "SELECT organization_id FROM workspace WHERE id = $1", workspaceID).Scan(&id)
+	err := a.read.QueryRowContext(ctx, "SELECT organization_id FROM workspace WHERE id = $1", workspaceID).Scan(&id)
 	if err != nil && !errors.Is(err, sql.ErrNoRows) {
 		return "", fmt.Errorf("workspace organization: %w", err)
 	}
@@ -81,7 +81,7 @@ func (a *Access) OrganizationRole(ctx context.Context, userID, organizationID st
 		return NoMember, nil
 	}
 	var role string
-	err := a.db.Read.QueryRowContext(ctx, "SELECT role FROM member WHERE organization_id = $1 AND user_id = $2", organizationID, userID).Scan(&role)
+	err := a.read.QueryRowContext(ctx, "SELECT role FROM member WHERE organization_id = $1 AND user_id = $2", organizationID, userID).Scan(&role)
 	if err != nil && !errors.Is(err, sql.ErrNoRows) {
 		return NoMember, fmt.Errorf("organization role: %w", err)
 	}
@@ -91,20 +91,20 @@ func (a *Access) OrganizationRole(ctx context.Context, userID, organizationID st
 // HasOrganization reports whether there is an organization.
 func (a *Access) HasOrganization(ctx context.Context, id string) (bool, error) {
 	var n int
-	err := a.db.Read.QueryRowContext(ctx, "SELECT count(*) FROM organization WHERE id = $1", id).Scan(&n)
+	err := a.read.QueryRowContext(ctx, "SELECT count(*) FROM organization WHERE id = $1", id).Scan(&n)
 	return n > 0, wrap("find organization", err)
 }
 
 // PutOrganization makes an organization, or gives it another name.
 func (a *Access) PutOrganization(ctx context.Context, id, name string) error {
-	_, err := a.db.Write.ExecContext(ctx, `INSERT INTO organization (id, name, created_at) VALUES ($1, $2, $3)
+	_, err := a.write.ExecContext(ctx, `INSERT INTO organization (id, name, created_at) VALUES ($1, $2, $3)
 		ON CONFLICT (id) DO UPDATE SET name = excluded.name`, id, name, database.At(a.now()))
 	return wrap("put organization", err)
 }
 
 // PutMember makes a user a member of an organization, or changes the role.
 func (a *Access) PutMember(ctx context.Context, organizationID, userID string, role Role) error {
-	_, err := a.db.Write.ExecContext(ctx, `INSERT INTO member (id, user_id, organization_id, role, created_at) VALUES ($1, $2, $3, $4, $5)
+	_, err := a.write.ExecContext(ctx, `INSERT INTO member (id, user_id, organization_id, role, created_at) VALUES ($1, $2, $3, $4, $5)
 		ON CONFLICT (organization_id, user_id) DO UPDATE SET role = excluded.role`,
 		NewID(a.random), userID, organizationID, string(role), database.At(a.now()))
 	return wrap("put member", err)
@@ -124,7 +124,7 @@ func (a *Access) PutWorkspace(ctx context.Context, w Workspace) error {
 	if w.OrganizationID != "" {
 		organization = &w.OrganizationID
 	}
-	_, err := a.db.Write.ExecContext(ctx, `INSERT INTO workspace (id, name, owner_id, organization_id, created_at, updated_at) VALUES ($1, $2, $3, $4, $5, $5)
+	_, err := a.write.ExecContext(ctx, `INSERT INTO workspace (id, name, owner_id, organization_id, created_at, updated_at) VALUES ($1, $2, $3, $4, $5, $5)
 		ON CONFLICT (id) DO UPDATE SET name = excluded.name, owner_id = excluded.owner_id, organization_id = excluded.organization_id`,
 		w.ID, w.Name, w.OwnerID, organization, database.At(a.now()))
 	return wrap("put workspace", err)
@@ -132,15 +132,8 @@ func (a *Access) PutWorkspace(ctx context.Context, w Workspace) error {
 
 // PutPermission gives a user a permission on a workspace.
 func (a *Access) PutPermission(ctx context.Context, workspaceID, userID string, permission Permission) error {
-	_, err := a.db.Write.ExecContext(ctx, `INSERT INTO permissions (id, user_id, entity_type, entity_id, permission_type) VALUES ($1, $2, 'workspace', $3, $4)
+	_, err := a.write.ExecContext(ctx, `INSERT INTO permissions (id, user_id, entity_type, entity_id, permission_type) VALUES ($1, $2, 'workspace', $3, $4)
 		ON CONFLICT (entity_type, entity_id, user_id) DO UPDATE SET permission_type = excluded.permission_type`,
 		NewID(a.random), userID, workspaceID, string(permission))
 	return wrap("put permission", err)
-}
-
-func wrap(what string, err error) error {
-	if err != nil {
-		return fmt.Errorf("%s: %w", what, err)
-	}
-	return nil
 }

@@ -51,6 +51,9 @@ type User struct {
 	BanReason     *string    `json:"banReason"`
 	BanExpires    *Timestamp `json:"banExpires"`
 	ID            string     `json:"id"`
+
+	// checkedHash is the stored hash that CheckPassword has compared, or empty.
+	checkedHash string
 }
 
 // Timestamp is a time that the API writes in byok.TimeLayout.
@@ -67,8 +70,12 @@ type SignedIn struct {
 
 const userColumns = `u.name, u.email, u.email_verified, u.image, u.created_at, u.updated_at, u.role, u.banned, u.ban_reason, u.ban_expires, u.id`
 
-const findSession = `SELECT s.expires_at, s.token, s.created_at, s.updated_at, s.ip_address, s.user_agent, s.user_id, s.id, ` + userColumns + `
-	FROM session s JOIN "user" u ON u.id = s.user_id WHERE s.token = $1`
+const listSessions = `SELECT s.expires_at, s.token, s.created_at, s.updated_at, s.ip_address, s.user_agent, s.user_id, s.id, ` + userColumns + `
+	FROM session s JOIN "user" u ON u.id = s.user_id`
+
+const findSession = listSessions + " WHERE s.token = $1"
+
+const findRevocation = "SELECT revoked_at FROM byok_server_revocations WHERE user_id = $1"
 
 // FindSession returns the live session of a token, or ErrNotFound. An expired
 // session is removed.
@@ -78,8 +85,7 @@ func (a *Access) FindSession(ctx context.Context, token string) (SignedIn, error
 		return in, ErrNotFound
 	}
 	s := &in.Session
-	err := scanUser(a.session.QueryRowContext(ctx, token), &in.User,
-		scanTime{&s.ExpiresAt}, &s.Token, scanTime{&s.CreatedAt}, scanTime{&s.UpdatedAt}, &s.IPAddress, &s.UserAgent, &s.UserID, &s.ID)
+	err := a.readRow(ctx, a.session, func(row *sql.Row) error { return scanSession(row, &in) }, token)
 	switch {
 	case errors.Is(err, sql.ErrNoRows):
 		return in, ErrNotFound
@@ -94,21 +100,60 @@ func (a *Access) FindSession(ctx context.Context, token string) (SignedIn, error
 	return in, nil
 }
 
-// StartSession signs a user in without a password. ipAddress and userAgent are
-// kept with the session.
+// maxUserAgent is how much of a user agent is kept, in bytes.
+const maxUserAgent = 512
+
+// StartSession signs a user in without a password. ipAddress and the beginning
+// of userAgent are kept with the session. For a user that CheckPassword returned it is
+// ErrBadCredentials or ErrBanned where the password was changed, or the user
+// disabled, since: nobody gets in on an old password while it is being changed.
 func (a *Access) StartSession(ctx context.Context, user User, lifetime time.Duration, ipAddress, userAgent string) (SignedIn, error) {
 	now := database.At(a.now())
+	userAgent = cut(userAgent, maxUserAgent)
 	s := Session{
 		ID: NewID(a.random), Token: NewID(a.random), UserID: user.ID,
 		ExpiresAt: Timestamp{now.Add(lifetime)}, CreatedAt: Timestamp{now.Time}, UpdatedAt: Timestamp{now.Time},
 		IPAddress: &ipAddress, UserAgent: &userAgent,
 	}
-	_, err := a.db.Write.ExecContext(ctx, `INSERT INTO session (id, token, user_id, expires_at, created_at, updated_at, ip_address, user_agent)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8)`, s.ID, s.Token, s.UserID, database.At(s.ExpiresAt.Time), now, now, ipAddress, userAgent)
+	err := a.inTransaction(ctx, "start session", func(tx *sql.Tx) error {
+		if user.checkedHash != "" {
+			if err := a.recheck(ctx, tx, user); err != nil {
+				return err
+			}
+		}
+		_, err := tx.ExecContext(ctx, `INSERT INTO session (id, token, user_id, expires_at, created_at, updated_at, ip_address, user_agent)
+			VALUES ($1, $2, $3, $4, $5, $6, $7, $8)`, s.ID, s.Token, s.UserID, database.At(s.ExpiresAt.Time), now, now, ipAddress, userAgent)
+		return err
+	})
 	if err != nil {
-		return SignedIn{}, fmt.Errorf("start session: %w", err)
+		return SignedIn{}, err
 	}
 	return SignedIn{Session: s, User: user}, nil
+}
+
+// recheck compares the hash that CheckPassword compared with the stored one. On
+// PostgreSQL its lock makes a change of the password wait for the session, which
+// that change then ends.
+func (a *Access) recheck(ctx context.Context, tx *sql.Tx, user User) error {
+	query := `SELECT c.password, u.banned, u.ban_expires FROM "user" u
+		JOIN account c ON c.user_id = u.id AND c.provider_id = $2 WHERE u.id = $1`
+	if a.db.Dialect == database.Postgres {
+		query += " FOR SHARE"
+	}
+	var hash sql.NullString
+	var now User
+	var banExpires database.NullTime
+	err := tx.QueryRowContext(ctx, query, user.ID, credential).Scan(&hash, &now.Banned, &banExpires)
+	if banExpires.Valid {
+		now.BanExpires = &Timestamp{banExpires.Time}
+	}
+	switch {
+	case errors.Is(err, sql.ErrNoRows), err == nil && hash.String != user.checkedHash:
+		return ErrBadCredentials
+	case err == nil && a.isBanned(now):
+		return ErrBanned
+	}
+	return err
 }
 
 // IsDue reports whether a use of the session is to extend it.
@@ -121,7 +166,7 @@ func (a *Access) IsDue(s Session) bool {
 func (a *Access) Extend(ctx context.Context, s Session) (Session, error) {
 	now := database.At(a.now())
 	s.ExpiresAt, s.UpdatedAt = Timestamp{now.Add(SessionLifetime)}, Timestamp{now.Time}
-	result, err := a.db.Write.ExecContext(ctx, "UPDATE session SET expires_at = $2, updated_at = $3 WHERE token = $1",
+	result, err := a.write.ExecContext(ctx, "UPDATE session SET expires_at = $2, updated_at = $3 WHERE token = $1",
 		s.Token, database.At(s.ExpiresAt.Time), now)
 	if err != nil {
 		return s, fmt.Errorf("extend session: %w", err)
@@ -134,10 +179,118 @@ func (a *Access) Extend(ctx context.Context, s Session) (Session, error) {
 
 // EndSession removes a session; one that is gone already is no error.
 func (a *Access) EndSession(ctx context.Context, token string) error {
-	if _, err := a.db.Write.ExecContext(ctx, "DELETE FROM session WHERE token = $1", token); err != nil {
+	if _, err := a.write.ExecContext(ctx, "DELETE FROM session WHERE token = $1", token); err != nil {
 		return fmt.Errorf("end session: %w", err)
 	}
 	return nil
+}
+
+// EndSessions ends every session of a user, those included that a session_data
+// cookie stands for, and returns how many there were.
+func (a *Access) EndSessions(ctx context.Context, userID string) (ended int, err error) {
+	err = a.inTransaction(ctx, "end sessions", func(tx *sql.Tx) error {
+		ended, err = a.endSessions(ctx, tx, userID)
+		return err
+	})
+	return ended, err
+}
+
+func (a *Access) endSessions(ctx context.Context, tx *sql.Tx, userID string) (int, error) {
+	result, err := tx.ExecContext(ctx, "DELETE FROM session WHERE user_id = $1", userID)
+	if err != nil {
+		return 0, err
+	}
+	ended, err := result.RowsAffected()
+	if err != nil {
+		return 0, err
+	}
+	return int(ended), a.revokeCaches(ctx, tx, userID)
+}
+
+// RevokeSession ends the session of an ID, or returns ErrNotFound.
+func (a *Access) RevokeSession(ctx context.Context, id string) error {
+	return a.inTransaction(ctx, "revoke session", func(tx *sql.Tx) error {
+		var userID string
+		err := tx.QueryRowContext(ctx, "DELETE FROM session WHERE id = $1 RETURNING user_id", id).Scan(&userID)
+		if errors.Is(err, sql.ErrNoRows) {
+			return ErrNotFound
+		}
+		if err != nil {
+			return err
+		}
+		return a.revokeCaches(ctx, tx, userID)
+	})
+}
+
+// ListSessions returns the sessions of a user, or of all where userID is empty,
+// the one that was extended last first. Expired ones are left out.
+func (a *Access) ListSessions(ctx context.Context, userID string) ([]SignedIn, error) {
+	query, args := listSessions+" WHERE s.expires_at > $1", []any{database.At(a.now())}
+	if userID != "" {
+		query, args = query+" AND s.user_id = $2", append(args, userID)
+	}
+	rows, err := a.read.QueryContext(ctx, query+" ORDER BY s.updated_at DESC, s.id", args...)
+	if err != nil {
+		return nil, wrap("list sessions", err)
+	}
+	defer rows.Close()
+	var all []SignedIn
+	for rows.Next() {
+		var in SignedIn
+		if err := scanSession(rows, &in); err != nil {
+			return nil, wrap("list sessions", err)
+		}
+		all = append(all, in)
+	}
+	return all, wrap("list sessions", rows.Err())
+}
+
+// clockSkew is how far the clocks of programs on one database may differ.
+const clockSkew = time.Minute
+
+// revokeCaches voids the session_data cookies that a user has by now.
+func (a *Access) revokeCaches(ctx context.Context, tx *sql.Tx, userID string) error {
+	_, err := tx.ExecContext(ctx, `INSERT INTO byok_server_revocations (user_id, revoked_at) VALUES ($1, $2)
+		ON CONFLICT (user_id) DO UPDATE SET revoked_at = excluded.revoked_at`, userID, database.At(a.now()))
+	return err
+}
+
+// isRevoked reports whether a session_data cookie of a user, made at a time, no
+// longer stands for a lookup.
+func (a *Access) isRevoked(ctx context.Context, userID string, made time.Time) bool {
+	var at database.Time
+	err := a.readRow(ctx, a.revoked, func(row *sql.Row) error { return row.Scan(&at) }, userID)
+	if errors.Is(err, sql.ErrNoRows) {
+		return false
+	}
+	return err != nil || made.Before(at.Add(clockSkew))
+}
+
+// expiredAtOnce is how many sessions one statement removes, so that other writes
+// do not wait long.
+const expiredAtOnce = 1000
+
+// RemoveExpired removes the sessions that have expired and returns how many
+// there were.
+func (a *Access) RemoveExpired(ctx context.Context) (removed int64, err error) {
+	for {
+		n, err := a.removeExpired(ctx)
+		removed += n
+		if err != nil || n < expiredAtOnce {
+			return removed, wrap("remove expired sessions", err)
+		}
+	}
+}
+
+func (a *Access) removeExpired(ctx context.Context) (int64, error) {
+	ctx, cancel := context.WithTimeout(ctx, database.Deadline)
+	defer cancel()
+	result, err := a.write.ExecContext(ctx, "DELETE FROM session WHERE id IN (SELECT id FROM session WHERE expires_at < $1 LIMIT $2)",
+		database.At(a.now()), expiredAtOnce)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected()
 }
 
 // cachePayload is the signed part of a session_data cookie.
@@ -188,8 +341,8 @@ func (a *Access) CacheSession(in SignedIn, lifetime time.Duration) (string, erro
 }
 
 // OpenCache returns the session of a session_data cookie that is genuine,
-// fresh and of this token.
-func (a *Access) OpenCache(value, token string) (SignedIn, bool) {
+// fresh, of this token, and not from before a revocation.
+func (a *Access) OpenCache(ctx context.Context, value, token string) (SignedIn, bool) {
 	text, err := base64.RawURLEncoding.DecodeString(value)
 	if err != nil {
 		return SignedIn{}, false
@@ -208,7 +361,10 @@ func (a *Access) OpenCache(value, token string) (SignedIn, bool) {
 	}
 	now := a.now()
 	fresh := now.UnixMilli() <= cookie.ExpiresAt && !in.Session.ExpiresAt.Before(now)
-	return in, fresh && in.Session.Token == token && cookie.Session.Version == "1"
+	if !fresh || in.Session.Token != token || cookie.Session.Version != "1" {
+		return SignedIn{}, false
+	}
+	return in, !a.isRevoked(ctx, in.Session.UserID, time.UnixMilli(cookie.Session.UpdatedAt))
 }
 
 // scanTime reads a stored time into a Timestamp.
@@ -220,6 +376,13 @@ func (s scanTime) Scan(value any) error {
 	err := at.Scan(value)
 	s.into.Time = at.Time
 	return err
+}
+
+// scanSession reads a row of listSessions.
+func scanSession(row interface{ Scan(...any) error }, in *SignedIn) error {
+	s := &in.Session
+	return scanUser(row, &in.User,
+		scanTime{&s.ExpiresAt}, &s.Token, scanTime{&s.CreatedAt}, scanTime{&s.UpdatedAt}, &s.IPAddress, &s.UserAgent, &s.UserID, &s.ID)
 }
 
 // scanUser reads further columns, then userColumns.

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"regexp"
 	"strings"
 
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/server/database"
@@ -13,21 +14,40 @@ import (
 // credential is the kind of account that has a password.
 const credential = "credential"
 
+// emailForm is the form of addresses that zod accepts, but for two rules that
+// a regular expression cannot say here.
+var emailForm = regexp.MustCompile(`^[A-Za-z0-9_'+\-.]*[A-Za-z0-9_+-]@([A-Za-z0-9][A-Za-z0-9\-]*\.)+[A-Za-z]{2,}$`)
+
+// IsEmail reports whether sign-in accepts an address.
+func IsEmail(text string) bool {
+	return emailForm.MatchString(text) && !strings.HasPrefix(text, ".") && !strings.Contains(text, "..")
+}
+
 // CheckPassword returns the user of an address and password. ErrBadCredentials
-// says neither which was wrong nor, by its time, whether the user exists.
-// ErrBanned comes only after a right password.
+// says neither which was wrong nor, by its time, whether the user exists; for
+// the audit log the user comes with it. ErrBanned comes only after a right
+// password.
 func (a *Access) CheckPassword(ctx context.Context, email, password string) (User, error) {
 	user, stored, err := a.findByEmail(ctx, email)
 	if err != nil && !errors.Is(err, ErrNotFound) {
 		return User{}, err
 	}
-	if !a.hasher.matches(password, stored) {
-		return User{}, ErrBadCredentials
+	matches, err := a.hasher.matches(ctx, password, stored)
+	if err != nil {
+		return User{}, wrap("check password", err)
 	}
-	if user.Banned && (user.BanExpires == nil || a.now().Before(user.BanExpires.Time)) {
-		return User{}, ErrBanned
+	if !matches {
+		return user, ErrBadCredentials
 	}
+	if a.isBanned(user) {
+		return user, ErrBanned
+	}
+	user.checkedHash = stored
 	return user, nil
+}
+
+func (a *Access) isBanned(user User) bool {
+	return user.Banned && (user.BanExpires == nil || a.now().Before(user.BanExpires.Time))
 }
 
 // FindUser returns the user of an address, or ErrNotFound.
@@ -36,14 +56,65 @@ func (a *Access) FindUser(ctx context.Context, email string) (User, error) {
 	return user, err
 }
 
+// ListUsers returns all users by address.
+func (a *Access) ListUsers(ctx context.Context) ([]User, error) {
+	rows, err := a.read.QueryContext(ctx, "SELECT "+userColumns+` FROM "user" u ORDER BY u.email`)
+	if err != nil {
+		return nil, wrap("list users", err)
+	}
+	defer rows.Close()
+	var all []User
+	for rows.Next() {
+		var user User
+		if err := scanUser(rows, &user); err != nil {
+			return nil, wrap("list users", err)
+		}
+		all = append(all, user)
+	}
+	return all, wrap("list users", rows.Err())
+}
+
+// PasswordHash is a password as it is stored. Making one takes a while: make it
+// before a transaction begins.
+type PasswordHash string
+
+// HashPassword returns the hash to store for a password.
+func (a *Access) HashPassword(password string) PasswordHash {
+	hash, _ := a.hasher.hash(context.Background(), password) // fails when its context ends
+	return PasswordHash(hash)
+}
+
+// StoredHash returns what is stored of a user's password, empty where there is
+// no such user or no password.
+func (a *Access) StoredHash(ctx context.Context, email string) (PasswordHash, error) {
+	_, stored, err := a.findByEmail(ctx, email)
+	if errors.Is(err, ErrNotFound) {
+		err = nil
+	}
+	return PasswordHash(stored), err
+}
+
+// Matches reports whether a password is the one of a stored hash.
+func (a *Access) Matches(password string, stored PasswordHash) bool {
+	matches, _ := a.hasher.matches(context.Background(), password, string(stored)) // fails when its context ends
+	return matches
+}
+
 // NewUser is somebody to be added.
 type NewUser struct {
 	// ID is made where it is empty.
-	ID                    string
-	Email, Password, Name string
+	ID          string
+	Email, Name string
+	// Password is hashed where Hash is empty. A user without either cannot sign
+	// in.
+	Password string
+	Hash     PasswordHash
 	// Image is the URL of a picture, or nil.
 	Image *string
 }
+
+// maxName is how much of a user's name is kept, in bytes.
+const maxName = 512
 
 // AddUser adds a user who can sign in, or returns ErrEmailTaken.
 func (a *Access) AddUser(ctx context.Context, n NewUser) (User, error) {
@@ -56,14 +127,25 @@ func (a *Access) AddUser(ctx context.Context, n NewUser) (User, error) {
 	if n.ID == "" {
 		n.ID = NewID(a.random)
 	}
+	n.Name = cut(n.Name, maxName)
+	if n.Image != nil && !storable(*n.Image) {
+		n.Image = nil
+	}
 	role, now := "user", database.At(a.now())
 	user := User{
 		ID: n.ID, Name: n.Name, Email: strings.ToLower(n.Email), Image: n.Image, Role: &role,
 		CreatedAt: Timestamp{now.Time}, UpdatedAt: Timestamp{now.Time},
 	}
+	if n.Password != "" && n.Hash == "" {
+		text, err := a.hasher.hash(ctx, n.Password)
+		if err != nil {
+			return User{}, wrap("add user", err)
+		}
+		n.Hash = PasswordHash(text)
+	}
 	var hash *string
-	if n.Password != "" {
-		text := a.hasher.hash(n.Password)
+	if n.Hash != "" {
+		text := string(n.Hash)
 		hash = &text
 	}
 	return user, a.inTransaction(ctx, "add user", func(tx *sql.Tx) error {
@@ -81,26 +163,51 @@ func (a *Access) AddUser(ctx context.Context, n NewUser) (User, error) {
 	})
 }
 
-// UpdateUser gives a user another name and password, where they differ.
-func (a *Access) UpdateUser(ctx context.Context, user User, name, password string) error {
-	_, stored, err := a.findByEmail(ctx, user.Email)
-	if err != nil {
-		return err
-	}
+// Rename gives a user another name.
+func (a *Access) Rename(ctx context.Context, userID, name string) error {
+	_, err := a.write.ExecContext(ctx, `UPDATE "user" SET name = $2, updated_at = $3 WHERE id = $1`, userID, name, database.At(a.now()))
+	return wrap("rename user", err)
+}
+
+// SetPassword gives a user another password, ends the user's sessions and
+// returns how many there were.
+func (a *Access) SetPassword(ctx context.Context, userID string, hash PasswordHash) (ended int, err error) {
 	now := database.At(a.now())
-	return a.inTransaction(ctx, "update user", func(tx *sql.Tx) error {
-		if name != user.Name {
-			if _, err := tx.ExecContext(ctx, `UPDATE "user" SET name = $2, updated_at = $3 WHERE id = $1`, user.ID, name, now); err != nil {
-				return err
-			}
+	err = a.inTransaction(ctx, "set password", func(tx *sql.Tx) error {
+		_, err := tx.ExecContext(ctx, `INSERT INTO account (id, user_id, provider_id, password, created_at, updated_at) VALUES ($1, $2, $3, $4, $5, $5)
+			ON CONFLICT (user_id, provider_id) DO UPDATE SET password = excluded.password, updated_at = excluded.updated_at`,
+			NewID(a.random), userID, credential, string(hash), now)
+		if err != nil {
+			return err
 		}
-		if a.hasher.matches(password, stored) {
-			return nil
-		}
-		_, err := tx.ExecContext(ctx, `UPDATE account SET password = $3, updated_at = $4 WHERE user_id = $1 AND provider_id = $2`,
-			user.ID, credential, a.hasher.hash(password), now)
+		ended, err = a.endSessions(ctx, tx, userID)
 		return err
 	})
+	return ended, err
+}
+
+// Disable refuses a user's sign-in from now on, ends the user's sessions and
+// returns how many there were.
+func (a *Access) Disable(ctx context.Context, userID string) (ended int, err error) {
+	err = a.inTransaction(ctx, "disable user", func(tx *sql.Tx) error {
+		if err := a.setBanned(ctx, tx, userID, true); err != nil {
+			return err
+		}
+		ended, err = a.endSessions(ctx, tx, userID)
+		return err
+	})
+	return ended, err
+}
+
+// Enable lets a user sign in again.
+func (a *Access) Enable(ctx context.Context, userID string) error {
+	return a.inTransaction(ctx, "enable user", func(tx *sql.Tx) error { return a.setBanned(ctx, tx, userID, false) })
+}
+
+func (a *Access) setBanned(ctx context.Context, tx *sql.Tx, userID string, banned bool) error {
+	_, err := tx.ExecContext(ctx, `UPDATE "user" SET banned = $2, ban_reason = NULL, ban_expires = NULL, updated_at = $3 WHERE id = $1`,
+		userID, banned, database.At(a.now()))
+	return err
 }
 
 // findByEmail returns a user and the stored hash of the password. Addresses are
@@ -111,7 +218,7 @@ func (a *Access) findByEmail(ctx context.Context, email string) (User, string, e
 	if !storable(email) {
 		return user, "", ErrNotFound
 	}
-	err := scanUser(a.db.Read.QueryRowContext(ctx, `SELECT c.password, `+userColumns+`
+	err := scanUser(a.read.QueryRowContext(ctx, `SELECT c.password, `+userColumns+`
 		FROM "user" u LEFT JOIN account c ON c.user_id = u.id AND c.provider_id = $2 WHERE u.email = $1`,
 		strings.ToLower(email), credential), &user, &hash)
 	if errors.Is(err, sql.ErrNoRows) {
@@ -121,19 +228,4 @@ func (a *Access) findByEmail(ctx context.Context, email string) (User, string, e
 		return user, "", fmt.Errorf("find user: %w", err)
 	}
 	return user, hash.String, nil
-}
-
-func (a *Access) inTransaction(ctx context.Context, what string, do func(*sql.Tx) error) error {
-	tx, err := a.db.Write.BeginTx(ctx, nil)
-	if err != nil {
-		return fmt.Errorf("%s: %w", what, err)
-	}
-	defer tx.Rollback() //nolint:errcheck // after a commit it does nothing
-	if err := do(tx); err != nil {
-		return fmt.Errorf("%s: %w", what, err)
-	}
-	if err := tx.Commit(); err != nil {
-		return fmt.Errorf("%s: %w", what, err)
-	}
-	return nil
 }

@@ -63,6 +63,7 @@ var (
 	errTooLarge          = &failure{status: 413, message: "Request body exceeds the maximum allowed size of 10485760 bytes"}
 	// The real server's 500 quotes the failed SQL and its parameters.
 	errPoolBusy = &failure{status: 500, message: "Another change to these keys took too long; nothing was changed, try again"}
+	errSlow     = &failure{status: 500, message: "The database did not respond in time; a change may have been made or not"}
 	errInternal = &failure{status: 500, message: "Internal server error"}
 )
 
@@ -80,6 +81,8 @@ func toFailure(err error, scope keystore.Scope) *failure {
 		return errWorkspaceFull
 	case errors.Is(err, keystore.ErrLockTimeout):
 		return errPoolBusy
+	case errors.Is(err, keystore.ErrTimeout):
+		return errSlow
 	case errors.Is(err, access.ErrNotFound):
 		return errNoWorkspace
 	}

@@ -13,6 +13,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"strings"
 	"time"
@@ -29,6 +30,10 @@ type Config struct {
 	Store    keystore.Store
 	Sealer   *seal.Sealer
 	Rotation *rotation.Rotation
+	// MaySeal reports why Sealer must not seal, if so.
+	MaySeal func(context.Context) error
+	// Lifetime ends when the server may no longer wait for writes.
+	Lifetime context.Context //nolint:containedctx // the server's, not a request's
 	// Ping reports whether the database answers.
 	Ping func(context.Context) error
 
@@ -38,13 +43,20 @@ type Config struct {
 	InternalSecret string
 	// Hosted entitles every organization to keys.
 	Hosted bool
+	// DisableSignUp refuses new users.
+	DisableSignUp bool
+	// TrustedProxies are the peers whose X-Forwarded-For is believed; nil means
+	// those on this machine.
+	TrustedProxies []netip.Prefix
 	// RateLimit limits sign-in and sign-up.
 	RateLimit bool
 	// DisableAuth makes every request act as the anonymous user.
 	DisableAuth bool
 
 	Logger *slog.Logger
-	Now    func() time.Time
+	// Audit gets the audit log.
+	Audit *slog.Logger
+	Now   func() time.Time
 	// Random must be safe for concurrent use.
 	Random io.Reader
 }
@@ -55,6 +67,8 @@ type API struct {
 	cookies cookieNames
 	limiter *limiter
 	metrics *metrics
+	// large holds the token of the request that has something large.
+	large chan struct{}
 }
 
 // New returns an API.
@@ -64,15 +78,21 @@ func New(cfg Config) *API {
 		cookies: namesFor(cfg.AppURL),
 		limiter: newLimiter(cfg.Now),
 		metrics: newMetrics(),
+		large:   make(chan struct{}, 1),
 	}
 }
 
 // maxBody is the largest request body, in bytes. WIRE.md section 5.
 const maxBody = 10 << 20
 
-// maxDrain is how much of an unread body is read before an answer, so that a
-// client which is still sending reads the answer rather than a reset.
-const maxDrain = maxBody + 4<<20
+// What is read of a body that the route has not read, before the response goes
+// out: a client that is still sending then reads the response rather than a
+// reset. One that pauses gets the response at once.
+const (
+	maxDrain   = maxBody + 4<<20
+	drainPause = 200 * time.Millisecond
+	drainTime  = 10 * time.Second
+)
 
 // route is one path of the API.
 type route struct {
@@ -84,11 +104,17 @@ type route struct {
 }
 
 // ServeHTTP implements http.Handler.
-func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	x := &exchange{API: a, Request: r, started: time.Now()}
+func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) { a.serve(w, r, hidesNothing) }
+
+func (a *API) serve(w http.ResponseWriter, r *http.Request, isHidden func(path string) bool) {
+	x := &exchange{API: a, Request: r, isHidden: isHidden, started: time.Now()}
+	defer x.end()
 	found, out := a.handle(x)
-	if r.Header.Get("Expect") == "" {
-		_, _ = io.CopyN(io.Discard, r.Body, maxDrain)
+	if len(out.body) <= largeBody {
+		x.giveLarge()
+	}
+	if !x.drained && r.ContentLength != 0 {
+		drain(w, r)
 	}
 	h := w.Header()
 	for _, cookie := range x.setCookies {
@@ -97,12 +123,40 @@ func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if x.id != "" {
 		h.Set("X-Request-Id", x.id)
 	}
+	x.auditRefused(found.name, out)
 	// Before the answer goes out: whoever has it finds it counted.
 	a.metrics.observe(found.name, r.Method, out.status, time.Since(x.started))
 	if err := out.write(w, r); err != nil {
 		x.failed = errors.Join(x.failed, err)
 	}
 	x.log(out.status)
+}
+
+// drain reads the rest of a body while it comes without a pause. Where there is
+// more, the connection ends with the response.
+func drain(w http.ResponseWriter, r *http.Request) {
+	control := http.NewResponseController(w)
+	if r.Header.Get("Expect") == "" {
+		var buffer [32 << 10]byte
+		end := time.Now().Add(drainTime)
+		for read := 0; read < maxDrain && time.Now().Before(end); {
+			if control.SetReadDeadline(time.Now().Add(drainPause)) != nil {
+				break // no connection of net/http
+			}
+			n, err := r.Body.Read(buffer[:])
+			read += n
+			if errors.Is(err, io.EOF) {
+				_ = control.SetReadDeadline(time.Time{}) // net/http sets that of the next request
+				return
+			}
+			if err != nil {
+				break
+			}
+		}
+	}
+	// Otherwise net/http would wait for the body before it responds.
+	_ = control.EnableFullDuplex()
+	w.Header().Set("Connection", "close")
 }
 
 // handle routes a request. The order is that of Next: a path that is not
@@ -134,7 +188,7 @@ func (a *API) handle(x *exchange) (route, answer) {
 		return route{name: "unknown method"}, x.finish(answer{status: http.StatusBadRequest, contentType: noContentType})
 	}
 	found, exists := a.route(path)
-	if !exists {
+	if !exists || x.isHidden(path) {
 		return route{name: "not found"}, x.finish(notFoundPage)
 	}
 	method := r.Method

@@ -4,14 +4,11 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
-	"io"
-	"net"
 	"net/http"
+	"net/netip"
 	"net/url"
-	"regexp"
 	"slices"
 	"strings"
-	"unicode/utf16"
 
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/byok"
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/server/access"
@@ -63,6 +60,8 @@ var (
 	errBannedUser    = authError(403, "You have been banned from this application. Please contact support if you believe this is an error.", "BANNED_USER")
 	errPasswordShort = authError(400, "Password too short", "PASSWORD_TOO_SHORT")
 	errPasswordLong  = authError(400, "Password too long", "PASSWORD_TOO_LONG")
+	errAuthTooLarge  = authError(413, "Request body exceeds the maximum allowed size of 65536 bytes", "PAYLOAD_TOO_LARGE")
+	errSignUpClosed  = authError(400, "Email and password sign up is not enabled", "EMAIL_PASSWORD_SIGN_UP_DISABLED")
 	errUserExists    = authError(422, "User already exists. Use another email.", "USER_ALREADY_EXISTS_USE_ANOTHER_EMAIL")
 )
 
@@ -76,12 +75,17 @@ func signIn(x *exchange) answer {
 		return *refused
 	}
 	email, password := body.field("email").string(), body.field("password").string()
-	if !isEmail(email) {
+	if !access.IsEmail(email) {
 		return *errBadEmail
 	}
 	user, err := x.Access.CheckPassword(x.ctx(), email, password)
+	x.refusedUser = user.ID
 	switch {
 	case errors.Is(err, access.ErrBadCredentials):
+		x.refusal = "wrong password"
+		if user.ID == "" {
+			x.refusal = "unknown user"
+		}
 		return *errCredentials
 	case errors.Is(err, access.ErrBanned):
 		return *errBannedUser
@@ -89,9 +93,16 @@ func signIn(x *exchange) answer {
 		return x.fail(err, "")
 	}
 	in, err := x.startSession(user, body)
-	if err != nil {
+	switch {
+	case errors.Is(err, access.ErrBadCredentials):
+		x.refusal = "password changed during the sign-in"
+		return *errCredentials
+	case errors.Is(err, access.ErrBanned):
+		return *errBannedUser
+	case err != nil:
 		return x.fail(err, "")
 	}
+	x.writeAudit("sign-in")
 	o := new(object).raw("redirect", "false").string("token", in.Session.Token)
 	return ok(o.raw("user", toJSON(in.User)).end())
 }
@@ -102,20 +113,23 @@ func signUp(x *exchange) answer {
 	if refused != nil {
 		return *refused
 	}
+	if x.DisableSignUp {
+		return *errSignUpClosed
+	}
 	if refused := x.checkFirstLogin(); refused != nil {
 		return *refused
 	}
 	password := body.field("password")
 	switch {
-	case len(password.text) < 8:
+	case password.text.length() < 8:
 		return *errPasswordShort
-	case len(password.text) > 128:
+	case password.text.length() > 128:
 		return *errPasswordLong
 	}
 	n := access.NewUser{Email: body.field("email").string(), Password: password.string(), Name: body.field("name").string()}
 	if image := body.field("image"); image.kind == stringKind {
-		text := image.string()
-		n.Image = &text
+		url := image.string()
+		n.Image = &url
 	}
 	user, err := x.Access.AddUser(x.ctx(), n)
 	if errors.Is(err, access.ErrEmailTaken) {
@@ -128,6 +142,7 @@ func signUp(x *exchange) answer {
 	if err != nil {
 		return x.fail(err, "")
 	}
+	x.writeAudit("sign-up")
 	return ok(new(object).string("token", in.Session.Token).raw("user", toJSON(in.User)).end())
 }
 
@@ -199,16 +214,26 @@ func (x *exchange) enter(path string, required ...string) (value, *answer) {
 	return body, checkTypes(body, path == "/sign-up/email", required)
 }
 
+// maxAuthBody is the largest body of the auth routes, in bytes. Whoever sends it
+// has no session.
+const maxAuthBody = 64 << 10
+
+// authFields are what the auth routes read of a body.
+var authFields = []string{"name", "email", "password", "image", "callbackURL", "rememberMe"}
+
 // readAuthBody reads a body of one of the allowed types; undefined where there
 // is none and none is needed.
 func (x *exchange) readAuthBody(allowed ...string) (value, *answer) {
 	given := x.Request.Header.Get("Content-Type")
 	mediaType := strings.ToLower(strings.TrimSpace(strings.Split(given, ";")[0]))
-	raw, err := io.ReadAll(io.LimitReader(x.Request.Body, maxBody))
+	raw, err := x.read(maxAuthBody)
+	if errors.Is(err, errOverLimit) {
+		return value{}, errAuthTooLarge
+	}
 	if err != nil {
 		return value{}, errBadJSON
 	}
-	if len(raw) == 0 && mediaType == "" {
+	if raw == "" && mediaType == "" {
 		return value{kind: undefinedKind}, nil
 	}
 	if !slices.Contains(allowed, mediaType) {
@@ -219,17 +244,19 @@ func (x *exchange) readAuthBody(allowed ...string) (value, *answer) {
 		return value{}, authError(http.StatusUnsupportedMediaType, message, "UNSUPPORTED_MEDIA_TYPE")
 	}
 	if mediaType == "application/x-www-form-urlencoded" {
-		form, err := url.ParseQuery(string(raw))
+		form, err := url.ParseQuery(raw)
 		if err != nil {
 			return value{}, errBadJSON
 		}
 		v := value{kind: objectKind, fields: map[string]value{}}
-		for name, values := range form {
-			v.fields[name] = value{kind: stringKind, text: utf16.Encode([]rune(values[len(values)-1]))}
+		for _, name := range authFields {
+			if values := form[name]; len(values) > 0 {
+				v.fields[name] = value{kind: stringKind, text: text(strings.ToValidUTF8(values[len(values)-1], "\ufffd"))}
+			}
 		}
 		return v, nil
 	}
-	v, ok := parseJSON(raw)
+	v, ok := parseJSON(raw, authFields...)
 	if !ok {
 		return v, errBadJSON
 	}
@@ -248,7 +275,7 @@ func checkTypes(body value, isSignUp bool, required []string) *answer {
 		switch {
 		case f.kind != stringKind:
 			issues = append(issues, "[body."+name+"] Invalid input: expected string, received "+string(f.kind))
-		case isSignUp && name == "email" && !isEmail(f.string()):
+		case isSignUp && name == "email" && !access.IsEmail(f.string()):
 			issues = append(issues, "[body.email] Invalid email address")
 		case isSignUp && name == "password" && len(f.text) == 0:
 			issues = append(issues, "[body.password] Too small: expected string to have >=1 characters")
@@ -323,37 +350,55 @@ func (x *exchange) startSession(user access.User, body value) (access.SignedIn, 
 	if f := body.field("rememberMe"); f.kind == booleanKind && !f.yes {
 		remember, lifetime = false, access.BriefLifetime
 	}
-	x.actor = user
 	in, err := x.Access.StartSession(x.ctx(), user, lifetime, x.clientAddress(), x.Request.UserAgent())
 	if err != nil {
 		return in, err
 	}
+	x.actor = user
 	return in, x.setSession(in, remember)
 }
 
-// clientAddress is X-Forwarded-For where it holds exactly one address, the peer
-// where it is absent, and "" otherwise.
+// clientAddress is that of the peer, or what a trusted proxy forwards.
 func (x *exchange) clientAddress() string {
-	forwarded := strings.Join(x.Request.Header.Values("X-Forwarded-For"), ",")
-	if forwarded == "" {
-		host, _, err := net.SplitHostPort(x.Request.RemoteAddr)
+	peer, err := netip.ParseAddrPort(x.Request.RemoteAddr)
+	if err != nil {
+		return ""
+	}
+	return forwardedAddress(x.TrustedProxies, peer.Addr().Unmap(), x.Request.Header.Values("X-Forwarded-For"))
+}
+
+// forwardedAddress returns whom a peer forwards for, or "" where that is
+// ambiguous. Anybody can send the header, so only that of a trusted proxy
+// counts.
+//
+// Without a list of proxies those on this machine are trusted, and a header of
+// several addresses is ambiguous, as on the real server. WIRE.md section 2. With
+// a list, the last address that is no trusted proxy counts: the proxies appended
+// what they saw to what the client made up.
+func forwardedAddress(trusted []netip.Prefix, peer netip.Addr, header []string) string {
+	isTrusted := func(a netip.Addr) bool {
+		if trusted == nil {
+			return a.IsLoopback()
+		}
+		return slices.ContainsFunc(trusted, func(p netip.Prefix) bool { return p.Contains(a.WithZone("")) })
+	}
+	if len(header) == 0 || !isTrusted(peer) {
+		return peer.String()
+	}
+	forwarded := strings.Split(strings.Join(header, ","), ",")
+	if trusted == nil && len(forwarded) > 1 {
+		return ""
+	}
+	for _, hop := range slices.Backward(forwarded) {
+		address, err := netip.ParseAddr(strings.TrimSpace(hop))
 		if err != nil {
 			return ""
 		}
-		return host
+		if address = address.Unmap(); trusted == nil || !isTrusted(address) {
+			return address.String()
+		}
 	}
-	if ip := net.ParseIP(strings.TrimSpace(forwarded)); ip != nil {
-		return ip.String()
-	}
-	return ""
-}
-
-// emailForm is the form of addresses that zod accepts, but for two rules that
-// a regular expression cannot say here.
-var emailForm = regexp.MustCompile(`^[A-Za-z0-9_'+\-.]*[A-Za-z0-9_+-]@([A-Za-z0-9][A-Za-z0-9\-]*\.)+[A-Za-z]{2,}$`)
-
-func isEmail(text string) bool {
-	return emailForm.MatchString(text) && !strings.HasPrefix(text, ".") && !strings.Contains(text, "..")
+	return peer.String()
 }
 
 // toJSON encodes v without HTML escapes.

@@ -4,11 +4,13 @@ import (
 	"context"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"maps"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/server/access"
@@ -20,6 +22,8 @@ type exchange struct {
 	*API
 	Request *http.Request
 	started time.Time
+	// isHidden reports a path that is not served where the request came in.
+	isHidden func(path string) bool
 
 	// id is the x-request-id, empty before a route is found.
 	id     string
@@ -28,16 +32,33 @@ type exchange struct {
 	// actor is who acts, once authenticated.
 	actor      access.User
 	setCookies []string
+	// cancels end the contexts of ctx.
+	cancels []context.CancelFunc
+	// drained tells that the whole body has been read.
+	drained bool
+	// large tells that the request holds one of API.large.
+	large bool
+	// refusal is why the request is refused, where the answer does not say so;
+	// refusedUser is whose sign-in it was.
+	refusal, refusedUser string
 	// failed is an error that the answer does not tell.
 	failed error
 }
 
-func (x *exchange) ctx() context.Context { return x.Request.Context() }
+// requestTime is how long the answer to one question to the database may take.
+const requestTime = 15 * time.Second
+
+// ctx is the context of one question to the database.
+func (x *exchange) ctx() context.Context {
+	ctx, cancel := context.WithTimeout(x.Request.Context(), requestTime)
+	x.cancels = append(x.cancels, cancel)
+	return ctx
+}
 
 // writeCtx outlives a client that hangs up, as a write of the real server
 // does: what was begun is stored and stands in the audit log. The store bounds
-// how long it takes.
-func (x *exchange) writeCtx() context.Context { return context.WithoutCancel(x.ctx()) }
+// how long it takes, and the end of the server's shutdown ends it.
+func (x *exchange) writeCtx() context.Context { return x.Lifetime }
 
 // finish adds what every answer of /api carries.
 func (x *exchange) finish(a answer) answer {
@@ -67,27 +88,105 @@ func (x *exchange) failWithID(err error, scope keystore.Scope) answer {
 	return f.answer(x.id)
 }
 
-// body reads and parses the request body. One that is declared too large is
-// refused unread; one that comes in chunks is cut at the limit without a word,
-// as the real server's proxy does. WIRE.md section 5.
-func (x *exchange) body() (value, error) {
-	if x.Request.ContentLength > maxBody {
+// body reads and parses the request body, and keeps the wanted fields. A body
+// that is declared too large is refused unread; one that comes in chunks is cut
+// at the limit without a word, as the real server's proxy does. WIRE.md
+// section 5.
+func (x *exchange) body(wanted ...string) (value, error) {
+	raw, err := x.read(maxBody)
+	switch {
+	case errors.Is(err, errOverLimit) && x.Request.ContentLength > maxBody:
 		return value{}, errTooLarge
-	}
-	raw, err := io.ReadAll(io.LimitReader(x.Request.Body, maxBody))
-	if err != nil {
+	case err != nil && !errors.Is(err, errOverLimit):
 		return value{}, errInvalidJSON
 	}
-	v, ok := parseJSON(raw)
+	if len(raw) > largeBody {
+		if err := x.takeLarge(); err != nil {
+			return value{}, err
+		}
+	}
+	v, ok := parseJSON(raw, wanted...)
 	if !ok {
 		return value{}, errInvalidJSON
 	}
 	return v, nil
 }
 
+// errOverLimit reports a body of more bytes than the limit.
+var errOverLimit = errors.New("the body is too large")
+
+// read reads the request body up to a limit; of a larger one it returns
+// errOverLimit with as much. One that is declared larger is not read at all.
+func (x *exchange) read(limit int64) (string, error) {
+	declared := x.Request.ContentLength
+	if declared > limit {
+		return "", errOverLimit
+	}
+	if declared >= 0 && declared <= largeBody {
+		small := make([]byte, declared)
+		_, err := io.ReadFull(x.Request.Body, small)
+		x.drained = err == nil
+		return string(small), err
+	}
+	var b strings.Builder
+	b.Grow(int(max(0, declared)))
+	n, err := io.Copy(&b, io.LimitReader(x.Request.Body, limit))
+	if err == nil && n == limit && declared < 0 {
+		var more [1]byte
+		if n, _ := x.Request.Body.Read(more[:]); n > 0 {
+			return b.String(), errOverLimit
+		}
+	}
+	x.drained = err == nil
+	return b.String(), err
+}
+
+// A request with a body or a response of more than largeBody, or with a key that
+// is too long for a list, takes several times that in memory. One at a time goes
+// on.
+const (
+	largeBody      = 1 << 20
+	largeWaitLimit = 30 * time.Second
+)
+
+// takeLarge waits for the right to hold something large until the request
+// ends.
+func (x *exchange) takeLarge() error {
+	if x.large {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(x.Request.Context(), largeWaitLimit)
+	defer cancel()
+	select {
+	case x.API.large <- struct{}{}:
+		x.large = true
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("wait for other requests with large keys: %w", ctx.Err())
+	}
+}
+
+// end gives back what the request held.
+func (x *exchange) end() {
+	for _, cancel := range x.cancels {
+		cancel()
+	}
+	x.giveLarge()
+}
+
+func (x *exchange) giveLarge() {
+	if x.large {
+		<-x.API.large
+		x.large = false
+	}
+}
+
 // log writes the request's line, never a header or a body.
 func (x *exchange) log(status int) {
 	level := slog.LevelInfo
+	if x.isScrape() {
+		level = slog.LevelDebug
+	}
 	attrs := make([]slog.Attr, 0, 7)
 	attrs = append(attrs,
 		slog.String("method", x.Request.Method), slog.String("path", x.Request.URL.Path), slog.Int("status", status),
@@ -102,15 +201,13 @@ func (x *exchange) log(status int) {
 		level = slog.LevelError
 		attrs = append(attrs, slog.String("error", x.failed.Error()))
 	}
-	x.Logger.LogAttrs(x.ctx(), level, "request", attrs...)
+	x.Logger.LogAttrs(x.Request.Context(), level, "request", attrs...)
 }
 
-// audit writes who changed which keys, never a secret or a name.
-func (x *exchange) audit(action string, pool keystore.Pool, keyIDs ...string) {
-	x.Logger.LogAttrs(x.ctx(), slog.LevelInfo, "audit",
-		slog.String("action", action), slog.String("actor", x.actor.ID),
-		slog.String("scope", string(pool.Scope)), slog.String("owner", pool.ID), slog.String("provider_id", pool.ProviderID),
-		slog.Any("key_ids", keyIDs), slog.String("request_id", x.id))
+// isScrape reports a request of a monitoring system, which comes every few
+// seconds.
+func (x *exchange) isScrape() bool {
+	return x.Request.URL.Path == ReferencePrefix+"health" || x.Request.URL.Path == ReferencePrefix+"metrics"
 }
 
 func newRequestID(random io.Reader) string {

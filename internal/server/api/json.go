@@ -1,6 +1,8 @@
 package api
 
 import (
+	"slices"
+	"strings"
 	"unicode/utf16"
 	"unicode/utf8"
 )
@@ -22,9 +24,7 @@ const (
 // value is one JSON value. Of arrays and nested objects only the kind is kept.
 type value struct {
 	kind kind
-	// text is a string in UTF-16, the way ECMAScript counts and cuts it; lone
-	// surrogates stay.
-	text []uint16
+	text text
 	yes  bool
 	// fields are an object's, by name; the last of several counts.
 	fields map[string]value
@@ -40,21 +40,23 @@ func (v value) field(name string) value {
 
 // string returns a string as Go and the database hold it: lone surrogates are
 // U+FFFD.
-func (v value) string() string { return string(utf16.Decode(v.text)) }
+func (v value) string() string { return v.text.string() }
 
 // parseJSON reads a request body as ECMAScript does: TextDecoder (a byte order
-// mark goes, invalid UTF-8 becomes U+FFFD), then JSON.parse. It never
-// recurses, so depth costs a byte a level. WIRE.md section 5.
-func parseJSON(body []byte) (value, bool) {
-	p := parser{in: decodeUTF8(body)}
+// mark goes, invalid UTF-8 becomes U+FFFD), then JSON.parse. Of an object it
+// keeps the wanted fields. It never recurses, so depth costs a byte a level.
+// WIRE.md section 5.
+func parseJSON(body string, wanted ...string) (value, bool) {
+	p := parser{in: decodeUTF8(body), wanted: wanted}
 	v, ok := p.value(true)
 	p.space()
 	return v, ok && p.at == len(p.in)
 }
 
 type parser struct {
-	in []byte
-	at int
+	in     string
+	at     int
+	wanted []string
 }
 
 func (p *parser) peek() byte {
@@ -117,7 +119,9 @@ func (p *parser) object() (value, bool) {
 		if !ok {
 			return v, false
 		}
-		v.fields[string(utf16.Decode(name))] = field
+		if slices.Contains(p.wanted, string(name)) {
+			v.fields[string(name)] = field
+		}
 		switch p.space(); p.peek() {
 		case ',':
 			p.at++
@@ -188,7 +192,7 @@ func (p *parser) colon() bool {
 }
 
 func (p *parser) word(word string) bool {
-	if len(p.in)-p.at < len(word) || string(p.in[p.at:p.at+len(word)]) != word {
+	if len(p.in)-p.at < len(word) || p.in[p.at:p.at+len(word)] != word {
 		return false
 	}
 	p.at += len(word)
@@ -227,37 +231,50 @@ func (p *parser) digits() bool {
 	return p.at > start
 }
 
-// text reads a string literal.
-func (p *parser) text() ([]uint16, bool) {
+// text reads a string literal. One without escapes is a part of the input.
+func (p *parser) text() (text, bool) {
 	if p.peek() != '"' {
-		return nil, false
+		return "", false
 	}
 	p.at++
-	text := []uint16{}
+	start := p.at
 	for p.at < len(p.in) {
-		c := p.in[p.at]
-		switch {
+		switch c := p.in[p.at]; {
 		case c == '"':
 			p.at++
-			return text, true
+			return text(p.in[start : p.at-1]), true
 		case c < ' ':
-			return nil, false
+			return "", false
+		case c == '\\':
+			return p.escapedText(p.in[start:p.at])
+		}
+		p.at++
+	}
+	return "", false
+}
+
+// escapedText goes on where the first escape is; before is what precedes it.
+func (p *parser) escapedText(before string) (text, bool) {
+	out := append(make([]byte, 0, 2*len(before)+64), before...)
+	for p.at < len(p.in) {
+		switch c := p.in[p.at]; {
+		case c == '"':
+			p.at++
+			return text(out), true
+		case c < ' ':
+			return "", false
 		case c == '\\':
 			unit, ok := p.escape()
 			if !ok {
-				return nil, false
+				return "", false
 			}
-			text = append(text, unit)
-		case c < utf8.RuneSelf:
-			text = append(text, uint16(c))
-			p.at++
+			out = appendUnit(out, unit)
 		default:
-			r, size := utf8.DecodeRune(p.in[p.at:])
-			text = utf16.AppendRune(text, r)
-			p.at += size
+			out = append(out, c)
+			p.at++
 		}
 	}
-	return nil, false
+	return "", false
 }
 
 func (p *parser) escape() (uint16, bool) {
@@ -307,29 +324,28 @@ func hexDigit(c byte) (uint16, bool) {
 // decodeUTF8 is the WHATWG UTF-8 decoder: a leading byte order mark goes, and
 // each maximal part of an ill-formed sequence becomes one U+FFFD, where Go
 // would write one for each of its bytes.
-func decodeUTF8(in []byte) []byte {
-	if len(in) >= 3 && string(in[:3]) == "\ufeff" {
-		in = in[3:]
-	}
-	if utf8.Valid(in) {
+func decodeUTF8(in string) string {
+	in = strings.TrimPrefix(in, "\ufeff")
+	if utf8.ValidString(in) {
 		return in
 	}
-	out := make([]byte, 0, len(in)+16)
+	var out strings.Builder
+	out.Grow(len(in) + 16)
 	for len(in) > 0 {
-		if r, size := utf8.DecodeRune(in); r != utf8.RuneError || size > 1 {
-			out = append(out, in[:size]...)
+		if r, size := utf8.DecodeRuneInString(in); r != utf8.RuneError || size > 1 {
+			out.WriteString(in[:size])
 			in = in[size:]
 			continue
 		}
-		out = append(out, "\ufffd"...)
+		out.WriteString("\ufffd")
 		in = in[illFormed(in):]
 	}
-	return out
+	return out.String()
 }
 
 // illFormed returns how many bytes at the start of in begin a sequence that
 // could have become a rune, at least 1.
-func illFormed(in []byte) int {
+func illFormed(in string) int {
 	low, high, more := byte(0x80), byte(0xbf), 0
 	switch c := in[0]; {
 	case 0xc2 <= c && c <= 0xdf:
@@ -361,29 +377,54 @@ func illFormed(in []byte) int {
 const lowerHex = "0123456789abcdef"
 
 // appendString writes a string as JSON.stringify does: no HTML escapes, U+2028
-// and U+2029 as they are.
-func appendString(out []byte, text string) []byte {
+// and U+2029 as they are, lone surrogates as escapes.
+func appendString(out []byte, s string) []byte {
 	out = append(out, '"')
-	for _, r := range text {
-		out = appendRune(out, r)
+	plain := 0 // where what needs no escape begins
+	for i := 0; i < len(s); {
+		c := s[i]
+		if c >= ' ' && c < utf8.RuneSelf && c != '"' && c != '\\' {
+			i++
+			continue
+		}
+		if c >= utf8.RuneSelf {
+			r, size := utf8.DecodeRuneInString(s[i:])
+			if r != utf8.RuneError || size > 1 {
+				i += size
+				continue
+			}
+			out = append(out, s[plain:i]...)
+			if unit, ok := loneSurrogate(s[i:]); ok {
+				out = appendEscape(out, unit)
+				i += 3
+			} else {
+				out = append(out, "\ufffd"...)
+				i++
+			}
+			plain = i
+			continue
+		}
+		out = appendRune(append(out, s[plain:i]...), rune(c))
+		i++
+		plain = i
 	}
-	return append(out, '"')
+	return append(append(out, s[plain:]...), '"')
 }
 
 // appendUTF16 is appendString on UTF-16; lone surrogates become escapes.
-func appendUTF16(out []byte, text []uint16) []byte {
+func appendUTF16(out []byte, units []uint16) []byte {
 	out = append(out, '"')
-	for i := 0; i < len(text); i++ {
-		r := rune(text[i])
+	for i := 0; i < len(units); i++ {
+		r := rune(units[i])
 		if utf16.IsSurrogate(r) {
-			if i+1 < len(text) {
-				if pair := utf16.DecodeRune(r, rune(text[i+1])); pair != utf8.RuneError {
+			if i+1 < len(units) {
+				if pair := utf16.DecodeRune(r, rune(units[i+1])); pair != utf8.RuneError {
 					out = utf8.AppendRune(out, pair)
 					i++
 					continue
 				}
 			}
-			out = appendEscape(out, text[i])
+			out = appendEscape(out, units[i])
 			continue
 		}
 		out = appendRune(out, r)
@@ -416,11 +457,14 @@ func appendEscape(out []byte, unit uint16) []byte {
 	return append(out, '\\', 'u', lowerHex[unit>>12], lowerHex[unit>>8&15], lowerHex[unit>>4&15], lowerHex[unit&15])
 }
 
-// object writes one JSON object, field by field.
-type object struct{ out []byte }
+// object writes one JSON object, field by field, after what stands before start.
+type object struct {
+	out   []byte
+	start int
+}
 
 func (o *object) key(name string) {
-	if len(o.out) == 0 {
+	if len(o.out) == o.start {
 		o.out = append(o.out, '{')
 	} else {
 		o.out = append(o.out, ',')
@@ -428,36 +472,36 @@ func (o *object) key(name string) {
 	o.out = append(appendString(o.out, name), ':')
 }
 
-func (o *object) string(name, text string) *object {
+func (o *object) string(name, s string) *object {
 	o.key(name)
-	o.out = appendString(o.out, text)
+	o.out = appendString(o.out, s)
 	return o
 }
 
-func (o *object) utf16(name string, text []uint16) *object {
+func (o *object) utf16(name string, units []uint16) *object {
 	o.key(name)
-	o.out = appendUTF16(o.out, text)
+	o.out = appendUTF16(o.out, units)
 	return o
 }
 
 // nullable writes a string or null.
-func (o *object) nullable(name string, text *string) *object {
-	if text == nil {
+func (o *object) nullable(name string, s *string) *object {
+	if s == nil {
 		return o.raw(name, "null")
 	}
-	return o.string(name, *text)
+	return o.string(name, *s)
 }
 
 // raw writes JSON as it is.
-func (o *object) raw(name, text string) *object {
+func (o *object) raw(name, json string) *object {
 	o.key(name)
-	o.out = append(o.out, text...)
+	o.out = append(o.out, json...)
 	return o
 }
 
-// end closes the object and returns it.
+// end closes the object and returns it, with what stands before it.
 func (o *object) end() []byte {
-	if len(o.out) == 0 {
+	if len(o.out) == o.start {
 		o.out = append(o.out, '{')
 	}
 	return append(o.out, '}')

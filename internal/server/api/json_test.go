@@ -7,6 +7,8 @@ import (
 	"testing"
 	"unicode/utf16"
 	"unicode/utf8"
+
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/byok"
 )
 
 func TestParseJSON(t *testing.T) {
@@ -81,7 +83,7 @@ func TestParseJSON(t *testing.T) {
 		{"\"\xe2\"", stringKind, "\ufffd"},
 		{strings.Repeat("[", 200000) + strings.Repeat("]", 200000), arrayKind, ""},
 	} {
-		v, ok := parseJSON([]byte(tt.in))
+		v, ok := parseJSON(tt.in)
 		if !ok {
 			v.kind = ""
 		}
@@ -93,17 +95,17 @@ func TestParseJSON(t *testing.T) {
 
 func TestParseJSONFields(t *testing.T) {
 	t.Parallel()
-	v, ok := parseJSON([]byte(`{"a":1,"a":"\ud800x","__proto__":{"b":2},"\u0063":"c","n":null}`))
+	v, ok := parseJSON(`{"a":1,"a":"\ud800x","__proto__":{"b":2},"\u0063":"c","n":null,"unwanted":"x"}`, "a", "b", "c", "n", "A")
 	if !ok {
 		t.Fatal("malformed")
 	}
-	if got := v.field("a").text; !slices.Equal(got, []uint16{0xd800, 'x'}) {
+	if got := v.field("a").text.units(); !slices.Equal(got, []uint16{0xd800, 'x'}) {
 		t.Errorf("a = %x: the last of several counts, lone surrogates stay", got)
 	}
 	if v.field("a").string() != "\ufffdx" {
 		t.Errorf("a = %q", v.field("a").string())
 	}
-	for name, want := range map[string]kind{"b": undefinedKind, "c": stringKind, "n": nullKind, "A": undefinedKind} {
+	for name, want := range map[string]kind{"b": undefinedKind, "c": stringKind, "n": nullKind, "A": undefinedKind, "unwanted": undefinedKind} {
 		if got := v.field(name).kind; got != want {
 			t.Errorf("%s is %s, want %s", name, got, want)
 		}
@@ -125,6 +127,9 @@ func TestAppendString(t *testing.T) {
 			t.Errorf("appendUTF16(%q) = %s, want %s", in, got, want)
 		}
 	}
+	if got, want := string(appendString(nil, "\xed\xb4\x91a\xed\xa0\xbd🔑\xed\xaf\xbf\xff")), `"\udd11a\ud83d🔑\udbff`+"\ufffd\""; got != want {
+		t.Errorf("lone surrogates in a string: %s, want %s", got, want)
+	}
 	if got, want := string(appendUTF16(nil, []uint16{0xdd11, 'a', 0xd83d, 0xd83d, 0xdd11, 0xdbff})), `"\udd11a\ud83d🔑\udbff"`; got != want {
 		t.Errorf("lone surrogates: %s, want %s", got, want)
 	}
@@ -133,27 +138,39 @@ func TestAppendString(t *testing.T) {
 func FuzzParseJSON(f *testing.F) {
 	for _, seed := range []string{
 		`{"providerId":"openai","apiKey":"sk-test","name":" x ","keyId":"a\u0000"}`, `{"a":[1,{"b":[true,null]}],"a":"\ud800"}`,
-		"\ufeff[]", "\"\xf0\x9f\"", `{"a":{"b":[],"c":{}}}`, `[[[{"a":[]}]]]`, `-1.5e-3`, `"\u00`, `{"`, `[{}`,
+		"\ufeff[]", "\"\xf0\x9f\"", `{"a":{"b":[],"c":{}}}`, `[[[{"a":[]}]]]`, `-1.5e-3`, `"\ud83d\udd11\ud83d\ud83d\udd11\udd11"`, `"` + strings.Repeat(`é🔑\ud800`, 60) + `"`, `"\u00`, `{"`, `[{}`,
 	} {
 		f.Add([]byte(seed))
 	}
 	f.Fuzz(func(t *testing.T, in []byte) {
-		v, ok := parseJSON(in)
-		decoded := decodeUTF8(in)
-		if !utf8.Valid(decoded) {
+		v, ok := parseJSON(string(in), saveFields...)
+		decoded := decodeUTF8(string(in))
+		if !utf8.ValidString(decoded) {
 			t.Fatalf("decodeUTF8(%q) is not UTF-8", in)
 		}
 		// encoding/json has the same grammar, down to its depth limit.
-		if std := json.Valid(decoded); std != ok && strings.Count(string(decoded), "[")+strings.Count(string(decoded), "{") < 10000 {
+		if std := json.Valid([]byte(decoded)); std != ok && strings.Count(decoded, "[")+strings.Count(decoded, "{") < 10000 {
 			t.Fatalf("%q: parsed %v, encoding/json says %v", in, ok, std)
 		}
 		if !ok {
 			return
 		}
 		if v.kind == stringKind {
-			again, ok := parseJSON(appendUTF16(nil, v.text))
-			if !ok || !slices.Equal(again.text, v.text) {
-				t.Fatalf("%q does not survive: %x", in, again.text)
+			units := v.text.units()
+			if v.text.length() != len(units) {
+				t.Fatalf("%q has %d units, not %d", in, len(units), v.text.length())
+			}
+			if want := string(utf16.Decode(units)); v.string() != want {
+				t.Fatalf("%q is %q without lone surrogates, want %q", in, v.string(), want)
+			}
+			for _, written := range [][]byte{appendUTF16(nil, units), appendString(nil, string(v.text))} {
+				again, ok := parseJSON(string(written))
+				if !ok || again.text != v.text {
+					t.Fatalf("%q does not survive as %q: %x", in, written, again.text)
+				}
+			}
+			if got, want := v.text.mask(), byok.MaskUTF16(units); !slices.Equal(got, want) {
+				t.Fatalf("the mask of %q is %x, want %x", in, got, want)
 			}
 		}
 		// Validation must take whatever parses.

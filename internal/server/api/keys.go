@@ -1,9 +1,11 @@
 package api
 
 import (
-	"context"
+	"errors"
+	"runtime"
 	"slices"
 	"unicode/utf16"
+	"unicode/utf8"
 
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/byok"
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/server/access"
@@ -25,11 +27,11 @@ func listWorkspaceKeys(x *exchange) answer {
 	if err != nil {
 		return x.fail(err, keystore.Workspace)
 	}
-	records, err := x.Store.List(x.ctx(), workspace(x.pathID))
+	list, err := x.list(workspace(x.pathID))
 	if err != nil {
 		return x.fail(err, keystore.Workspace)
 	}
-	return ok(new(object).raw("keys", x.list(records)).end())
+	return ok(new(object).raw("keys", list).end())
 }
 
 // saveWorkspaceKey is POST /api/workspaces/{id}/byok-keys. WIRE.md section 5.
@@ -37,7 +39,7 @@ func saveWorkspaceKey(x *exchange) answer {
 	if err := x.authorizeWorkspaceAdmin(); err != nil {
 		return x.fail(err, keystore.Workspace)
 	}
-	body, err := x.body()
+	body, err := x.body(saveFields...)
 	if err != nil {
 		return x.fail(err, keystore.Workspace)
 	}
@@ -64,7 +66,7 @@ func deleteWorkspaceKey(x *exchange) answer {
 	if err := x.authorizeWorkspaceAdmin(); err != nil {
 		return x.fail(err, keystore.Workspace)
 	}
-	body, err := x.body()
+	body, err := x.body(deleteFields...)
 	if err != nil {
 		return x.fail(err, keystore.Workspace)
 	}
@@ -134,7 +136,7 @@ func listOrganizationKeys(x *exchange) answer {
 	if err := x.authorizeOrganization(); err != nil {
 		return x.failWithID(err, keystore.Organization)
 	}
-	records, err := x.Store.List(x.ctx(), organization(x.pathID))
+	list, err := x.list(organization(x.pathID))
 	if err != nil {
 		return x.failWithID(err, keystore.Organization)
 	}
@@ -142,7 +144,7 @@ func listOrganizationKeys(x *exchange) answer {
 	if x.Hosted {
 		entitled = "true"
 	}
-	return ok(new(object).raw("keys", x.list(records)).raw("entitled", entitled).end())
+	return ok(new(object).raw("keys", list).raw("entitled", entitled).end())
 }
 
 // saveOrganizationKey is POST /api/organizations/{id}/byok-keys. Unlike on a
@@ -151,7 +153,7 @@ func saveOrganizationKey(x *exchange) answer {
 	if err := x.authenticate(); err != nil {
 		return x.failWithID(err, keystore.Organization)
 	}
-	body, err := x.body()
+	body, err := x.body(saveFields...)
 	if err != nil {
 		return x.failWithID(err, keystore.Organization)
 	}
@@ -183,7 +185,7 @@ func deleteOrganizationKey(x *exchange) answer {
 	if err := x.authenticate(); err != nil {
 		return x.failWithID(err, keystore.Organization)
 	}
-	body, err := x.body()
+	body, err := x.body(deleteFields...)
 	if err != nil {
 		return x.failWithID(err, keystore.Organization)
 	}
@@ -236,14 +238,14 @@ type savedKey struct {
 	masked []uint16
 	// echo is the name of a replace as the request has it; an add answers the
 	// stored one.
-	echo *[]uint16
+	echo *text
 }
 
 // start writes the fields that all answers to a POST begin with.
 func (s savedKey) start() *object {
 	o := new(object).string("id", s.ID).string("providerId", s.ProviderID)
 	if s.echo != nil && len(*s.echo) > 0 {
-		return o.utf16("name", *s.echo)
+		return o.string("name", string(*s.echo))
 	}
 	return o.nullable("name", s.Name)
 }
@@ -251,12 +253,15 @@ func (s savedKey) start() *object {
 // save adds or replaces a key.
 func (x *exchange) save(owner keystore.Owner, r saveRequest) (savedKey, error) {
 	pool := keystore.Pool{Owner: owner, ProviderID: r.providerID}
-	saved := savedKey{masked: byok.MaskUTF16(r.apiKey)}
-	sealed := x.Sealer.Seal(string(utf16.Decode(r.apiKey)))
+	saved := savedKey{masked: r.apiKey.mask()}
+	if err := x.MaySeal(x.writeCtx()); err != nil {
+		return saved, err
+	}
+	sealed := x.Sealer.Seal(r.apiKey.string())
 	var name *string
 	if r.name != nil {
-		text := string(utf16.Decode(*r.name))
-		name = &text
+		stored := r.name.string()
+		name = &stored
 	}
 	var err error
 	if r.keyID != "" {
@@ -296,19 +301,43 @@ func (x *exchange) remove(owner keystore.Owner, r deleteRequest) error {
 	return err
 }
 
-// list encodes records as GET shows them.
-func (x *exchange) list(records []keystore.Record) string {
-	out := make([]byte, 0, 2+220*len(records))
-	out = append(out, '[')
-	for i, r := range records {
-		if i > 0 {
-			out = append(out, ',')
-		}
-		out = append(out, new(object).string("id", r.ID).string("providerId", r.ProviderID).nullable("name", r.Name).
-			utf16("maskedKey", x.mask(r.Sealed)).nullable("createdBy", r.CreatedBy).
-			string("createdAt", byok.FormatTime(r.CreatedAt)).string("updatedAt", byok.FormatTime(r.UpdatedAt)).end()...)
+// list encodes an owner's keys as GET shows them.
+func (x *exchange) list(owner keystore.Owner) (string, error) {
+	records, err := x.Store.List(x.ctx(), owner)
+	if err != nil {
+		return "", err
 	}
-	return string(append(out, ']'))
+	out := make([]byte, 0, 2+260*len(records))
+	out = append(out, '[')
+	if !slices.ContainsFunc(records, func(r keystore.Record) bool { return r.Sealed == "" }) {
+		for _, r := range records {
+			out = x.appendKey(out, r)
+		}
+		return string(append(out, ']')), nil
+	}
+	// A mask takes the whole key, so long keys are read and opened one at a time.
+	if err := x.takeLarge(); err != nil {
+		return "", err
+	}
+	err = x.Store.Visit(x.ctx(), owner, func(r keystore.Record) error {
+		out = x.appendKey(out, r)
+		if len(r.Sealed) > largeBody {
+			runtime.GC() // or the garbage of ten such keys piles up
+		}
+		return nil
+	})
+	return string(append(out, ']')), err
+}
+
+// appendKey appends one key to a list.
+func (x *exchange) appendKey(out []byte, r keystore.Record) []byte {
+	if out[len(out)-1] != '[' {
+		out = append(out, ',')
+	}
+	o := object{out: out, start: len(out)}
+	return o.string("id", r.ID).string("providerId", r.ProviderID).nullable("name", r.Name).
+		utf16("maskedKey", x.mask(r.Sealed)).nullable("createdBy", r.CreatedBy).
+		string("createdAt", byok.FormatTime(r.CreatedAt)).string("updatedAt", byok.FormatTime(r.UpdatedAt)).end()
 }
 
 // mask opens a stored key; one that does not open shows nothing of itself.
@@ -317,50 +346,71 @@ func (x *exchange) mask(sealed string) []uint16 {
 	if err != nil {
 		return utf16.Encode([]rune(byok.MaskUnknown))
 	}
-	return byok.MaskUTF16(utf16.Encode([]rune(apiKey)))
+	if !utf8.ValidString(apiKey) {
+		apiKey = string([]rune(apiKey))
+	}
+	return text(apiKey).mask()
 }
 
 // resolve chooses the key that serves a run. WIRE.md section 8.
-func (a *API) resolve(ctx context.Context, workspaceID, providerID string) (*served, error) {
+func (x *exchange) resolve(workspaceID, providerID string) (*served, error) {
 	if workspaceID == "" {
 		return nil, nil //nolint:nilnil // no key is an answer
 	}
 	pool := keystore.Pool{Owner: workspace(workspaceID), ProviderID: providerID}
-	keys, err := a.Store.Pool(ctx, pool)
+	keys, err := x.Store.Pool(x.ctx(), pool)
 	if err != nil {
 		return nil, err
 	}
-	if len(keys) == 0 && a.Hosted {
-		organizationID, err := a.Access.WorkspaceOrganization(ctx, workspaceID)
+	if len(keys) == 0 && x.Hosted {
+		organizationID, err := x.Access.WorkspaceOrganization(x.ctx(), workspaceID)
 		if err != nil || organizationID == "" {
 			return nil, err
 		}
 		pool.Owner = organization(organizationID)
-		if keys, err = a.Store.Pool(ctx, pool); err != nil {
+		if keys, err = x.Store.Pool(x.ctx(), pool); err != nil {
 			return nil, err
 		}
 	}
 	var s served
-	at := a.Rotation.Next(pool, len(keys), func(i int) bool {
-		apiKey, err := a.Sealer.Open(keys[i].Sealed)
+	var failed error
+	at := x.Rotation.Next(pool, len(keys), func(i int) bool {
+		sealed := keys[i].Sealed
+		if sealed == "" {
+			if sealed, err = x.sealed(pool, keys[i].ID); errors.Is(err, keystore.ErrNotFound) {
+				return false // deleted a moment ago
+			}
+			if failed = err; err != nil {
+				return true
+			}
+		}
+		apiKey, err := x.Sealer.Open(sealed)
 		if err != nil {
-			a.metrics.undecryptable(pool)
+			x.metrics.undecryptable(pool)
 			return false
 		}
-		s = served{apiKey: apiKey, scope: pool.Scope, keyID: keys[i].ID}
+		s = served{apiKey: apiKey, pool: pool, keyID: keys[i].ID}
 		return true
 	})
-	if at < 0 {
-		return nil, nil //nolint:nilnil // no key is an answer
+	if at < 0 || failed != nil {
+		return nil, failed //nolint:nilnil // no key is an answer
 	}
-	a.metrics.serve(pool)
+	x.metrics.serve(pool)
 	return &s, nil
+}
+
+// sealed reads a key that is too long for a list.
+func (x *exchange) sealed(pool keystore.Pool, id string) (string, error) {
+	if err := x.takeLarge(); err != nil {
+		return "", err
+	}
+	return x.Store.Sealed(x.ctx(), pool, id)
 }
 
 // served is a key that serves a run.
 type served struct {
 	apiKey string
-	scope  keystore.Scope
+	pool   keystore.Pool
 	keyID  string
 }
 

@@ -69,7 +69,7 @@ func resolve(x *exchange) answer {
 	if !isBearer || x.InternalSecret == "" || subtle.ConstantTimeCompare(want[:], got[:]) != 1 {
 		return errUnauthorized.answer("")
 	}
-	body, err := x.body()
+	body, err := x.body("workspaceId", "providerId")
 	if err != nil {
 		return x.fail(err, keystore.Workspace)
 	}
@@ -81,14 +81,15 @@ func resolve(x *exchange) answer {
 	if f := v.failure(); f != nil {
 		return f.answer("")
 	}
-	key, err := x.API.resolve(x.ctx(), workspaceID, providerID)
+	key, err := x.resolve(workspaceID, providerID)
 	if err != nil {
 		return x.fail(err, keystore.Workspace)
 	}
 	if key == nil {
 		return ok([]byte("null"))
 	}
-	return ok(new(object).string("apiKey", key.apiKey).raw("isBYOK", "true").string("scope", string(key.scope)).string("keyId", key.keyID).end())
+	x.auditServed(workspaceID, key)
+	return ok(new(object).string("apiKey", key.apiKey).raw("isBYOK", "true").string("scope", string(key.pool.Scope)).string("keyId", key.keyID).end())
 }
 
 // text reads a string; absent and null are "". One with a NUL names nothing.

@@ -62,6 +62,11 @@ func (x *exchange) setSession(in access.SignedIn, remember bool) error {
 // be remembered stands for a lookup.
 const briefCache = time.Minute
 
+// maxCookie is the largest value of a cookie that browsers keep, in bytes. A
+// session_data cookie that would exceed it is left out; the session is looked
+// up then.
+const maxCookie = 4093
+
 func (x *exchange) setCache(in access.SignedIn, remember bool) error {
 	lifetime, maxAge := access.CacheLifetime, seconds(access.CacheLifetime)
 	if !remember {
@@ -71,7 +76,9 @@ func (x *exchange) setCache(in access.SignedIn, remember bool) error {
 	if err != nil {
 		return err
 	}
-	x.setCookie(x.cookies.data, data, maxAge)
+	if len(data) <= maxCookie {
+		x.setCookie(x.cookies.data, data, maxAge)
+	}
 	return nil
 }
 
@@ -96,7 +103,7 @@ func (x *exchange) session() (access.SignedIn, error) {
 		return access.SignedIn{}, access.ErrNotFound
 	}
 	if data, ok := cookies[x.cookies.data]; ok {
-		if in, ok := x.Access.OpenCache(data, token); ok {
+		if in, ok := x.Access.OpenCache(x.ctx(), data, token); ok {
 			return in, nil
 		}
 	}

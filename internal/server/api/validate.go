@@ -1,7 +1,6 @@
 package api
 
 import (
-	"slices"
 	"strconv"
 	"strings"
 
@@ -11,11 +10,11 @@ import (
 // saveRequest is a valid POST: an add without keyID, a replace with it.
 type saveRequest struct {
 	providerID string
-	// apiKey is in UTF-16: its mask is cut from the request's own units.
-	apiKey []uint16
+	// apiKey has lone surrogates yet: its mask is cut from the request's own units.
+	apiKey text
 	keyID  string
 	// name is trimmed; nil when the request has none.
-	name *[]uint16
+	name *text
 }
 
 // deleteRequest is a valid DELETE: of a pool without keyID.
@@ -23,6 +22,12 @@ type deleteRequest struct {
 	providerID string
 	keyID      string
 }
+
+// The fields that a POST and a DELETE read.
+var (
+	saveFields   = []string{"providerId", "apiKey", "keyId", "name"}
+	deleteFields = []string{"providerId", "keyId"}
+)
 
 // readSave validates the body of a POST. WIRE.md section 5.
 func readSave(body value) (saveRequest, *failure) {
@@ -106,7 +111,7 @@ func unknownProviderID() []byte {
 }
 
 // required reads a string of at least one unit.
-func (v *validation) required(name, emptyMessage string) []uint16 {
+func (v *validation) required(name, emptyMessage string) text {
 	f := v.body.field(name)
 	switch {
 	case f.kind != stringKind:
@@ -123,10 +128,10 @@ func (v *validation) optional(name, emptyMessage string) string {
 	if v.body.field(name).kind == undefinedKind {
 		return ""
 	}
-	return value{text: v.required(name, emptyMessage)}.string()
+	return v.required(name, emptyMessage).string()
 }
 
-func (v *validation) name() *[]uint16 {
+func (v *validation) name() *text {
 	f := v.body.field("name")
 	if f.kind == undefinedKind {
 		return nil
@@ -135,8 +140,8 @@ func (v *validation) name() *[]uint16 {
 		v.wrongType("string", `["name"]`, f.kind)
 		return nil
 	}
-	name := trim(f.text)
-	if len(name) > byok.MaxNameLength {
+	name := f.text.trim()
+	if name.length() > byok.MaxNameLength {
 		v.issues = append(v.issues, new(object).string("origin", "string").string("code", "too_big").
 			raw("maximum", strconv.Itoa(byok.MaxNameLength)).raw("inclusive", "true").raw("path", `["name"]`).
 			string("message", "Name must be "+strconv.Itoa(byok.MaxNameLength)+" characters or fewer").end())
@@ -151,21 +156,10 @@ func (v *validation) refuseNUL(names ...string) {
 		return
 	}
 	for _, name := range names {
-		if slices.Contains(v.body.field(name).text, 0) {
+		if strings.IndexByte(string(v.body.field(name).text), 0) >= 0 {
 			v.issues = append(v.issues, new(object).string("code", "custom").raw("path", `["`+name+`"]`).
 				string("message", "Value cannot contain a NUL character (U+0000)").end())
 			return
 		}
 	}
-}
-
-// trim is ECMAScript's trim on UTF-16; all its white space is one unit long.
-func trim(text []uint16) []uint16 {
-	for len(text) > 0 && byok.IsECMAScriptSpace(rune(text[0])) {
-		text = text[1:]
-	}
-	for len(text) > 0 && byok.IsECMAScriptSpace(rune(text[len(text)-1])) {
-		text = text[:len(text)-1]
-	}
-	return text
 }

@@ -44,10 +44,23 @@ type DB struct {
 	Postgres *pgxpool.Pool
 	// Path is the SQLite file; empty for memory and PostgreSQL.
 	Path string
+
+	// opened is the file at Path when it was opened.
+	opened os.FileInfo
+	// readers has a slot for each connection of Read on SQLite.
+	readers chan struct{}
 }
 
-// busyTimeout is how long a SQLite writer waits for another process.
-const busyTimeout = 5 * time.Second
+// Deadline bounds every operation on the database: the wait for a connection,
+// for locks and for the statement itself.
+const Deadline = 10 * time.Second
+
+// LockWait is how long a statement waits for the locks of other sessions, and
+// a SQLite writer for another process.
+const LockWait = 5 * time.Second
+
+// migrationTimeout replaces Deadline for a migration, which may rewrite tables.
+const migrationTimeout = 10 * time.Minute
 
 // sqliteReaders is how many reads run side by side.
 const sqliteReaders = 8
@@ -101,6 +114,60 @@ func Check(target string) error {
 	return errors.New("database must be sqlite:PATH, sqlite::memory: or postgres://USER:PASSWORD@HOST:PORT/NAME")
 }
 
+// ForRead returns the context of one read, which ends with Deadline at the
+// latest, and what is to be called when its rows have been read.
+//
+// On SQLite the wait for a connection happens here, and the context has no
+// end: a read waits for nothing else but a lock, for LockWait at most, and the
+// driver takes two goroutines to watch a context.
+func (db *DB) ForRead(ctx context.Context) (context.Context, func(), error) {
+	if db.Dialect == Postgres {
+		ctx, cancel := context.WithTimeout(ctx, Deadline)
+		return ctx, cancel, nil
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, nil, err
+	}
+	select {
+	case db.readers <- struct{}{}:
+	default:
+		waiting, cancel := context.WithTimeout(ctx, Deadline)
+		defer cancel()
+		select {
+		case db.readers <- struct{}{}:
+		case <-waiting.Done():
+			return nil, nil, fmt.Errorf("wait for a connection: %w", waiting.Err())
+		}
+	}
+	return context.WithoutCancel(ctx), func() { <-db.readers }, nil
+}
+
+// ForWrite returns the context of one write, which ends with Deadline at the
+// latest, and what is to be called after it. It fails where the SQLite file is
+// no longer at its path: what is written to it then is lost.
+func (db *DB) ForWrite(ctx context.Context) (context.Context, context.CancelFunc, error) {
+	if err := db.Present(); err != nil {
+		return nil, nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, Deadline)
+	return ctx, cancel, nil
+}
+
+// Present returns ErrVanished where the SQLite file was removed or replaced
+// since it was opened.
+func (db *DB) Present() error {
+	if db.opened == nil {
+		return nil
+	}
+	switch now, err := os.Stat(db.Path); {
+	case errors.Is(err, fs.ErrNotExist), err == nil && !os.SameFile(now, db.opened):
+		return fmt.Errorf("database sqlite:%s: %w", db.Path, ErrVanished)
+	case err != nil:
+		return fmt.Errorf("database sqlite:%s: %w", db.Path, errors.Join(ErrUnreachable, err))
+	}
+	return nil
+}
+
 // Close closes the database.
 func (db *DB) Close() error {
 	if db.Postgres != nil {
@@ -112,10 +179,21 @@ func (db *DB) Close() error {
 	return errors.Join(db.Read.Close(), db.Write.Close())
 }
 
-// Ping reports whether the database answers.
+// Ping reports whether the database responds on each pool of connections that
+// serves requests. It waits for a connection like every request.
 func (db *DB) Ping(ctx context.Context) error {
-	var one int
-	return db.Read.QueryRowContext(ctx, "SELECT 1").Scan(&one)
+	if err := db.Present(); err != nil {
+		return err
+	}
+	query := "SELECT 1"
+	if db.Dialect == SQLite {
+		query = "SELECT count(*) FROM sqlite_master" // a query without a table would not touch the file
+	}
+	var n int
+	if err := db.Read.QueryRowContext(ctx, query).Scan(&n); err != nil || db.Postgres == nil {
+		return Explain(err)
+	}
+	return Explain(db.Postgres.QueryRow(ctx, query).Scan(&n))
 }
 
 // openMemory opens a database that lives as long as one of its connections:
@@ -150,20 +228,23 @@ func openFile(ctx context.Context, path string) (*DB, error) {
 		return nil, fmt.Errorf("database sqlite:%s: %w", path, Explain(err))
 	}
 	db.Path = abs
+	if db.opened, err = os.Stat(abs); err != nil {
+		return nil, errors.Join(fmt.Errorf("database sqlite:%s: %w", path, err), db.Close())
+	}
 	return db, nil
 }
 
 func openSQLite(ctx context.Context, name string, query url.Values, pragmas ...string) (*DB, error) {
 	query.Set("_txlock", "immediate")
 	query["_pragma"] = append([]string{
-		fmt.Sprintf("busy_timeout(%d)", busyTimeout.Milliseconds()),
+		fmt.Sprintf("busy_timeout(%d)", LockWait.Milliseconds()),
 	}, append(pragmas,
 		// An acknowledged write survives a power cut.
 		"synchronous(FULL)",
 		"foreign_keys(ON)",
 		"cache_size(-16000)",
 	)...)
-	db := &DB{Dialect: SQLite}
+	db := &DB{Dialect: SQLite, readers: make(chan struct{}, sqliteReaders)}
 	for _, pool := range []struct {
 		into        **sql.DB
 		connections int
@@ -185,13 +266,32 @@ func openSQLite(ctx context.Context, name string, query url.Values, pragmas ...s
 	return db, nil
 }
 
-// planOnce makes a connection keep the plan of a prepared statement. Left to
-// itself, PostgreSQL plans anew at each call once a table is large, since the
-// estimates for known values look better than those for any: with a million
-// keys that took longer than the query, although both plans are the same.
-func planOnce(ctx context.Context, conn *pgx.Conn) error {
-	_, err := conn.Exec(ctx, "SET plan_cache_mode = force_generic_plan")
-	return err
+// prepareConnection sets what each connection of a URL's sessions has, where
+// the URL does not say otherwise.
+//
+// A connection keeps the plan of a prepared statement. Left to itself,
+// PostgreSQL plans anew at each call once a table is large, since the estimates
+// for known values look better than those for any: with a million keys that
+// took longer than the query, although both plans are the same.
+func prepareConnection(given map[string]string) func(context.Context, *pgx.Conn) error {
+	settings := "SET plan_cache_mode = force_generic_plan"
+	for _, timeout := range []struct {
+		name  string
+		after time.Duration
+	}{
+		{"statement_timeout", Deadline},
+		{"lock_timeout", LockWait},
+		// A server that stopped in the middle of a write gives its locks back.
+		{"idle_in_transaction_session_timeout", 2 * Deadline},
+	} {
+		if _, set := given[timeout.name]; !set {
+			settings += fmt.Sprintf("; SET %s = %d", timeout.name, timeout.after.Milliseconds())
+		}
+	}
+	return func(ctx context.Context, conn *pgx.Conn) error {
+		_, err := conn.Exec(ctx, settings)
+		return err
+	}
 }
 
 func openPostgres(ctx context.Context, target string) (*DB, error) {
@@ -205,8 +305,11 @@ func openPostgres(ctx context.Context, target string) (*DB, error) {
 	// Times are written and read as UTC without a zone.
 	config.ConnConfig.RuntimeParams["timezone"] = "UTC"
 	config.ConnConfig.RuntimeParams["application_name"] = "byok-server"
-	config.AfterConnect = planOnce
-	access := stdlib.OpenDB(*config.ConnConfig, stdlib.OptionAfterConnect(planOnce))
+	if config.ConnConfig.ConnectTimeout == 0 {
+		config.ConnConfig.ConnectTimeout = LockWait
+	}
+	config.AfterConnect = prepareConnection(config.ConnConfig.RuntimeParams)
+	access := stdlib.OpenDB(*config.ConnConfig, stdlib.OptionAfterConnect(config.AfterConnect))
 	access.SetMaxOpenConns(accessConnections)
 	access.SetMaxIdleConns(accessConnections)
 	access.SetConnMaxIdleTime(5 * time.Minute)

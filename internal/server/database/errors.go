@@ -1,6 +1,7 @@
 package database
 
 import (
+	"context"
 	"errors"
 	"fmt"
 
@@ -19,6 +20,10 @@ var (
 	ErrBusy = errors.New("another process kept the database locked")
 	// ErrDamaged reports a file that is no sound SQLite database.
 	ErrDamaged = errors.New("the file is damaged or is not a SQLite database: restore it from a backup")
+	// ErrTimeout reports a database that did not respond within Deadline.
+	ErrTimeout = errors.New("the database did not respond in time: look for sessions that hold locks, and at its load and its disk")
+	// ErrVanished reports a SQLite file that is no longer at its path.
+	ErrVanished = errors.New("the database file was removed or replaced while byok-server was running: stop byok-server, put the file back and start again")
 	// ErrUnreachable reports a file that cannot be opened or read.
 	ErrUnreachable = errors.New("the database file cannot be opened or read: check its path, its permissions and its disk")
 )
@@ -55,7 +60,12 @@ func reasonOf(err error) error {
 			return ErrDiskFull
 		case "55P03": // lock_not_available
 			return ErrBusy
+		case "57014": // query_canceled, which is how statement_timeout ends a statement
+			return ErrTimeout
 		}
+	}
+	if errors.Is(err, context.DeadlineExceeded) {
+		return ErrTimeout
 	}
 	return nil
 }

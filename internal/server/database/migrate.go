@@ -46,6 +46,10 @@ func (db *DB) MigrateTo(ctx context.Context, last int) (applied []Migration, err
 	defer tx.Rollback() //nolint:errcheck // after a commit it does nothing
 
 	if db.Dialect == Postgres {
+		limit := strconv.FormatInt(migrationTimeout.Milliseconds(), 10)
+		if _, err := tx.ExecContext(ctx, "SELECT set_config('statement_timeout', $1, true), set_config('lock_timeout', $1, true)", limit); err != nil {
+			return nil, fmt.Errorf("migrate: %w", err)
+		}
 		if _, err := tx.ExecContext(ctx, "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))", migrateLock); err != nil {
 			return nil, fmt.Errorf("migrate: wait for other instances: %w", err)
 		}
@@ -81,18 +85,25 @@ func (db *DB) MigrateTo(ctx context.Context, last int) (applied []Migration, err
 // MigrationStatus returns every migration this binary knows, applied or
 // pending, and changes nothing.
 func (db *DB) MigrationStatus(ctx context.Context) ([]Migration, error) {
-	exists := "SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name = $1"
-	if db.Dialect == Postgres {
-		exists = "SELECT count(*) FROM information_schema.tables WHERE table_schema = current_schema() AND table_name = $1"
-	}
-	var tables int
-	if err := db.Read.QueryRowContext(ctx, exists, "byok_server_migrations").Scan(&tables); err != nil {
+	exists, err := db.HasTable(ctx, "byok_server_migrations")
+	if err != nil {
 		return nil, fmt.Errorf("migration status: %w", err)
 	}
-	if tables == 0 {
+	if !exists {
 		return db.migrations()
 	}
 	return db.status(ctx, db.Read)
+}
+
+// HasTable reports whether the schema has a table.
+func (db *DB) HasTable(ctx context.Context, name string) (bool, error) {
+	query := "SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name = $1"
+	if db.Dialect == Postgres {
+		query = "SELECT count(*) FROM information_schema.tables WHERE table_schema = current_schema() AND table_name = $1"
+	}
+	var tables int
+	err := db.Read.QueryRowContext(ctx, query, name).Scan(&tables)
+	return tables > 0, Explain(err)
 }
 
 type querier interface {
@@ -114,6 +125,9 @@ func (db *DB) status(ctx context.Context, q querier) ([]Migration, error) {
 		var at Time
 		if err := rows.Scan(&version, &at); err != nil {
 			return nil, fmt.Errorf("migration status: %w", err)
+		}
+		if version < 1 {
+			return nil, fmt.Errorf("the table byok_server_migrations has a row with version %d, which no byok-server wrote: restore the database from a backup, or delete the row if you know where it comes from", version)
 		}
 		if version > len(steps) {
 			return nil, fmt.Errorf("the database has schema version %d, this byok-server knows %d: run the newer byok-server that migrated it", version, len(steps))

@@ -110,6 +110,30 @@ func TestMigrationStatus(t *testing.T) {
 	})
 }
 
+// A row that no migration wrote is an error that names it.
+func TestForeignMigrationRow(t *testing.T) {
+	onEach(t, func(t *testing.T, db *database.DB) {
+		if _, err := db.Migrate(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		for _, version := range []int{0, -1} {
+			if _, err := db.Write.Exec("INSERT INTO byok_server_migrations (version, name, applied_at) VALUES ($1, 'x', $2)", version, database.At(time.Now())); err != nil {
+				t.Fatal(err)
+			}
+			want := fmt.Sprintf("a row with version %d", version)
+			if _, err := db.Migrate(t.Context()); err == nil || !strings.Contains(err.Error(), want) {
+				t.Errorf("migrate: %v, want %s", err, want)
+			}
+			if _, err := db.MigrationStatus(t.Context()); err == nil || !strings.Contains(err.Error(), want) {
+				t.Errorf("status: %v, want %s", err, want)
+			}
+			if _, err := db.Write.Exec("DELETE FROM byok_server_migrations WHERE version = $1", version); err != nil {
+				t.Fatal(err)
+			}
+		}
+	})
+}
+
 // Instances that start at once: one migrates, the others find it done.
 func TestMigrateAtOnce(t *testing.T) {
 	t.Parallel()

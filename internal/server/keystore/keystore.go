@@ -45,10 +45,11 @@ type Record struct {
 	ID         string
 	ProviderID string
 	Name       *string
-	Sealed     string
-	CreatedBy  *string
-	CreatedAt  time.Time
-	UpdatedAt  time.Time
+	// Sealed is empty in a List where it is longer than InlineLimit.
+	Sealed    string
+	CreatedBy *string
+	CreatedAt time.Time
+	UpdatedAt time.Time
 }
 
 // NewKey is a key to be added. An empty or nil Name and an empty CreatedBy are
@@ -77,9 +78,15 @@ type Replacement struct {
 
 // SealedKey is what the rotation needs of a key.
 type SealedKey struct {
-	ID     string
+	ID string
+	// Sealed is empty where it is longer than InlineLimit.
 	Sealed string
 }
+
+// InlineLimit is the length of the longest sealed value that List and Pool
+// return, in bytes. A key may have megabytes, and a pool ten of them: Visit and
+// Sealed read long ones one at a time.
+const InlineLimit = 64 << 10
 
 // LockWait is how long a write waits for the others of its pool before it
 // returns ErrLockTimeout. WIRE.md section 5.
@@ -94,6 +101,9 @@ var (
 	// ErrLockTimeout reports that another writer held the pool for too long;
 	// nothing was changed.
 	ErrLockTimeout = errors.New("waited too long for another write to this pool")
+	// ErrTimeout reports a database that did not respond in time. Whether the
+	// change was made is unknown.
+	ErrTimeout = errors.New("the database did not respond in time")
 	// ErrText reports a value that is not UTF-8 or contains U+0000, which not
 	// every database can hold; nothing was changed.
 	ErrText = errors.New("a stored text must be UTF-8 without U+0000")
@@ -107,8 +117,14 @@ type Store interface {
 	// List returns all keys of an owner by provider ID, then in rotation order
 	// (CreatedAt, then ID, in byte order). WIRE.md section 4.
 	List(ctx context.Context, owner Owner) ([]Record, error)
+	// Visit calls visit with each key of an owner, whole, in the order of List.
+	// All of them are of one moment. It ends with the first error of visit, which
+	// it returns.
+	Visit(ctx context.Context, owner Owner, visit func(Record) error) error
 	// Pool returns the keys of a pool in rotation order.
 	Pool(ctx context.Context, pool Pool) ([]SealedKey, error)
+	// Sealed returns the whole sealed value of one key, or ErrNotFound.
+	Sealed(ctx context.Context, pool Pool, id string) (string, error)
 	// Add stores a key at the end of its pool, or returns ErrFull where the pool
 	// already holds limit keys. Adds to one pool run one after the other, adds to
 	// different pools do not wait for each other's locks; CreatedAt is taken when

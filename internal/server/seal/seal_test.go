@@ -103,6 +103,48 @@ func TestSeal(t *testing.T) {
 	}
 }
 
+// While the key is being changed, a Sealer opens what earlier keys sealed, and
+// seals with the current one only.
+func TestOtherKeysOpen(t *testing.T) {
+	t.Parallel()
+	old, err := seal.New(strings.Repeat("ab", 32))
+	if err != nil {
+		t.Fatal(err)
+	}
+	older, err := seal.New(strings.Repeat("cd", 32))
+	if err != nil {
+		t.Fatal(err)
+	}
+	both, err := seal.New(testKey, strings.Repeat("ab", 32), strings.Repeat("cd", 32))
+	if err != nil {
+		t.Fatal(err)
+	}
+	current := newSealer(t)
+	for name, tt := range map[string]struct {
+		sealed    string
+		isCurrent bool
+		want      error
+	}{
+		"current":   {current.Seal("sk-test"), true, nil},
+		"old":       {old.Seal("sk-test"), false, nil},
+		"older":     {older.Seal("sk-test"), false, nil},
+		"itself":    {both.Seal("sk-test"), true, nil},
+		"malformed": {"garbage", false, seal.ErrMalformed},
+		"changed":   {strings.Repeat("0", 32) + old.Seal("sk-test")[32:], false, seal.ErrForeign},
+	} {
+		plaintext, isCurrent, err := both.OpenWith(tt.sealed)
+		if !errors.Is(err, tt.want) || isCurrent != tt.isCurrent || (err == nil && plaintext != "sk-test") {
+			t.Errorf("%s: %q, %t, %v; want %t, %v", name, plaintext, isCurrent, err, tt.isCurrent, tt.want)
+		}
+	}
+	if _, err := old.Open(both.Seal("sk-test")); !errors.Is(err, seal.ErrForeign) {
+		t.Errorf("the old key opens what the new one has sealed: %v", err)
+	}
+	if _, err := seal.New(testKey, "short"); err == nil || !strings.Contains(err.Error(), "each of DECRYPTION_KEYS must be 64 hex digits") {
+		t.Errorf("a malformed old key: %v", err)
+	}
+}
+
 func TestNewRefuses(t *testing.T) {
 	t.Parallel()
 	for _, key := range []string{"", "abc", strings.Repeat("g", 64), strings.Repeat("a", 65), strings.Repeat("a", 62)} {

@@ -51,6 +51,7 @@ func Run(t *testing.T, open Open) {
 		{"provider IDs", testProviderIDs},
 		{"texts are kept verbatim", testTexts},
 		{"texts that cannot be stored", testUnstorableTexts},
+		{"long keys are left out of lists and read one at a time", testLongKeys},
 		{"20 adds at once store exactly 10", testConcurrentAdds},
 		{"two pools fill at once", testConcurrentPools},
 		{"adds racing deletes never exceed the cap", testAddsRacingDeletes},
@@ -450,7 +451,7 @@ func testTexts(t *testing.T, f *fixture) {
 		if err != nil {
 			t.Fatalf("add %.20q: %v", text, err)
 		}
-		stored := f.list(t, p.Owner)
+		stored := f.visited(t, p.Owner)
 		if len(stored) != 1 || cmp.Diff(record, stored[0]) != "" || stored[0].Sealed != text || *stored[0].Name != text {
 			t.Errorf("%.20q is not stored verbatim", text)
 		}
@@ -459,6 +460,62 @@ func testTexts(t *testing.T, f *fixture) {
 		}
 		if err := f.Delete(t.Context(), p, id); err != nil {
 			t.Errorf("delete %.20q: %v", text, err)
+		}
+	}
+}
+
+// visited is list with whole sealed values.
+func (f *fixture) visited(t *testing.T, owner keystore.Owner) (all []keystore.Record) {
+	t.Helper()
+	err := f.Visit(t.Context(), owner, func(r keystore.Record) error {
+		all = append(all, r)
+		return nil
+	})
+	if err != nil {
+		t.Fatalf("visit: %v", err)
+	}
+	return all
+}
+
+func testLongKeys(t *testing.T, f *fixture) {
+	for _, p := range []keystore.Pool{pool("w", "openai"), orgPool("w", "openai")} {
+		scope := string(p.Scope)
+		limit := strings.Repeat("s", keystore.InlineLimit)
+		texts := []string{"short", limit, limit + "s", "last"}
+		for i, text := range texts {
+			if _, err := f.Add(t.Context(), p, keystore.NewKey{ID: fmt.Sprint(scope, i), Sealed: text}, byok.Cap); err != nil {
+				t.Fatal(err)
+			}
+			f.clock.add(time.Millisecond)
+		}
+		listed, visited := f.list(t, p.Owner), f.visited(t, p.Owner)
+		pooled, err := f.Pool(t.Context(), p)
+		if err != nil || len(listed) != len(texts) || len(visited) != len(texts) || len(pooled) != len(texts) {
+			t.Fatalf("%d listed, %d visited, %d in the pool, %v", len(listed), len(visited), len(pooled), err)
+		}
+		for i, text := range texts {
+			inline := text
+			if len(text) > keystore.InlineLimit {
+				inline = ""
+			}
+			sealed, err := f.Sealed(t.Context(), p, listed[i].ID)
+			if listed[i].Sealed != inline || pooled[i].Sealed != inline || sealed != text || err != nil {
+				t.Errorf("key %d: %d bytes listed, %d in the pool, %d alone, %v", i, len(listed[i].Sealed), len(pooled[i].Sealed), len(sealed), err)
+			}
+			listed[i].Sealed = text
+		}
+		if diff := cmp.Diff(listed, visited); diff != "" {
+			t.Errorf("visit differs from list (-list +visit):\n%s", diff)
+		}
+		_, err = f.Sealed(t.Context(), p, "none")
+		wantErr(t, "sealed value of a missing key", err, keystore.ErrNotFound)
+		_, err = f.Sealed(t.Context(), pool("v", "openai"), scope+"0")
+		wantErr(t, "sealed value of another workspace's key", err, keystore.ErrNotFound)
+		stop := errors.New("stop")
+		calls := 0
+		err = f.Visit(t.Context(), p.Owner, func(keystore.Record) error { calls++; return stop })
+		if wantErr(t, "visit", err, stop); calls != 1 {
+			t.Errorf("visit went on for %d keys after an error", calls-1)
 		}
 	}
 }
@@ -665,6 +722,9 @@ func testEndedContext(t *testing.T, f *fixture) {
 	wantErr(t, "list", err, context.Canceled)
 	_, err = f.ProviderIDs(ctx, p.Owner)
 	wantErr(t, "provider IDs", err, context.Canceled)
+	_, err = f.Sealed(ctx, p, "k")
+	wantErr(t, "sealed value", err, context.Canceled)
+	wantErr(t, "visit", f.Visit(ctx, p.Owner, func(keystore.Record) error { return nil }), context.Canceled)
 	if diff := cmp.Diff(before, f.list(t, p.Owner)); diff != "" {
 		t.Errorf("a call with an ended context changed the store (-before +after):\n%s", diff)
 	}

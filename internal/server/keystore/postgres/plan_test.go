@@ -43,6 +43,8 @@ func TestPlans(t *testing.T) {
 		pool := owner + "_byok_pool_idx"
 		for name, q := range map[string]struct{ query, args, index string }{
 			"list":         {queries.list, "'w7'", pool},
+			"visit":        {queries.visit, "'w7'", pool},
+			"sealed":       {queries.sealed, "'w7', 'p1', 'k71'", owner + "_byok_keys_pkey"},
 			"pool":         {queries.pool, "'w7', 'p1'", pool},
 			"provider IDs": {queries.providerIDs, "'w7'", pool},
 			"add":          {queries.add, "'w7', 'p1', 'new', NULL, 's', NULL, now(), 10", pool},

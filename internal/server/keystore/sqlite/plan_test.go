@@ -23,6 +23,8 @@ func TestPlans(t *testing.T) {
 	}
 	for name, q := range map[string]struct{ query, search string }{
 		"list":         {listQuery, "{owner}_byok_pool_idx ({owner}_id=?)"},
+		"visit":        {visitQuery, "{owner}_byok_pool_idx ({owner}_id=?)"},
+		"sealed":       {sealedQuery, "sqlite_autoindex_{owner}_byok_keys_1 (id=?)"},
 		"pool":         {poolQuery, "{owner}_byok_pool_idx ({owner}_id=? AND provider_id=?)"},
 		"provider IDs": {providerIDsQuery, "COVERING INDEX {owner}_byok_pool_idx ({owner}_id=?)"},
 		"add":          {addQuery, "COVERING INDEX {owner}_byok_pool_idx ({owner}_id=? AND provider_id=?)"},
@@ -31,7 +33,7 @@ func TestPlans(t *testing.T) {
 		"delete pool":  {removePoolQuery, "{owner}_byok_pool_idx ({owner}_id=? AND provider_id=?)"},
 	} {
 		for _, owner := range []string{"workspace", "organization"} {
-			on := func(text string) string { return strings.ReplaceAll(text, "{owner}", owner) }
+			on := func(text string) string { return complete(text, owner) }
 			highest := 0
 			for _, m := range placeholders.FindAllStringSubmatch(q.query, -1) {
 				n, _ := strconv.Atoi(m[1])

@@ -5,19 +5,22 @@ import (
 	"database/sql"
 	"errors"
 	"sync"
+	"time"
 
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/server/database"
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/server/keystore"
 )
 
 // queue runs writes one after the other, all that wait in one transaction: they
-// share the sync to disk, which is what a write costs. There is no goroutine
-// behind it; whoever gets the turn commits for everybody who waits.
+// share the sync to disk, which is what a write costs. A goroutine commits for
+// everybody who waits, and ends when nobody does: a disk that hangs holds it,
+// not the callers.
 type queue struct {
-	db   *sql.DB
-	turn chan struct{} // holds the token of whoever is committing
+	db *database.DB
 
-	mu      sync.Mutex
-	waiting []*write
+	mu         sync.Mutex
+	waiting    []*write
+	committing bool
 }
 
 type write struct {
@@ -28,34 +31,70 @@ type write struct {
 	done chan struct{}
 }
 
-func newQueue(db *sql.DB) *queue {
-	return &queue{db: db, turn: make(chan struct{}, 1)}
-}
+func newQueue(db *database.DB) *queue { return &queue{db: db} }
 
-// do returns when run is committed, or with an error when nothing of it is. A
-// context that ends takes back a write that has not begun.
-func (q *queue) do(ctx context.Context, run func(*sql.Tx) error) error {
+// do returns what run returned once it is committed, or an error when nothing
+// of it is. A context that ends takes back a write that has not begun. After
+// database.Deadline it is taken back too, with keystore.ErrLockTimeout; where
+// it has begun, its outcome is unknown and the error is database.ErrTimeout.
+func do[T any](ctx context.Context, q *queue, run func(*sql.Tx) (T, error)) (T, error) {
+	var result, none T
 	if err := ctx.Err(); err != nil {
+		return none, err
+	}
+	w := &write{done: make(chan struct{})}
+	w.run = func(tx *sql.Tx) (err error) {
+		result, err = run(tx)
 		return err
 	}
-	w := &write{run: run, done: make(chan struct{})}
-	q.mu.Lock()
-	q.waiting = append(q.waiting, w)
-	q.mu.Unlock()
-
+	q.add(w)
+	ctx, cancel := context.WithTimeoutCause(ctx, database.Deadline, keystore.ErrLockTimeout)
+	defer cancel()
 	select {
 	case <-w.done:
-	case q.turn <- struct{}{}:
-		q.commit()
-		<-q.turn
-		<-w.done // closed by this turn, or by an earlier one
 	case <-ctx.Done():
 		if q.withdraw(w) {
-			return ctx.Err()
+			return none, context.Cause(ctx)
 		}
-		<-w.done
+		// A write that has begun ends within the busy timeout, unless the disk
+		// hangs.
+		late := time.NewTimer(database.Deadline)
+		defer late.Stop()
+		select {
+		case <-w.done:
+		case <-late.C:
+			return none, database.ErrTimeout
+		}
 	}
-	return w.err
+	if w.err != nil {
+		return none, w.err
+	}
+	return result, nil
+}
+
+func (q *queue) add(w *write) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.waiting = append(q.waiting, w)
+	if !q.committing {
+		q.committing = true
+		go q.commitAll()
+	}
+}
+
+// commitAll commits until nobody waits.
+func (q *queue) commitAll() {
+	for {
+		q.mu.Lock()
+		batch := q.waiting
+		q.waiting = nil
+		q.committing = len(batch) > 0
+		q.mu.Unlock()
+		if len(batch) == 0 {
+			return
+		}
+		q.commit(batch)
+	}
 }
 
 func (q *queue) withdraw(w *write) bool {
@@ -70,12 +109,7 @@ func (q *queue) withdraw(w *write) bool {
 	return false
 }
 
-func (q *queue) commit() {
-	q.mu.Lock()
-	batch := q.waiting
-	q.waiting = nil
-	q.mu.Unlock()
-
+func (q *queue) commit(batch []*write) {
 	if q.transact(batch) {
 		return
 	}
@@ -90,9 +124,6 @@ func (q *queue) commit() {
 // returns false, with nothing stored or reported, where a statement failed that
 // did not run alone.
 func (q *queue) transact(batch []*write) bool {
-	if len(batch) == 0 {
-		return true
-	}
 	report := func(err error) bool {
 		for _, w := range batch {
 			if err != nil {
@@ -102,9 +133,17 @@ func (q *queue) transact(batch []*write) bool {
 		}
 		return true
 	}
-	// The wait for another process ends by the busy timeout, not by the context
-	// of one of the callers.
-	tx, err := q.db.BeginTx(context.Background(), nil)
+	// Not the context of one of the callers. It bounds the wait for the
+	// connection; the wait for another process ends by the busy timeout.
+	ctx, cancel, err := q.db.ForWrite(context.Background())
+	if err != nil {
+		return report(err)
+	}
+	defer cancel()
+	tx, err := q.db.Write.BeginTx(ctx, nil)
+	if errors.Is(err, context.DeadlineExceeded) {
+		err = errors.Join(keystore.ErrLockTimeout, err) // nothing has begun
+	}
 	if err != nil {
 		return report(err)
 	}

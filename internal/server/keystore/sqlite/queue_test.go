@@ -96,6 +96,44 @@ func TestLockTimeout(t *testing.T) {
 	}
 }
 
+// Writes and reads that find no connection give up, and nothing is stored.
+func TestNoConnection(t *testing.T) {
+	t.Parallel()
+	db, store := open(t, fileTarget(t), time.Now)
+	hold := begin(t, db.Write)
+	var wg sync.WaitGroup
+	for i := range 3 {
+		wg.Go(func() {
+			_, err := store.Add(t.Context(), openai, keystore.NewKey{ID: fmt.Sprint("late", i), Sealed: "s"}, byok.Cap)
+			if !errors.Is(err, keystore.ErrLockTimeout) {
+				t.Errorf("add: %v, want ErrLockTimeout", err)
+			}
+		})
+	}
+	var readers []func()
+	for range db.Read.Stats().MaxOpenConnections {
+		_, done, err := db.ForRead(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		readers = append(readers, done)
+	}
+	if _, err := store.Pool(t.Context(), openai); !errors.Is(err, database.ErrTimeout) {
+		t.Errorf("read: %v, want ErrTimeout", err)
+	}
+	for _, done := range readers {
+		done()
+	}
+	wg.Wait()
+	rollback(t, hold)
+	if keys, err := store.Pool(t.Context(), openai); err != nil || len(keys) != 0 {
+		t.Errorf("the pool holds %v, %v", keys, err)
+	}
+	if _, err := store.Add(t.Context(), openai, keystore.NewKey{ID: "k", Sealed: "s"}, byok.Cap); err != nil {
+		t.Errorf("add after the connection was given back: %v", err)
+	}
+}
+
 func begin(t *testing.T, db *sql.DB) *sql.Tx {
 	t.Helper()
 	tx, err := db.BeginTx(context.WithoutCancel(t.Context()), nil)

@@ -8,6 +8,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 
@@ -17,6 +18,7 @@ import (
 
 // Store implements keystore.Store.
 type Store struct {
+	db        *database.DB
 	now       func() time.Time
 	writes    *queue
 	workspace *statements
@@ -27,23 +29,27 @@ var _ keystore.Store = (*Store)(nil)
 
 // statements are the prepared queries on one scope's table.
 type statements struct {
-	list, pool, providerIDs          *sql.Stmt
+	list, visit, pool, sealed        *sql.Stmt
+	providerIDs                      *sql.Stmt
 	add, replace, remove, removePool *sql.Stmt
 }
 
 // The queries, {owner} being workspace or organization. Each write is one
 // statement: package queue relies on it.
 const (
-	recordColumns    = "id, provider_id, name, encrypted_api_key, created_by, created_at, updated_at"
-	listQuery        = "SELECT " + recordColumns + " FROM {owner}_byok_keys WHERE {owner}_id = $1 ORDER BY provider_id, created_at, id"
-	poolQuery        = "SELECT id, encrypted_api_key FROM {owner}_byok_keys WHERE {owner}_id = $1 AND provider_id = $2 ORDER BY created_at, id"
+	inlineKey        = "CASE WHEN octet_length(encrypted_api_key) <= {limit} THEN encrypted_api_key ELSE '' END"
+	ofOwner          = " FROM {owner}_byok_keys WHERE {owner}_id = $1 ORDER BY provider_id, created_at, id"
+	listQuery        = "SELECT id, provider_id, name, " + inlineKey + ", created_by, created_at, updated_at" + ofOwner
+	visitQuery       = "SELECT id, provider_id, name, encrypted_api_key, created_by, created_at, updated_at" + ofOwner
+	sealedQuery      = "SELECT encrypted_api_key FROM {owner}_byok_keys WHERE id = $3 AND {owner}_id = $1 AND provider_id = $2"
+	poolQuery        = "SELECT id, " + inlineKey + " FROM {owner}_byok_keys WHERE {owner}_id = $1 AND provider_id = $2 ORDER BY created_at, id"
 	providerIDsQuery = "SELECT DISTINCT provider_id FROM {owner}_byok_keys WHERE {owner}_id = $1 ORDER BY provider_id"
 	// It inserts nothing into a full pool.
 	addQuery = `INSERT INTO {owner}_byok_keys ({owner}_id, provider_id, id, name, encrypted_api_key, created_by, created_at, updated_at)
 		SELECT $1, $2, $3, $4, $5, $6, $7, $7
 		WHERE (SELECT count(*) FROM {owner}_byok_keys WHERE {owner}_id = $1 AND provider_id = $2) < $8`
 	replaceQuery = `UPDATE {owner}_byok_keys SET encrypted_api_key = $4, updated_at = $5, name = CASE WHEN $6 THEN name ELSE $7 END
-		WHERE id = $3 AND {owner}_id = $1 AND provider_id = $2 RETURNING ` + recordColumns
+		WHERE id = $3 AND {owner}_id = $1 AND provider_id = $2 RETURNING id, provider_id, name, '', created_by, created_at, updated_at`
 	removeQuery     = "DELETE FROM {owner}_byok_keys WHERE id = $3 AND {owner}_id = $1 AND provider_id = $2"
 	removePoolQuery = "DELETE FROM {owner}_byok_keys WHERE {owner}_id = $1 AND provider_id = $2 RETURNING id"
 )
@@ -51,7 +57,7 @@ const (
 // New returns a store on a migrated database, which it does not close. now is
 // the clock that stamps keys.
 func New(ctx context.Context, db *database.DB, now func() time.Time) (*Store, error) {
-	s := &Store{now: now, writes: newQueue(db.Write)}
+	s := &Store{db: db, now: now, writes: newQueue(db)}
 	var err error
 	if s.workspace, err = prepare(ctx, db, "workspace"); err == nil {
 		s.org, err = prepare(ctx, db, "organization")
@@ -70,14 +76,16 @@ func prepare(ctx context.Context, db *database.DB, owner string) (*statements, e
 		query string
 	}{
 		{&st.list, db.Read, listQuery},
+		{&st.visit, db.Read, visitQuery},
 		{&st.pool, db.Read, poolQuery},
+		{&st.sealed, db.Read, sealedQuery},
 		{&st.providerIDs, db.Read, providerIDsQuery},
 		{&st.add, db.Write, addQuery},
 		{&st.replace, db.Write, replaceQuery},
 		{&st.remove, db.Write, removeQuery},
 		{&st.removePool, db.Write, removePoolQuery},
 	} {
-		stmt, err := q.on.PrepareContext(ctx, strings.ReplaceAll(q.query, "{owner}", owner))
+		stmt, err := q.on.PrepareContext(ctx, complete(q.query, owner))
 		if err != nil {
 			return nil, err
 		}
@@ -86,13 +94,51 @@ func prepare(ctx context.Context, db *database.DB, owner string) (*statements, e
 	return st, nil
 }
 
+func complete(query, owner string) string {
+	return strings.NewReplacer("{owner}", owner, "{limit}", strconv.Itoa(keystore.InlineLimit)).Replace(query)
+}
+
 // List implements keystore.Store.
 func (s *Store) List(ctx context.Context, owner keystore.Owner) ([]keystore.Record, error) {
 	if !keystore.Storable(owner.ID) {
 		return nil, nil
 	}
-	records, err := read(ctx, s.on(owner.Scope).list, scanRecord, owner.ID)
+	records, err := read(ctx, s.db, s.on(owner.Scope).list, scanRecord, owner.ID)
 	return records, explain("list keys", err)
+}
+
+// Visit implements keystore.Store.
+func (s *Store) Visit(ctx context.Context, owner keystore.Owner, visit func(keystore.Record) error) error {
+	if !keystore.Storable(owner.ID) {
+		return nil
+	}
+	ctx, done, err := s.db.ForRead(ctx)
+	if err != nil {
+		return explain("list keys", err)
+	}
+	defer done()
+	return explain("list keys", each(ctx, s.on(owner.Scope).visit, func(row scanner) error {
+		record, err := scanRecord(row)
+		if err != nil {
+			return err
+		}
+		return visit(record)
+	}, owner.ID))
+}
+
+// Sealed implements keystore.Store.
+func (s *Store) Sealed(ctx context.Context, pool keystore.Pool, id string) (string, error) {
+	if !pool.Storable(id) {
+		return "", keystore.ErrNotFound
+	}
+	found, err := read(ctx, s.db, s.on(pool.Scope).sealed, scanText, pool.ID, pool.ProviderID, id)
+	if err == nil && len(found) == 0 {
+		err = keystore.ErrNotFound
+	}
+	if err != nil {
+		return "", explain("read key", err)
+	}
+	return found[0], nil
 }
 
 // Pool implements keystore.Store.
@@ -100,7 +146,7 @@ func (s *Store) Pool(ctx context.Context, pool keystore.Pool) ([]keystore.Sealed
 	if !pool.Storable() {
 		return nil, nil
 	}
-	keys, err := read(ctx, s.on(pool.Scope).pool, func(row scanner) (key keystore.SealedKey, err error) {
+	keys, err := read(ctx, s.db, s.on(pool.Scope).pool, func(row scanner) (key keystore.SealedKey, err error) {
 		err = row.Scan(&key.ID, &key.Sealed)
 		return key, err
 	}, pool.ID, pool.ProviderID)
@@ -112,25 +158,22 @@ func (s *Store) Add(ctx context.Context, pool keystore.Pool, key keystore.NewKey
 	if !pool.Storable(key.ID, keystore.Text(key.Name), key.Sealed, key.CreatedBy) {
 		return keystore.Record{}, fmt.Errorf("add key: %w", keystore.ErrText)
 	}
-	record := key.Record(pool)
-	err := s.writes.do(ctx, func(tx *sql.Tx) error {
+	record, err := do(ctx, s.writes, func(tx *sql.Tx) (keystore.Record, error) {
 		at := database.At(s.now())
+		record := key.Record(pool)
 		record.CreatedAt, record.UpdatedAt = at.Time, at.Time
 		added, err := exec(tx, s.on(pool.Scope).add,
 			pool.ID, pool.ProviderID, record.ID, record.Name, record.Sealed, record.CreatedBy, at, limit)
 		if err == nil && added == 0 {
-			return keystore.ErrFull
+			err = keystore.ErrFull
 		}
-		return err
+		return record, err
 	})
-	if err != nil {
-		return keystore.Record{}, explain("add key", err)
-	}
-	return record, nil
+	return record, explain("add key", err)
 }
 
 // Replace implements keystore.Store.
-func (s *Store) Replace(ctx context.Context, pool keystore.Pool, id string, with keystore.Replacement) (record keystore.Record, err error) {
+func (s *Store) Replace(ctx context.Context, pool keystore.Pool, id string, with keystore.Replacement) (keystore.Record, error) {
 	name := keystore.Text(with.Name)
 	if !keystore.Storable(name, with.Sealed) {
 		return keystore.Record{}, fmt.Errorf("replace key: %w", keystore.ErrText)
@@ -138,18 +181,16 @@ func (s *Store) Replace(ctx context.Context, pool keystore.Pool, id string, with
 	if !pool.Storable(id) {
 		return keystore.Record{}, keystore.ErrNotFound
 	}
-	err = s.writes.do(ctx, func(tx *sql.Tx) (err error) {
-		record, err = scanRecord(tx.StmtContext(context.Background(), s.on(pool.Scope).replace).QueryRowContext(context.Background(),
+	record, err := do(ctx, s.writes, func(tx *sql.Tx) (keystore.Record, error) {
+		record, err := scanRecord(tx.StmtContext(context.Background(), s.on(pool.Scope).replace).QueryRowContext(context.Background(),
 			pool.ID, pool.ProviderID, id, with.Sealed, database.At(s.now()), with.Name == nil, keystore.Optional(name)))
 		if errors.Is(err, sql.ErrNoRows) {
-			return keystore.ErrNotFound
+			err = keystore.ErrNotFound
 		}
-		return err
+		record.Sealed = with.Sealed
+		return record, err
 	})
-	if err != nil {
-		return keystore.Record{}, explain("replace key", err)
-	}
-	return record, nil
+	return record, explain("replace key", err)
 }
 
 // Delete implements keystore.Store.
@@ -157,28 +198,25 @@ func (s *Store) Delete(ctx context.Context, pool keystore.Pool, id string) error
 	if !pool.Storable(id) {
 		return keystore.ErrNotFound
 	}
-	return explain("delete key", s.writes.do(ctx, func(tx *sql.Tx) error {
+	_, err := do(ctx, s.writes, func(tx *sql.Tx) (int64, error) {
 		removed, err := exec(tx, s.on(pool.Scope).remove, pool.ID, pool.ProviderID, id)
 		if err == nil && removed == 0 {
-			return keystore.ErrNotFound
+			err = keystore.ErrNotFound
 		}
-		return err
-	}))
+		return removed, err
+	})
+	return explain("delete key", err)
 }
 
 // DeletePool implements keystore.Store.
-func (s *Store) DeletePool(ctx context.Context, pool keystore.Pool) (ids []string, err error) {
+func (s *Store) DeletePool(ctx context.Context, pool keystore.Pool) ([]string, error) {
 	if !pool.Storable() {
 		return nil, nil
 	}
-	err = s.writes.do(ctx, func(tx *sql.Tx) (err error) {
-		ids, err = read(context.Background(), tx.StmtContext(context.Background(), s.on(pool.Scope).removePool), scanText, pool.ID, pool.ProviderID)
-		return err
+	ids, err := do(ctx, s.writes, func(tx *sql.Tx) ([]string, error) {
+		return collect(context.Background(), tx.StmtContext(context.Background(), s.on(pool.Scope).removePool), scanText, pool.ID, pool.ProviderID)
 	})
-	if err != nil {
-		return nil, explain("delete pool", err)
-	}
-	return ids, nil
+	return ids, explain("delete pool", err)
 }
 
 // ProviderIDs implements keystore.Store.
@@ -186,7 +224,7 @@ func (s *Store) ProviderIDs(ctx context.Context, owner keystore.Owner) ([]string
 	if !keystore.Storable(owner.ID) {
 		return nil, nil
 	}
-	ids, err := read(ctx, s.on(owner.Scope).providerIDs, scanText, owner.ID)
+	ids, err := read(ctx, s.db, s.on(owner.Scope).providerIDs, scanText, owner.ID)
 	return ids, explain("list provider IDs", err)
 }
 
@@ -199,25 +237,40 @@ func (s *Store) on(scope keystore.Scope) *statements {
 
 type scanner interface{ Scan(...any) error }
 
-// read returns every row of a query. A read takes microseconds, so the context
-// is looked at once: a query that watches it costs a goroutine more.
-func read[T any](ctx context.Context, stmt *sql.Stmt, scan func(scanner) (T, error), args ...any) (all []T, err error) {
-	if err := ctx.Err(); err != nil {
-		return nil, err
-	}
-	rows, err := stmt.QueryContext(context.WithoutCancel(ctx), args...)
+// read returns every row of a query, on a connection for reads.
+func read[T any](ctx context.Context, db *database.DB, stmt *sql.Stmt, scan func(scanner) (T, error), args ...any) ([]T, error) {
+	ctx, done, err := db.ForRead(ctx)
 	if err != nil {
 		return nil, err
 	}
+	defer done()
+	return collect(ctx, stmt, scan, args...)
+}
+
+func collect[T any](ctx context.Context, stmt *sql.Stmt, scan func(scanner) (T, error), args ...any) (all []T, err error) {
+	err = each(ctx, stmt, func(row scanner) error {
+		one, err := scan(row)
+		all = append(all, one)
+		return err
+	}, args...)
+	if err != nil {
+		return nil, err
+	}
+	return all, nil
+}
+
+func each(ctx context.Context, stmt *sql.Stmt, visit func(scanner) error, args ...any) error {
+	rows, err := stmt.QueryContext(ctx, args...)
+	if err != nil {
+		return err
+	}
 	defer rows.Close()
 	for rows.Next() {
-		row, err := scan(rows)
-		if err != nil {
-			return nil, err
+		if err := visit(rows); err != nil {
+			return err
 		}
-		all = append(all, row)
 	}
-	return all, rows.Err()
+	return rows.Err()
 }
 
 func exec(tx *sql.Tx, stmt *sql.Stmt, args ...any) (affected int64, err error) {
@@ -246,8 +299,12 @@ func explain(verb string, err error) error {
 	switch err = database.Explain(err); {
 	case err == nil, isOutcome(err):
 		return err
+	case errors.Is(err, keystore.ErrLockTimeout):
+		return fmt.Errorf("%s: %w", verb, err)
 	case errors.Is(err, database.ErrBusy):
 		return fmt.Errorf("%s: %w", verb, errors.Join(keystore.ErrLockTimeout, err))
+	case errors.Is(err, database.ErrTimeout):
+		return fmt.Errorf("%s: %w", verb, errors.Join(keystore.ErrTimeout, err))
 	}
 	return fmt.Errorf("%s: %w", verb, err)
 }

@@ -1,0 +1,6 @@
+-- When a user's sessions were last ended by an operator: session_data cookies
+-- from before do not stand for a lookup any more.
+CREATE TABLE byok_server_revocations (
+  user_id    TEXT PRIMARY KEY,
+  revoked_at TEXT NOT NULL
+);

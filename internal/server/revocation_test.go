@@ -1,0 +1,269 @@
+//go:build unix
+
+package server_test
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/server"
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/server/access"
+)
+
+// A bootstrap document with a mistake in its last line changes nothing.
+func TestBootstrapIsWholeOrNotAtAll(t *testing.T) {
+	t.Parallel()
+	onBoth(t, func(t *testing.T, target string) {
+		f := startFixture(t, func(c *server.Config) { c.Database = target })
+		before := cookie("session_token", f.signIn(t, signInBody).cookies["session_token"])
+		err := f.Apply(t.Context(), &server.Bootstrap{
+			Users: []server.BootstrapUser{
+				{Email: testEmail, Password: "another password", Name: "renamed"},
+				{Email: "b@example.com", Password: "password", Name: "B"},
+			},
+			Organizations: []server.BootstrapOrganization{{ID: "o", Members: []server.BootstrapMember{{Email: "b@example.com", Role: "owner"}}}},
+			Workspaces: []server.BootstrapWorkspace{
+				{ID: "w", Owner: "b@example.com"},
+				{ID: testWorkspace, Owner: "b@example.com", Members: []server.BootstrapPermission{{Email: "nobody@example.com", Permission: "read"}}},
+			},
+		})
+		if err == nil || !strings.Contains(err.Error(), "workspaces[1].members[0].email: there is no user nobody@example.com") {
+			t.Errorf("apply: %v", err)
+		}
+		for query, want := range map[string]int{
+			`SELECT count(*) FROM "user"`: 1, "SELECT count(*) FROM organization": 0, "SELECT count(*) FROM workspace": 1,
+			`SELECT count(*) FROM "user" WHERE name = 'renamed'`: 0,
+		} {
+			if got := f.count(t, query); got != want {
+				t.Errorf("%s = %d, want %d", query, got, want)
+			}
+		}
+		if a := f.call(t, http.MethodGet, testKeys, "", "Cookie", before); a.StatusCode != http.StatusOK {
+			t.Errorf("a session from before: %d", a.StatusCode)
+		}
+		f.signIn(t, signInBody)
+	})
+}
+
+// saltReader lets a test stop the making of a password hash at its salt.
+type saltReader struct{ entered, leave chan struct{} }
+
+func (r *saltReader) Read(into []byte) (int, error) {
+	if len(into) == 16 && r.entered != nil {
+		r.entered <- struct{}{}
+		<-r.leave
+	}
+	return rand.Read(into)
+}
+
+// While a bootstrap document's passwords are hashed, others can write.
+func TestBootstrapHashesOutsideOfTheTransaction(t *testing.T) {
+	t.Parallel()
+	random := &saltReader{}
+	f := startFixture(t, func(c *server.Config) { c.Random = random })
+	random.entered, random.leave = make(chan struct{}), make(chan struct{})
+	applied := make(chan error, 1)
+	go func() {
+		applied <- f.Apply(t.Context(), &server.Bootstrap{Users: []server.BootstrapUser{{Email: testEmail, Password: "another password"}}})
+	}()
+	<-random.entered
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	if err := f.Access().PutOrganization(ctx, "o", "O"); err != nil {
+		t.Errorf("a write while a password is hashed: %v", err)
+	}
+	close(random.leave)
+	if err := <-applied; err != nil {
+		t.Error(err)
+	}
+}
+
+// Whoever changes a password or disables a user while that user signs in ends
+// up with no session of the old password.
+func TestSignInWhileAccessIsTaken(t *testing.T) {
+	t.Parallel()
+	onBoth(t, func(t *testing.T, target string) {
+		f := startFixture(t, func(c *server.Config) { c.Database = target })
+		a := f.Access()
+		start := func(user access.User) error {
+			_, err := a.StartSession(t.Context(), user, time.Hour, "", "")
+			return err
+		}
+		check := func(password string) access.User {
+			t.Helper()
+			user, err := a.CheckPassword(t.Context(), testEmail, password)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return user
+		}
+		user := check(testPassword)
+		if _, err := a.SetPassword(t.Context(), user.ID, a.HashPassword("another password")); err != nil {
+			t.Fatal(err)
+		}
+		if err := start(user); !errors.Is(err, access.ErrBadCredentials) {
+			t.Errorf("a session on a password that was just changed: %v", err)
+		}
+		user = check("another password")
+		if _, err := a.Disable(t.Context(), user.ID); err != nil {
+			t.Fatal(err)
+		}
+		if err := start(user); !errors.Is(err, access.ErrBanned) {
+			t.Errorf("a session of a user who was just disabled: %v", err)
+		}
+		if _, err := f.MintSession(t.Context(), testEmail); err == nil || !strings.Contains(err.Error(), "is disabled") {
+			t.Errorf("a minted session of a disabled user: %v", err)
+		}
+		if err := a.Enable(t.Context(), user.ID); err != nil {
+			t.Fatal(err)
+		}
+
+		// At once: sign-ins that never stop, and a password that changes.
+		for round := range 10 {
+			old, next := "another password", fmt.Sprintf("password %d", round)
+			if round > 0 {
+				old = fmt.Sprintf("password %d", round-1)
+			}
+			user := check(old)
+			stop := make(chan struct{})
+			var signingIn sync.WaitGroup
+			for range 3 {
+				signingIn.Go(func() {
+					for {
+						select {
+						case <-stop:
+							return
+						default:
+							if err := start(user); err != nil && !errors.Is(err, access.ErrBadCredentials) {
+								t.Error(err)
+								return
+							}
+						}
+					}
+				})
+			}
+			if _, err := a.SetPassword(t.Context(), user.ID, a.HashPassword(next)); err != nil {
+				t.Error(err)
+			}
+			close(stop)
+			signingIn.Wait()
+			if n := f.count(t, "SELECT count(*) FROM session"); n != 0 {
+				t.Fatalf("round %d: %d sessions of the old password are left", round, n)
+			}
+		}
+	})
+}
+
+// A session_data cookie stands for a lookup, as in the real server, until an
+// operator ends the session.
+func TestRevocationReachesCachedSessions(t *testing.T) {
+	t.Parallel()
+	f := startFixture(t)
+	in := f.signIn(t, signInBody)
+	both := cookie("session_token", in.cookies["session_token"], "session_data", in.cookies["session_data"])
+	user, err := f.Access().FindUser(t.Context(), testEmail)
+	if err != nil {
+		t.Fatal(err)
+	}
+	list := func(cookies string) int { return f.call(t, http.MethodGet, testKeys, "", "Cookie", cookies).StatusCode }
+	if _, err := f.DB().Write.ExecContext(t.Context(), "DELETE FROM session"); err != nil {
+		t.Fatal(err)
+	}
+	if got := list(both); got != http.StatusOK {
+		t.Errorf("a session that is gone, with session_data: %d", got)
+	}
+	if _, err := f.Access().EndSessions(t.Context(), user.ID); err != nil {
+		t.Fatal(err)
+	}
+	if got := list(both); got != http.StatusUnauthorized {
+		t.Errorf("a session that an operator ended, with session_data: %d", got)
+	}
+	// The user signs in again and is not refused for the revocation.
+	in = f.signIn(t, signInBody)
+	if got := list(cookie("session_token", in.cookies["session_token"], "session_data", in.cookies["session_data"])); got != http.StatusOK {
+		t.Errorf("a session from after the revocation: %d", got)
+	}
+}
+
+// Every refusal leaves a line in the audit log that says who was refused what,
+// and why.
+func TestAuditOfRefusals(t *testing.T) {
+	t.Parallel()
+	var log logBuffer
+	f := startFixture(t, func(c *server.Config) {
+		c.Audit = slog.New(slog.NewJSONHandler(&log, nil))
+		c.Bootstrap.Users = append(c.Bootstrap.Users, server.BootstrapUser{Email: "b@example.com", Password: testPassword})
+	})
+	owner, err := f.Access().FindUser(t.Context(), testEmail)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stranger, err := f.Access().FindUser(t.Context(), "b@example.com")
+	if err != nil {
+		t.Fatal(err)
+	}
+	value, err := f.MintSession(t.Context(), "b@example.com")
+	if err != nil {
+		t.Fatal(err)
+	}
+	const workspaceRoute, signInRoute = "/api/workspaces/{id}/byok-keys", "/api/auth/sign-in/email"
+	var want []auditLine
+	refuse := func(method, path, body string, line auditLine, headers ...string) {
+		t.Helper()
+		a := f.call(t, method, path, body, append(headers, "Content-Type", "application/json", "X-Forwarded-For", "192.0.2.7")...)
+		line.Action, line.Method, line.Status, line.Address = "refused", method, a.StatusCode, "192.0.2.7"
+		want = append(want, line)
+	}
+	refuse(http.MethodPost, signInPath, `{"email":"`+testEmail+`","password":"wrong"}`, auditLine{Route: signInRoute, Reason: "wrong password", User: owner.ID})
+	refuse(http.MethodPost, signInPath, `{"email":"nobody@example.com","password":"wrong"}`, auditLine{Route: signInRoute, Reason: "unknown user"})
+	refuse(http.MethodPost, signInPath, signInBody, auditLine{Route: signInRoute, Reason: "Invalid origin"}, "Origin", "https://evil.example.com")
+	refuse(http.MethodGet, testKeys, "", auditLine{Route: workspaceRoute, Reason: "Unauthorized", Owner: testWorkspace})
+	refuse(http.MethodGet, testKeys, "", auditLine{Route: workspaceRoute, Reason: "Unauthorized", Owner: testWorkspace, Actor: stranger.ID}, "Cookie", cookie("session_token", value))
+	refuse(http.MethodPost, testKeys, `{}`, auditLine{Route: workspaceRoute, Reason: "Only workspace admins can manage BYOK keys", Owner: testWorkspace, Actor: stranger.ID}, "Cookie", cookie("session_token", value))
+	refuse(http.MethodPost, "/reference/resolve", `{}`, auditLine{Route: "/reference/resolve", Reason: "Unauthorized"}, "Authorization", "Bearer wrong")
+	if _, err := f.Access().Disable(t.Context(), owner.ID); err != nil {
+		t.Fatal(err)
+	}
+	refuse(http.MethodPost, signInPath, signInBody, auditLine{Route: signInRoute, User: owner.ID,
+		Reason: "You have been banned from this application. Please contact support if you believe this is an error."})
+	if diff := cmp.Diff(want, readAudit(t, &log)); diff != "" {
+		t.Errorf("audit log (-want +got):\n%s", diff)
+	}
+	for what, secret := range map[string]string{"password": testPassword, "address": "@example.com", "session": value} {
+		if strings.Contains(log.String(), secret) {
+			t.Errorf("the audit log holds the %s", what)
+		}
+	}
+}
+
+// A key that comes from an organization's pool is logged with the workspace that
+// got it.
+func TestAuditOfInheritedKeys(t *testing.T) {
+	t.Parallel()
+	var log logBuffer
+	f := startFixture(t, func(c *server.Config) {
+		c.Hosted, c.Audit = true, slog.New(slog.NewJSONHandler(&log, nil))
+		c.Bootstrap.Organizations = []server.BootstrapOrganization{{ID: "acme", Members: []server.BootstrapMember{{Email: testEmail, Role: "owner"}}}}
+		c.Bootstrap.Workspaces[0].OrganizationID = "acme"
+	})
+	session := cookie("session_token", f.signIn(t, signInBody).cookies["session_token"])
+	if a := f.call(t, http.MethodPost, "/api/organizations/acme/byok-keys", `{"providerId":"openai","apiKey":"sk-of-acme"}`, "Cookie", session); a.StatusCode != http.StatusOK {
+		t.Fatalf("add: %d %s", a.StatusCode, a.body)
+	}
+	f.resolve(t)
+	lines := readAudit(t, &log)
+	last := lines[len(lines)-1]
+	if len(last.KeyIDs) != 1 || last.Action != "serve" || last.Scope != "organization" || last.Owner != "acme" || last.Workspace != testWorkspace || last.ProviderID != "openai" {
+		t.Errorf("audit: %+v", last)
+	}
+}
