@@ -54,8 +54,8 @@ type sample struct {
 	state int64
 }
 
-// providerBench times Terraform with keys, and with as many terraform_data
-// resources, which need no provider process: the floor.
+// providerBench times Terraform with keys, one by one and in pools, and with as
+// many terraform_data resources, which need no provider process: the floor.
 type providerBench struct {
 	cli     tfrun.CLI
 	bin     string
@@ -81,7 +81,7 @@ type contestant struct {
 	addsScale bool
 }
 
-const floorName, byokName = "terraform_data, the floor", "byok_key"
+const floorName, byokName, poolName = "terraform_data, the floor", "byok_key", "byok_pool"
 
 // contestants run each walk in this order.
 func (b *providerBench) contestants(sc scenario) (all []contestant) {
@@ -90,6 +90,7 @@ func (b *providerBench) contestants(sc scenario) (all []contestant) {
 		{"terraform_data with as much state as byok_key", sameConfig, true},
 		{"random_id, a provider without an API", randomConfig, true},
 		{byokName, byokConfig, false},
+		{poolName, poolConfig, false},
 	} {
 		if (!c.addsScale || sc.scale) && (c.config != randomConfig || b.random != "") {
 			all = append(all, c)
@@ -111,7 +112,7 @@ func (r results) add(contestant, walk string, s sample) {
 // run returns a table of all scenarios, and one of all contestants in the
 // first.
 func (b *providerBench) run(ctx context.Context, scenarios []scenario) (times, scale *table, err error) {
-	times = &table{header: []string{"keys", "latency", "walk", "floor", "byok_key", "/ floor", "CPU / floor", "CPU of the provider", "its peak memory", "requests"}}
+	times = &table{header: []string{"keys", "latency", "walk", "resource", "floor", "time", "/ floor", "CPU / floor", "CPU of the provider", "its peak memory", "requests"}}
 	plugins, err := b.install(ctx)
 	if err != nil {
 		return nil, nil, err
@@ -122,10 +123,12 @@ func (b *providerBench) run(ctx context.Context, scenarios []scenario) (times, s
 			return nil, nil, fmt.Errorf("%d keys, %s: %w", sc.keys, sc.latency, err)
 		}
 		for _, walk := range walks {
-			floor, byok := got[floorName][walk.name], got[byokName][walk.name]
-			times.add(fmt.Sprint(sc.keys), fmt.Sprintf("%d ms", sc.latency.Milliseconds()), walk.name,
-				inSeconds(wall(floor)), inSeconds(wall(byok)), ratio(wall(byok), wall(floor)), ratio(cpu(byok), cpu(floor)),
-				inSeconds(providerCPU(byok)), inMegabytes(memory(byok)), byok[0].requests.String())
+			for _, name := range []string{byokName, poolName} {
+				floor, byok := got[floorName][walk.name], got[name][walk.name]
+				times.add(fmt.Sprint(sc.keys), fmt.Sprintf("%d ms", sc.latency.Milliseconds()), walk.name, name,
+					inSeconds(wall(floor)), inSeconds(wall(byok)), ratio(wall(byok), wall(floor)), ratio(cpu(byok), cpu(floor)),
+					inSeconds(providerCPU(byok)), inMegabytes(memory(byok)), byok[0].requests.String())
+			}
 		}
 		if sc.scale {
 			scale = b.scaleOf(sc, got)
@@ -334,6 +337,28 @@ resource "byok_key" "this" {
   provider_id  = "openai"
   name         = "key-${count.index}"
   api_key_wo   = "sk-bench-0123456789abcdef0123456789abcdef-${count.index}"
+}
+`
+
+const poolConfig = `
+terraform {
+  required_providers {
+    byok = { source = "terraform-provider-byok/byok" }
+  }
+}
+
+variable "n" { type = number }
+
+variable "workspaces" { type = list(string) }
+
+resource "byok_pool" "this" {
+  count        = ceil(var.n / 10)
+  workspace_id = var.workspaces[count.index]
+  provider_id  = "openai"
+  keys = {
+    for i in range(count.index * 10, min(var.n, count.index * 10 + 10)) :
+    "key-${i}" => { api_key_wo = "sk-bench-0123456789abcdef0123456789abcdef-${i}" }
+  }
 }
 `
 

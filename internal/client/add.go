@@ -96,7 +96,7 @@ func (c *Client) Add(ctx context.Context, pool byok.Pool, in AddInput) (byok.Key
 	if f != nil {
 		return fail(key, f)
 	}
-	if complete {
+	if complete || in.SkipRecord {
 		return key, nil
 	}
 	s, f := a.scope.readBack(a.write, covers)

@@ -47,6 +47,9 @@ type AddInput struct {
 	// the pool to be deleted: until shortly before ctx ends, or until adds
 	// that wait are all that this Client does. See capacity.go.
 	WaitForCapacity bool
+	// SkipRecord returns the key as the response shows it, without UpdatedAt
+	// and CreatedBy: the caller adds several keys and lists once afterwards.
+	SkipRecord bool
 }
 
 // ReplaceInput is what a stored key becomes.
@@ -133,18 +136,35 @@ func (c *Client) Key(ctx context.Context, in byok.Scope, keyID string) (byok.Key
 // Listed is Key without any I/O: ok is false where the snapshot is not there
 // yet, and where it does not show the key.
 func (c *Client) Listed(in byok.Scope, keyID string) (key byok.Key, ok bool) {
+	if s := c.listed(in); s != nil {
+		return s.key(keyID)
+	}
+	return byok.Key{}, false
+}
+
+// ListedKeys is List without any I/O: ok is false where the snapshot is not
+// there yet. The keys are shared and must not be changed.
+func (c *Client) ListedKeys(in byok.Scope) (keys []byok.Key, ok bool) {
+	if s := c.listed(in); s != nil {
+		return s.keys, true
+	}
+	return nil, false
+}
+
+// listed returns a snapshot that shows all own writes, or nil.
+func (c *Client) listed(in byok.Scope) *snapshot {
 	c.mu.Lock()
 	sc := c.scopes[in]
 	c.mu.Unlock()
 	if sc == nil {
-		return byok.Key{}, false
+		return nil
 	}
 	sc.mu.Lock()
 	defer sc.mu.Unlock()
 	if sc.snapshot == nil || sc.snapshot.covers < sc.writes {
-		return byok.Key{}, false
+		return nil
 	}
-	return sc.snapshot.key(keyID)
+	return sc.snapshot
 }
 
 // Replace gives a stored key another secret, and another name unless

@@ -23,6 +23,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/byok"
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/server"
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/testkit/byokserver"
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/testkit/tfrun"
@@ -60,6 +61,8 @@ type demo struct {
 	door     byokserver.Door
 	password string // of the user with email
 	apiKeys  map[string]map[string]string
+	// poolNames are the names of the Anthropic keys; nil for the default.
+	poolNames []string
 }
 
 func run(ctx context.Context, out io.Writer, bin, config string, keep bool) (err error) {
@@ -94,6 +97,9 @@ func run(ctx context.Context, out io.Writer, bin, config string, keep bool) (err
 		d.planAgain,
 		d.overfillPool,
 		d.replaceSecret,
+		d.fillPool,
+		d.swapPool,
+		d.nameUnmanaged,
 	}
 	if !keep {
 		steps = append(steps, d.destroyKeys, func(context.Context) error {
@@ -165,12 +171,12 @@ func (d *demo) initTerraform(ctx context.Context, config string) (err error) {
 }
 
 func (d *demo) applyKeys(ctx context.Context) error {
-	d.narrate("%s apply: three OpenAI keys and two Anthropic keys, their secrets write-only", d.cli.Name())
+	d.narrate("%s apply: three OpenAI keys (byok_key) and a pool of two Anthropic keys (byok_pool), their secrets write-only", d.cli.Name())
 	out, err := d.terraform(ctx, "apply", "-auto-approve")
 	if err != nil {
 		return err
 	}
-	if err := expect(out, "Apply complete! Resources: 5 added, 0 changed, 0 destroyed."); err != nil {
+	if err := expect(out, "Apply complete! Resources: 4 added, 0 changed, 0 destroyed."); err != nil {
 		return err
 	}
 	d.narrate("The keys as the data source byok_keys returns them, in rotation order")
@@ -250,11 +256,107 @@ func (d *demo) overfillPool(ctx context.Context) error {
 	if begin < 0 || !strings.Contains(out[begin:], "openai") {
 		return fmt.Errorf("the plan failed, but not at the cap:\n%s", out)
 	}
+	d.frame(out[begin:])
+	return nil
+}
+
+// frame shows a part of what terraform has printed.
+func (d *demo) frame(text string) {
 	fmt.Fprintln(d.out, "     ╷")
-	for line := range strings.Lines(strings.TrimSpace(out[begin:])) {
+	for line := range strings.Lines(strings.TrimSpace(text)) {
 		fmt.Fprintln(d.out, strings.TrimRight("     │ "+line, " \n"))
 	}
 	fmt.Fprintln(d.out, "     ╵")
+}
+
+// poolOf declares Anthropic keys with a prefix from now on.
+func (d *demo) poolOf(prefix string, size int) {
+	d.poolNames = nil
+	for i := range size {
+		d.poolNames = append(d.poolNames, fmt.Sprintf("%s-%02d", prefix, i+1))
+	}
+	d.apiKeys["anthropic"] = secretsFor("anthropic", d.poolNames...)
+}
+
+func (d *demo) fillPool(ctx context.Context) error {
+	d.narrate("Fill the Anthropic pool with ten keys; an eleventh is an error at plan")
+	d.poolOf("old", 11)
+	out, err := d.terraformWith(ctx, 1, nil, "plan")
+	if err != nil {
+		return err
+	}
+	if err := expect(out, `Pool "anthropic" would hold 11 keys, its cap is 10`); err != nil {
+		return err
+	}
+	d.poolOf("old", 10)
+	if _, err := d.terraform(ctx, "apply", "-auto-approve"); err != nil {
+		return err
+	}
+	d.detail(`Error: Pool "anthropic" would hold 11 keys, its cap is 10`)
+	return nil
+}
+
+// swapPool asks for a key all the while.
+func (d *demo) swapPool(ctx context.Context) error {
+	d.narrate("Swap all ten keys of the full Anthropic pool in one apply, while it serves")
+	d.poolOf("new", 10)
+	watching, stop := context.WithCancel(ctx)
+	defer stop()
+	type seen struct {
+		served int
+		err    error
+	}
+	watched := make(chan seen)
+	go func() {
+		var s seen
+		for watching.Err() == nil && s.err == nil {
+			got, err := d.resolve(ctx, "anthropic")
+			switch {
+			case err != nil:
+				s.err = err
+			case got == nil:
+				s.err = errors.New("the pool served nothing during the swap")
+			default:
+				s.served++
+			}
+		}
+		watched <- s
+	}()
+	out, err := d.terraform(ctx, "apply", "-auto-approve")
+	stop()
+	s := <-watched
+	if err := errors.Join(err, s.err); err != nil {
+		return err
+	}
+	if err := expect(out, "Apply complete! Resources: 0 added, 1 changed, 0 destroyed."); err != nil {
+		return err
+	}
+	d.detail("10 keys swapped; %d requests meanwhile, each served a key", s.served)
+	return nil
+}
+
+// nameUnmanaged adds a key as another user would. The pool is exclusive.
+func (d *demo) nameUnmanaged(ctx context.Context) error {
+	d.narrate("Another user adds a key to the exclusive pool: the plan names it, the apply removes it")
+	d.poolNames = d.poolNames[:9]
+	if _, err := d.terraform(ctx, "apply", "-auto-approve"); err != nil {
+		return err
+	}
+	name := "added by hand"
+	status, text, err := d.door.Do(ctx, http.MethodPost, "/api/workspaces/"+workspaceID+"/byok-keys",
+		byok.SaveRequest{ProviderID: "anthropic", APIKey: "sk-demo-by-hand-" + rand.Text(), Name: &name}, nil)
+	if err != nil || status != http.StatusOK {
+		return fmt.Errorf("adding a key: status %d, %w\n%s", status, err, text)
+	}
+	out, err := d.terraform(ctx, "apply", "-auto-approve")
+	if err != nil {
+		return err
+	}
+	begin, end := strings.Index(out, "  ~ resource \"byok_pool\""), strings.Index(out, "Plan: ")
+	if begin < 0 || end < begin || !strings.Contains(out[begin:end], name) {
+		return fmt.Errorf("the plan does not name the key:\n%s", out)
+	}
+	d.frame(out[begin:end])
 	return nil
 }
 
@@ -298,7 +400,7 @@ func (d *demo) destroyKeys(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := expect(out, "Destroy complete! Resources: 5 destroyed."); err != nil {
+	if err := expect(out, "Destroy complete! Resources: 4 destroyed."); err != nil {
 		return err
 	}
 	for _, providerID := range []string{"openai", "anthropic"} {
@@ -308,7 +410,7 @@ func (d *demo) destroyKeys(ctx context.Context) error {
 			return fmt.Errorf("the server still serves %s key %s", providerID, got.KeyID)
 		}
 	}
-	d.detail("5 keys destroyed; the server has none left to serve")
+	d.detail("12 keys destroyed; the server has none left to serve")
 	return nil
 }
 
@@ -367,6 +469,9 @@ func (d *demo) terraformWith(ctx context.Context, exit int, variables map[string
 	all := map[string]any{"openai_api_keys": d.apiKeys["openai"], "anthropic_api_keys": d.apiKeys["anthropic"]}
 	for name, value := range variables {
 		all[name] = value
+	}
+	if d.poolNames != nil {
+		all["anthropic_names"] = d.poolNames
 	}
 	folder := *d.folder
 	folder.Env = slices.Clone(d.folder.Env)

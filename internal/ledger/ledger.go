@@ -151,14 +151,19 @@ func (c *Call) Read(pool byok.Pool, keyID string) {
 	if !c.plan.read(pool, keyID) {
 		return
 	}
+	c.restart()
+	c.plan.read(pool, keyID)
+}
+
+// restart moves the call into a new plan.
+func (c *Call) restart() {
 	now := time.Now()
-	if c.plan == l.plan {
-		l.restart()
+	if c.plan == c.ledger.plan {
+		c.ledger.restart()
 	}
 	c.plan.end(now)
-	c.plan = l.plan
+	c.plan = c.ledger.plan
 	c.plan.begin(now)
-	c.plan.read(pool, keyID)
 }
 
 // Keep declares that the plan keeps this key, changed or not. It rarely waits
@@ -173,8 +178,11 @@ func (c *Call) Keep(ctx context.Context, pool byok.Pool, keyID string) Verdict {
 	}
 	c.ledger.mu.Lock()
 	verdict, waiter := c.plan.keep(time.Now(), pool, keyID)
+	shared := c.plan.shareKey(pool)
 	c.ledger.mu.Unlock()
-	return c.await(ctx, verdict, waiter)
+	verdict = c.await(ctx, verdict, waiter)
+	verdict.Shared = shared
+	return verdict
 }
 
 // KeepUnchanged is Keep if no pool is over its cap: it never waits and has
@@ -186,9 +194,10 @@ func (c *Call) KeepUnchanged(pool byok.Pool, keyID string) bool {
 	}
 	c.ledger.mu.Lock()
 	defer c.ledger.mu.Unlock()
-	if c.plan.hasOverfull() {
+	if c.plan.hasOverfull() || c.plan.totals(pool).exclusive {
 		return false
 	}
+	c.plan.shareKey(pool)
 	_, waiter := c.plan.keep(time.Now(), pool, keyID)
 	if waiter != nil { // over its cap with this key
 		c.plan.abandon(waiter)
@@ -240,6 +249,10 @@ func (c *Call) Create(ctx context.Context, pool byok.Pool, replacedID string) Ve
 func (c *Call) create(ctx context.Context, pool byok.Pool, replacedID string, takesOver bool) Verdict {
 	c.ledger.mu.Lock()
 	added := c.plan.create(pool, replacedID)
+	var shared *Shared
+	if added {
+		shared = c.plan.shareKey(pool)
+	}
 	c.ledger.mu.Unlock()
 	if !added {
 		return Verdict{}
@@ -255,7 +268,7 @@ func (c *Call) create(ctx context.Context, pool byok.Pool, replacedID string, ta
 	}
 	c.ledger.mu.Unlock()
 	verdict = c.await(ctx, verdict, waiter)
-	verdict.ListFailed = failed
+	verdict.ListFailed, verdict.Shared = failed, shared
 	return verdict
 }
 
@@ -282,6 +295,9 @@ type Verdict struct {
 	// ListFailed is set once per scope, if its keys could not be listed. Its
 	// pools are not checked.
 	ListFailed *ListFailed
+	// Shared is set when the call's pool belongs to an exclusive resource and
+	// to another one: an error, once per pool.
+	Shared *Shared
 }
 
 // ListFailed is a scope whose keys could not be listed.

@@ -43,6 +43,13 @@ type totals struct {
 	going    int                 // stored keys that are removed or presumed removed
 	waiting  int                 // its share of the plan's waiting creates
 	reported bool
+
+	// Of resources that have keys of this pool: see pool.go.
+	declarations   []*declaration
+	resources      int  // kept or created keys, and declarations
+	singles        bool // some are single keys
+	exclusive      bool // one of them has to be alone
+	sharedReported bool
 }
 
 // outcome is what becomes of one key.
@@ -51,6 +58,7 @@ type outcome uint8
 const (
 	undeclared      outcome = iota
 	read                    // refreshed, not planned yet
+	readInPool              // the same, as part of a resource that has a whole pool
 	presumedRemoved         // refreshed, and not planned when the plan was quiet: tainted
 	kept
 	removed
@@ -115,11 +123,13 @@ func (p *plan) read(pool byok.Pool, keyID string) (again bool) {
 		return true
 	}
 	p.reads[keyID] = struct{}{}
+	p.totals(pool).singles = true
 	p.setOutcome(p.totals(pool), keyID, read)
 	return false
 }
 
 func (p *plan) keep(now time.Time, pool byok.Pool, keyID string) (Verdict, *waiter) {
+	p.totals(pool).singles = true
 	p.setOutcome(p.totals(pool), keyID, kept)
 	if !p.hasOverfull() {
 		return Verdict{}, nil
@@ -128,6 +138,7 @@ func (p *plan) keep(now time.Time, pool byok.Pool, keyID string) (Verdict, *wait
 }
 
 func (p *plan) remove(pool byok.Pool, keyID string) {
+	p.totals(pool).singles = true
 	p.setOutcome(p.totals(pool), keyID, removed)
 }
 
@@ -136,6 +147,7 @@ func (p *plan) remove(pool byok.Pool, keyID string) {
 // replacement counts once.
 func (p *plan) create(pool byok.Pool, replacedID string) (added bool) {
 	t := p.totals(pool)
+	t.singles = true
 	defer p.check(t)
 	if replacedID == "" {
 		t.created++
@@ -236,7 +248,7 @@ func (p *plan) tick(now time.Time, w *waiter) (next time.Time) {
 	var over []*totals
 	for t := range p.overfull {
 		for id, f := range t.outcomes {
-			if f == read {
+			if f == read || f == readInPool {
 				t.set(id, presumedRemoved)
 			}
 		}
@@ -282,7 +294,7 @@ func (p *plan) totals(pool byok.Pool) *totals {
 // already planned.
 func (p *plan) setOutcome(t *totals, keyID string, f outcome) {
 	p.poolOf[keyID] = t
-	if was := t.outcomes[keyID]; was == removed || f == read && was != undeclared {
+	if was := t.outcomes[keyID]; was == removed || (f == read || f == readInPool) && was != undeclared {
 		return
 	}
 	t.set(keyID, f)
@@ -395,12 +407,19 @@ func (t *totals) waitingCreates(limit int) int {
 	if t.listing == nil {
 		return 0
 	}
-	return max(0, t.created+t.movedIn-max(0, limit-t.stored()))
+	// A resource that has a whole pool removes and adds by itself.
+	created := t.created
+	for _, d := range t.declarations {
+		created -= d.change.Added
+	}
+	return max(0, created+t.movedIn-max(0, limit-t.stored()))
 }
 
 func (t *totals) stored() int { return len(t.listing.keys[t.pool.ProviderID]) }
 
 func (t *totals) overCap(limit int, settled, sequential bool) *OverCap {
+	// Resources that have whole pools declare all of their removals at once.
+	whole := len(t.declarations) > 0 && !t.singles
 	o := &OverCap{
 		Pool:       t.pool,
 		Cap:        limit,
@@ -410,8 +429,9 @@ func (t *totals) overCap(limit int, settled, sequential bool) *OverCap {
 		Replaced:   len(t.replaced),
 		Removed:    t.going,
 		Certain:    t.certain(limit),
+		Whole:      whole,
 		Settled:    settled,
-		Sequential: sequential,
+		Sequential: sequential && !whole,
 	}
 	if settled {
 		for _, key := range t.listing.keys[t.pool.ProviderID] {

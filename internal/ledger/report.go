@@ -26,6 +26,7 @@ type OverCap struct {
 	Replaced  int        // of the added keys, those known to replace another
 	Unmanaged []byok.Key // stored keys that this plan does not contain, in rotation order; nil unless Settled
 	Certain   bool       // the keys that this plan keeps and adds exceed the cap by themselves
+	Whole     bool       // resources have whole pools, none has a single key
 	Settled   bool       // the figures are those of the whole plan, otherwise of the plan so far
 
 	// Sequential is set when Terraform never had two calls in flight, as with
@@ -71,7 +72,11 @@ func (o *OverCap) Detail() string {
 	if len(o.Unmanaged) > 0 {
 		b.WriteString("- If one of the keys above is no longer needed, delete it in Sim.\n")
 		b.WriteString("- If this plan adds one of the keys above a second time, import it instead:\n\n")
-		fmt.Fprintf(&b, "    import {\n      to = byok_key.example\n      id = %q\n    }\n\n", o.Pool.String()+"/"+clean(o.Unmanaged[0].ID))
+		to, id := "byok_key.example", o.Pool.String()+"/"+clean(o.Unmanaged[0].ID)
+		if o.Whole {
+			to, id = "byok_pool.example", o.Pool.String()
+		}
+		fmt.Fprintf(&b, "    import {\n      to = %s\n      id = %q\n    }\n\n", to, id)
 		if o.Sequential {
 			b.WriteString("- If your configuration removes one of the keys above, Terraform may not have planned that yet, as happens with -parallelism=1. Plan again with the default parallelism.\n")
 		}

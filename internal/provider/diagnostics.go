@@ -236,6 +236,9 @@ func refusedDiagnostic(ctx context.Context, o *operation, pool byok.Pool, err er
 // are not planned again, so that only what is certain without them is an error.
 func verdictDiagnostics(v ledger.Verdict, capCheck string, mayApply bool) diag.Diagnostics {
 	var diags diag.Diagnostics
+	if v.Shared != nil {
+		diags.AddAttributeError(path.Root("provider_id"), v.Shared.Summary(), v.Shared.Detail())
+	}
 	for _, over := range v.Over {
 		d := diag.NewAttributeErrorDiagnostic(path.Root("provider_id"), over.Summary(), over.Detail())
 		if capCheck == capCheckWarning || mayApply && !over.Certain {
@@ -278,7 +281,7 @@ func missingWorkspaceDiagnostic() diag.Diagnostic {
 func renameWithoutSecretDiagnostic(key keyRef) diag.Diagnostic {
 	return diag.NewAttributeErrorDiagnostic(path.Root("name"), "A rename needs the API key",
 		fmt.Sprintf("The name of the %s changes. The API accepts a new name only together with the secret, and the configuration declares none. "+
-			"Set api_key_wo or api_key to the secret, or leave the name as it is.", key))
+			"Declare the secret, or leave the name as it is.", key))
 }
 
 func versionWithoutSecretDiagnostic() diag.Diagnostic {
@@ -329,6 +332,14 @@ func unconfirmedDiagnostic(config, prior keyModel, key keyRef, when string) diag
 		detail += "This plan uploads the declared secret and name again."
 	}
 	return diag.NewAttributeWarningDiagnostic(path.Root("masked_key"), "Earlier upload not confirmed", detail)
+}
+
+// updateDiagnostic is about an update that failed.
+func updateDiagnostic(err error, key keyRef) diag.Diagnostic {
+	if client.IsUnconfirmed(err) {
+		return unconfirmedUpdateDiagnostic(err, key)
+	}
+	return clientDiagnostic(err, "update", key)
 }
 
 // unconfirmedUpdateDiagnostic is about an update that the API may have stored.

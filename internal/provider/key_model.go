@@ -196,13 +196,17 @@ type durations struct{ create, read, update, delete time.Duration }
 
 // durations returns the timeouts, or their defaults. It fails on a duration
 // that is not above zero.
-func (m keyModel) durations() (d durations, diags diag.Diagnostics) {
-	d = durations{defaultTimeout, defaultTimeout, defaultTimeout, defaultTimeout}
-	if m.Timeouts.IsNull() || m.Timeouts.IsUnknown() {
+func (m keyModel) durations() (durations, diag.Diagnostics) {
+	return durationsOf(m.Timeouts, defaultTimeout)
+}
+
+func durationsOf(block timeouts.Value, fallback time.Duration) (d durations, diags diag.Diagnostics) {
+	d = durations{fallback, fallback, fallback, fallback}
+	if block.IsNull() || block.IsUnknown() {
 		return d, nil
 	}
 	for name, timeout := range map[string]*time.Duration{"create": &d.create, "read": &d.read, "update": &d.update, "delete": &d.delete} {
-		value, ok := m.Timeouts.Attributes()[name].(types.String)
+		value, ok := block.Attributes()[name].(types.String)
 		if !ok || value.IsNull() || value.IsUnknown() {
 			continue
 		}

@@ -13,6 +13,7 @@ import (
 	"github.com/hashicorp/terraform-plugin-framework/types"
 
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/byok"
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/client"
 )
 
 // recordKey is where a record stands in private state.
@@ -88,6 +89,14 @@ func (r keyRecord) declared(config keyModel) keyRecord {
 		_, _ = rand.Read(salt)
 		r.Sum = sum(salt, config.APIKeyWO.ValueString())
 	}
+	return r
+}
+
+// addedRecord remembers a key that an add has stored. err is the error that
+// came with it, if any.
+func addedRecord(config keyModel, key byok.Key, err error) keyRecord {
+	r := writtenRecord(key).declared(config)
+	r.Unconfirmed = err != nil && (key.UpdatedAt != "" || client.IsKind(err, client.KindAmbiguous))
 	return r
 }
 

@@ -249,12 +249,11 @@ func (r *keyResource) Create(ctx context.Context, req resource.CreateRequest, re
 		resp.Diagnostics.Append(clientDiagnostic(err, "create", plan.ref()))
 		return
 	}
-	state, record := plan.withCreated(key), writtenRecord(key).declared(config)
+	state, record := plan.withCreated(key), addedRecord(config, key, err)
 	if err != nil {
 		// A key with an ID is stored, whatever else went wrong: an error
 		// here would taint it, and the next apply would delete it.
 		resp.Diagnostics.Append(incompleteDiagnostic(err, state.ref()))
-		record.Unconfirmed = key.UpdatedAt != "" || client.IsKind(err, client.KindAmbiguous)
 	}
 	resp.Diagnostics.Append(resp.State.Set(ctx, state.value(ctx))...)
 	resp.Diagnostics.Append(resp.Identity.Set(ctx, state.identity().value(ctx))...)
@@ -318,21 +317,37 @@ func (r *keyResource) Update(ctx context.Context, req resource.UpdateRequest, re
 	ctx, cancel := context.WithTimeout(ctx, timeouts.update)
 	defer cancel()
 
-	state, record := plan, readRecord(ctx, req.Private, prior)
+	record := readRecord(ctx, req.Private, prior)
 	p := planUpdate(config, plan, prior, record, r.operation.workspaceID)
-	if p.upload && plan.UpdatedAt.IsUnknown() {
-		pool, _ := plan.pool()
-		key, err := api.Replace(ctx, pool, plan.replaceInput(config.secret().ValueString(), prior))
+	p.upload = p.upload && plan.UpdatedAt.IsUnknown()
+	p.planned.MaskedKey, p.planned.UpdatedAt = plan.MaskedKey, plan.UpdatedAt
+	state, record, err := updateKey(ctx, api, config, prior, record, p)
+	if err != nil {
+		resp.Diagnostics.Append(updateDiagnostic(err, plan.ref()))
 		if client.IsUnconfirmed(err) {
-			resp.Diagnostics.Append(unconfirmedUpdateDiagnostic(err, plan.ref()))
-			resp.Diagnostics.Append(presentRecord(record, prior).unconfirmed().write(ctx, resp.Private, prior)...)
-			return
+			resp.Diagnostics.Append(record.write(ctx, resp.Private, prior)...)
+		}
+		return
+	}
+	resp.Diagnostics.Append(resp.State.Set(ctx, state.value(ctx))...)
+	resp.Diagnostics.Append(resp.Identity.Set(ctx, state.identity().value(ctx))...)
+	resp.Diagnostics.Append(record.write(ctx, resp.Private, state)...)
+}
+
+// updateKey carries out what p plans for one stored key. With an error, state is
+// that of before, and the record says whether the key may have been written.
+func updateKey(ctx context.Context, api *client.Client, config, prior keyModel, record keyRecord, p updatePlan) (keyModel, keyRecord, error) {
+	state := p.planned
+	if p.upload {
+		pool, _ := state.pool()
+		key, err := api.Replace(ctx, pool, state.replaceInput(config.secret().ValueString(), prior))
+		if client.IsUnconfirmed(err) {
+			return prior, presentRecord(record, prior).unconfirmed(), err
 		}
 		if err != nil {
-			resp.Diagnostics.Append(clientDiagnostic(err, "update", plan.ref()))
-			return
+			return prior, record, err
 		}
-		state, record = plan.withReplaced(key), writtenRecord(key)
+		state, record = state.withReplaced(key), writtenRecord(key)
 	} else {
 		// Nothing to send: the plan says so, or left it open and the values
 		// at apply are those that are stored.
@@ -341,12 +356,7 @@ func (r *keyResource) Update(ctx context.Context, req resource.UpdateRequest, re
 	if !config.secret().IsNull() {
 		record = record.declared(config)
 	}
-	if state.APIKey.IsUnknown() {
-		state.APIKey = p.planned.APIKey
-	}
-	resp.Diagnostics.Append(resp.State.Set(ctx, state.value(ctx))...)
-	resp.Diagnostics.Append(resp.Identity.Set(ctx, state.identity().value(ctx))...)
-	resp.Diagnostics.Append(record.write(ctx, resp.Private, state)...)
+	return state, record, nil
 }
 
 // Delete always names the key: without an ID the API would remove all keys of

@@ -22,7 +22,7 @@ type keysModel struct {
 	WorkspaceID types.String         `tfsdk:"workspace_id"`
 	ProviderID  types.String         `tfsdk:"provider_id"`
 	Keys        []listedKey          `tfsdk:"keys"`
-	Pools       map[string]poolModel `tfsdk:"pools"`
+	Pools       map[string]poolUsage `tfsdk:"pools"`
 }
 
 type listedKey struct {
@@ -36,7 +36,7 @@ type listedKey struct {
 	ImportID   string  `tfsdk:"import_id"`
 }
 
-type poolModel struct {
+type poolUsage struct {
 	Count     int64 `tfsdk:"count"`
 	Remaining int64 `tfsdk:"remaining"`
 	Full      bool  `tfsdk:"full"`
@@ -129,7 +129,7 @@ func (d *keysDataSource) Read(ctx context.Context, req datasource.ReadRequest, r
 
 // withKeys returns m with the stored keys that it asks for, and their pools.
 func (m keysModel) withKeys(keys []byok.Key, limit int) keysModel {
-	m.Keys, m.Pools = []listedKey{}, map[string]poolModel{}
+	m.Keys, m.Pools = []listedKey{}, map[string]poolUsage{}
 	counts := map[string]int{}
 	if !m.ProviderID.IsNull() {
 		counts[m.ProviderID.ValueString()] = 0
@@ -146,7 +146,7 @@ func (m keysModel) withKeys(keys []byok.Key, limit int) keysModel {
 		})
 	}
 	for providerID, count := range counts {
-		m.Pools[providerID] = poolModel{Count: int64(count), Remaining: int64(max(0, limit-count)), Full: count >= limit}
+		m.Pools[providerID] = poolUsage{Count: int64(count), Remaining: int64(max(0, limit-count)), Full: count >= limit}
 	}
 	return m
 }

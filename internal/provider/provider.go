@@ -186,7 +186,7 @@ func (p *byokProvider) Configure(ctx context.Context, req provider.ConfigureRequ
 }
 
 func (p *byokProvider) Resources(context.Context) []func() resource.Resource {
-	return []func() resource.Resource{newKeyResource}
+	return []func() resource.Resource{newKeyResource, newPoolResource}
 }
 
 func (p *byokProvider) DataSources(context.Context) []func() datasource.DataSource {

@@ -36,7 +36,7 @@ func newFramework(p *byokProvider) fastpath.Framework {
 
 // fastPaths are the resources that have one, by type name.
 func fastPaths(p *byokProvider) map[string]fastpath.Resource {
-	return map[string]fastpath.Resource{keyTypeName: keyFastPath{p}}
+	return map[string]fastpath.Resource{keyTypeName: keyFastPath{p}, poolTypeName: poolFastPath{p}}
 }
 
 // contextReleasingServer releases the contexts of calls that have ended. The

@@ -522,6 +522,7 @@ func TestAccExamples(t *testing.T) {
 	s := acctest.Start(t)
 	for title, files := range map[string][]string{
 		"resource":    {"provider/provider.tf", "resources/byok_key/resource.tf", "resources/byok_key/pool.tf", "resources/byok_key/order.tf"},
+		"pool":        {"provider/provider.tf", "resources/byok_pool/resource.tf", "resources/byok_pool/names.tf"},
 		"data source": {"provider/provider.tf", "data-sources/byok_keys/data-source.tf"},
 		"function":    {"provider/provider.tf", "functions/mask/function.tf"},
 		"adopting":    {"provider/provider.tf", "guides/adopting/list.tf", "guides/adopting/import.tf"},
@@ -539,7 +540,7 @@ func TestAccExamples(t *testing.T) {
 			here := strings.NewReplacer("https://sim.example.com", s.URL, "11111111-2222-4333-8444-555555555555", s.WorkspaceID)
 			tf := newTerraform(t, map[string]string{envSessionToken: s.SessionToken}, here.Replace(config.String()))
 			secrets := map[string]any{
-				"openai_api_key": secretA, "mistral_api_keys": map[string]string{"first": secretA, "second": secretB},
+				"openai_api_key": secretA, "openai_api_keys": map[string]string{"primary": secretA, "spare": secretB}, "mistral_api_keys": map[string]string{"first": secretA, "second": secretB},
 				"anthropic_api_keys": map[string]string{"team-a": secretA, "team-b": secretA, "overflow": secretB},
 			}
 			declared, err := json.Marshal(secrets)

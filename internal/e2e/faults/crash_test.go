@@ -37,12 +37,26 @@ func TestCrash(t *testing.T) {
 	t.Run("sqlite", func(t *testing.T) {
 		t.Parallel()
 		file := filepath.Join(t.TempDir(), "keys.db")
-		crash(t, newSite(t, "sqlite:"+file), 1, func() { checkSQLite(t, file) })
+		crash(t, newSite(t, "sqlite:"+file), 1, keysOf, func() { checkSQLite(t, file) })
+	})
+	t.Run("sqlite, pools", func(t *testing.T) {
+		t.Parallel()
+		file := filepath.Join(t.TempDir(), "keys.db")
+		crash(t, newSite(t, "sqlite:"+file), 1, poolsOf, func() { checkSQLite(t, file) })
 	})
 	t.Run("postgres", func(t *testing.T) {
 		t.Parallel()
-		crash(t, newSite(t, cluster(t, pgtest.WithFsync()).Database(t)), 3, func() {})
+		crash(t, newSite(t, cluster(t, pgtest.WithFsync()).Database(t)), 3, keysOf, func() {})
 	})
+}
+
+// keysOf and poolsOf start a driver of byok_key and of byok_pool.
+func keysOf(t *testing.T, provider map[string]any) driver {
+	return protocol{newCore(t, provider, *crashSeed, patiently)}
+}
+
+func poolsOf(t *testing.T, provider map[string]any) driver {
+	return newPooledProtocol(t, provider, *crashSeed, patiently)
 }
 
 // cluster starts a PostgreSQL for one test.
@@ -135,7 +149,7 @@ type crashTotals struct {
 	verdict                        verdict
 }
 
-func crash(t *testing.T, s *site, size int, check func()) {
+func crash(t *testing.T, s *site, size int, start func(*testing.T, map[string]any) driver, check func()) {
 	random := rand.New(rand.NewPCG(*crashSeed, uint64(size)))
 	f := newFleet(t, s, size)
 	session := s.session(t, f.balancer.URL)
@@ -157,7 +171,7 @@ func crash(t *testing.T, s *site, size int, check func()) {
 		g.pools = append(g.pools, p)
 		g.room[p] = byok.Cap
 	}
-	d := protocol{newCore(t, map[string]any{"endpoint": f.balancer.URL, "workspace_id": siteWorkspace, "session_token": session}, *crashSeed, patiently)}
+	d := start(t, map[string]any{"endpoint": f.balancer.URL, "workspace_id": siteWorkspace, "session_token": session})
 	declared := spec{}
 	g.grow(declared, 8)
 

@@ -118,6 +118,50 @@ func (s spec) hcl() string {
 	return b.String()
 }
 
+// pooled is s as one byok_pool for each pool, by address: the map keys are the
+// addresses of the keys. What is to be in state (api_key) is write-only here.
+func (s spec) pooled() map[string]map[string]any {
+	all := map[string]map[string]any{}
+	for _, address := range s.addresses() {
+		k := s[address]
+		element := map[string]any{"api_key_wo": k.secret, "name": k.name}
+		if k.form == versioned {
+			element["api_key_wo_version"] = k.version
+		}
+		label := poolType + poolLabel(k.workspaceID, k.providerID)
+		if all[label] == nil {
+			all[label] = map[string]any{"workspace_id": k.workspaceID, "provider_id": k.providerID, "keys": map[string]any{}}
+			if k.patience != "" {
+				all[label]["timeouts"] = map[string]any{"create": k.patience, "update": k.patience}
+			}
+		}
+		all[label]["keys"].(map[string]any)[address] = element
+	}
+	return all
+}
+
+func poolLabel(workspaceID, providerID string) string {
+	return "pool_" + workspaceID + "_" + providerID
+}
+
+// pooledHCL is pooled as configuration.
+func (s spec) pooledHCL(t *testing.T) string {
+	t.Helper()
+	var b strings.Builder
+	for address, pool := range s.pooled() {
+		label := strings.TrimPrefix(address, poolType)
+		// Every JSON string without templates is one of HCL, too.
+		keys, err := json.Marshal(pool["keys"])
+		if err != nil {
+			t.Fatal(err)
+		}
+		fmt.Fprintf(&b, "resource \"byok_pool\" %q {\n  workspace_id = %q\n  provider_id = %q\n  keys = %s\n}\n", label, pool["workspace_id"], pool["provider_id"], keys)
+	}
+	return b.String()
+}
+
+const poolType = "byok_pool."
+
 func (s spec) addresses() []string { return sortedKeys(s) }
 
 // pools returns the pools that s has keys in.
@@ -154,8 +198,10 @@ func (p protocol) apply(t *testing.T, declared spec) error {
 	return err
 }
 
-func (p protocol) plan(t *testing.T, declared spec) string {
-	changes, _, found, err := p.Core.Plan(context.WithoutCancel(t.Context()), declared.attributes())
+func (p protocol) plan(t *testing.T, declared spec) string { return p.planOf(t, declared.attributes()) }
+
+func (p protocol) planOf(t *testing.T, declared map[string]map[string]any) string {
+	changes, _, found, err := p.Core.Plan(context.WithoutCancel(t.Context()), declared)
 	if err != nil {
 		return "error: " + err.Error()
 	}
@@ -170,6 +216,70 @@ func (p protocol) ids(*testing.T) map[string]string {
 	ids := map[string]string{}
 	for address, at := range p.State {
 		ids[address], _ = tfcore.Attributes(at.Value)["id"].(string)
+	}
+	return ids
+}
+
+// pooledProtocol drives the provider with pools in place of keys.
+type pooledProtocol struct{ *tfcore.Core }
+
+func newPooledProtocol(t *testing.T, provider map[string]any, seed uint64, edit func(*client.Config)) pooledProtocol {
+	t.Helper()
+	return pooledProtocol{newCore(t, provider, seed, edit)}
+}
+
+func (p pooledProtocol) apply(t *testing.T, declared spec) error {
+	_, err := p.Core.Apply(context.WithoutCancel(t.Context()), declared.pooled())
+	return err
+}
+
+func (p pooledProtocol) plan(t *testing.T, declared spec) string {
+	return protocol(p).planOf(t, declared.pooled())
+}
+
+func (p pooledProtocol) ids(*testing.T) map[string]string {
+	ids := map[string]string{}
+	for _, at := range p.State {
+		elements, _ := tfcore.Attributes(at.Value)["keys"].(map[string]any)
+		for address, element := range elements {
+			ids[address], _ = element.(map[string]any)["id"].(string)
+		}
+	}
+	return ids
+}
+
+// pooledCLI drives the real terraform with pools in place of keys.
+type pooledCLI struct{ cli }
+
+func (c pooledCLI) apply(t *testing.T, declared spec) error {
+	c.Write(t, "main.tf", c.provider+declared.pooledHCL(t))
+	r := c.Try(t, "apply", "-auto-approve", "-no-color")
+	if r.Exit == 0 {
+		return nil
+	}
+	for address := range declared.pooled() {
+		if strings.Contains(r.Output, "terraform untaint") && strings.Contains(r.Output, address) {
+			c.Try(t, "untaint", "-no-color", address)
+		}
+	}
+	return errors.New(r.Output)
+}
+
+func (c pooledCLI) plan(t *testing.T, declared spec) string {
+	c.Write(t, "main.tf", c.provider+declared.pooledHCL(t))
+	if r := c.Plan(t); r.Exit != 0 {
+		return r.Output
+	}
+	return ""
+}
+
+func (c pooledCLI) ids(t *testing.T) map[string]string {
+	t.Helper()
+	ids := map[string]string{}
+	for _, values := range c.State(t) {
+		for address, element := range values["keys"].(map[string]any) {
+			ids[address], _ = element.(map[string]any)["id"].(string)
+		}
 	}
 	return ids
 }

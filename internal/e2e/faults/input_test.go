@@ -27,7 +27,7 @@ var updateInput = flag.Bool("input.update", false, "write testdata/input.golden 
 // badInput is one mistake. set goes over a configuration that is right; nil
 // takes an attribute out.
 type badInput struct {
-	what string // provider, resource, data, import
+	what string // provider, resource, pool, data, import, import pool
 	set  map[string]any
 	// at is the attribute that the diagnostics point to; empty where the input
 	// has none.
@@ -110,6 +110,22 @@ var badInputs = []badInput{
 	{"resource", set{"timeouts": set{"update": "-1m"}}, "timeouts.update"},
 	{"resource", set{"timeouts": set{"delete": "5"}}, "timeouts.delete"},
 
+	{"pool", set{"workspace_id": "a/b"}, "workspace_id"},
+	{"pool", set{"provider_id": "OpenAI"}, "provider_id"},
+	{"pool", set{"keys": set{}}, "keys"},
+	{"pool", set{"keys": set{"a": set{}}}, `keys["a"].api_key_wo`},
+	{"pool", set{"keys": set{"a": set{"api_key_wo": ""}}}, `keys["a"].api_key_wo`},
+	{"pool", set{"keys": set{"a": set{"api_key_wo": "sk\x00"}}}, `keys["a"].api_key_wo`},
+	{"pool", set{"keys": set{"a": set{"api_key_wo": "sk-with-a-newline\n"}}}, `keys["a"].api_key_wo`},
+	{"pool", set{"keys": set{"a": set{"api_key_wo": "sk-fine-000000001", "api_key_wo_version": 0}}}, `keys["a"].api_key_wo_version`},
+	{"pool", set{"keys": set{"a": set{"api_key_wo": "sk-fine-000000001", "name": strings.Repeat("n", 121)}}}, `keys["a"].name`},
+	{"pool", set{"keys": set{"": set{"api_key_wo": "sk-fine-000000001"}}}, `keys[""]`},
+	{"pool", set{"keys": set{" \t": set{"api_key_wo": "sk-fine-000000001"}}}, `keys[" \t"]`},
+	{"pool", set{"keys": set{strings.Repeat("k", 121): set{"api_key_wo": "sk-fine-000000001"}}}, `keys["` + strings.Repeat("k", 121) + `"]`},
+	{"pool", set{"keys": set{"a\x00": set{"api_key_wo": "sk-fine-000000001"}}}, `keys["a\x00"]`},
+	{"pool", set{"on_remote_change": "ignore"}, "on_remote_change"},
+	{"pool", set{"timeouts": set{"create": "soon"}}, "timeouts.create"},
+
 	{"data", set{"workspace_id": ""}, "workspace_id"},
 	{"data", set{"workspace_id": "../x"}, "workspace_id"},
 	{"data", set{"workspace_id": "00000000-0000-4000-8000-000000000000"}, "workspace_id"},
@@ -126,6 +142,12 @@ var badInputs = []badInput{
 	{"import", set{"id": "{workspace}/nosuchkey"}, ""},
 	{"import", set{"id": "{workspace}/anthropic/{key}"}, ""},
 	{"import", set{"id": "00000000-0000-4000-8000-000000000000/{key}"}, "workspace_id"},
+
+	{"import pool", set{"id": "a/b/c"}, ""},
+	{"import pool", set{"id": "/"}, ""},
+	{"import pool", set{"id": "open ai"}, ""},
+	{"import pool", set{"id": "anthropic"}, ""},
+	{"import pool", set{"id": "00000000-0000-4000-8000-000000000000/openai"}, "workspace_id"},
 }
 
 var badBootstraps = []string{
@@ -270,6 +292,8 @@ func give(t *testing.T, s *acctest.Server, in badInput, fill *strings.Replacer) 
 		attributes["cap_check"] = "off" // no request leaves for an endpoint that is fine
 	case "resource":
 		attributes = map[string]any{"workspace_id": s.WorkspaceID, "provider_id": "openai", "api_key_wo": "sk-fine-000000001"}
+	case "pool":
+		attributes = map[string]any{"workspace_id": s.WorkspaceID, "provider_id": "openai", "keys": set{"a": set{"api_key_wo": "sk-fine-000000001"}}}
 	case "data":
 		attributes = map[string]any{"workspace_id": s.WorkspaceID}
 	}
@@ -280,13 +304,17 @@ func give(t *testing.T, s *acctest.Server, in badInput, fill *strings.Replacer) 
 		}
 		attributes[name] = value
 	}
+	address, typeName := "k", "byok_key"
+	if strings.HasSuffix(in.what, "pool") {
+		address, typeName = "byok_pool.k", "byok_pool"
+	}
 	c := newCore(t, config, 1, quickly)
 	w := c.Begin(ctx, false)
 	switch in.what {
 	case "provider":
-	case "resource":
+	case "resource", "pool":
 		// Findings that stop terraform before the plan stop here, too.
-		w.PlanOne(ctx, "k", tfcore.Object(c.Type("k"), attributes), tfcore.Instance{Value: tfcore.Null(c.Type("k"))})
+		w.PlanOne(ctx, address, tfcore.Object(c.Type(address), attributes), tfcore.Instance{Value: tfcore.Null(c.Type(address))})
 	case "data":
 		schemas, err := w.GetProviderSchema(ctx, &tfprotov6.GetProviderSchemaRequest{})
 		if err != nil {
@@ -299,8 +327,8 @@ func give(t *testing.T, s *acctest.Server, in badInput, fill *strings.Replacer) 
 			read, err := w.ReadDataSource(ctx, &tfprotov6.ReadDataSourceRequest{TypeName: "byok_keys", Config: value})
 			w.Report(err, read.Diagnostics)
 		}
-	case "import":
-		imported, err := w.ImportResourceState(ctx, &tfprotov6.ImportResourceStateRequest{TypeName: "byok_key", ID: fill.Replace(in.set["id"].(string))})
+	case "import", "import pool":
+		imported, err := w.ImportResourceState(ctx, &tfprotov6.ImportResourceStateRequest{TypeName: typeName, ID: fill.Replace(in.set["id"].(string))})
 		w.Report(err, imported.Diagnostics)
 	}
 	if w.Broken != nil {

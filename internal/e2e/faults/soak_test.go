@@ -56,16 +56,33 @@ func TestSoak(t *testing.T) {
 			return protocol{newCore(t, provider, seed, quickly)}
 		})
 	})
+	t.Run("protocol, pools", func(t *testing.T) {
+		t.Parallel()
+		soak(t, *soakRuns, func(t *testing.T, provider map[string]any, seed uint64) driver {
+			return newPooledProtocol(t, provider, seed, quickly)
+		})
+	})
 	t.Run("terraform", func(t *testing.T) {
 		t.Parallel()
 		soak(t, *soakTerraform, func(t *testing.T, provider map[string]any, _ uint64) driver {
-			var block strings.Builder
-			for _, name := range sortedKeys(provider) {
-				fmt.Fprintf(&block, "  %s = %q\n", name, provider[name])
-			}
-			return cli{tfrun.New(t), "provider \"byok\" {\n" + block.String() + "}\n"}
+			return newCLI(t, provider)
 		})
 	})
+	t.Run("terraform, pools", func(t *testing.T) {
+		t.Parallel()
+		soak(t, *soakTerraform, func(t *testing.T, provider map[string]any, _ uint64) driver {
+			return pooledCLI{newCLI(t, provider)}
+		})
+	})
+}
+
+func newCLI(t *testing.T, provider map[string]any) cli {
+	t.Helper()
+	var block strings.Builder
+	for _, name := range sortedKeys(provider) {
+		fmt.Fprintf(&block, "  %s = %q\n", name, provider[name])
+	}
+	return cli{tfrun.New(t), "provider \"byok\" {\n" + block.String() + "}\n"}
 }
 
 // quickly shortens the pauses of a client. Delays of the fault proxy are
@@ -117,7 +134,8 @@ func soakRun(t *testing.T, seed uint64, totals *soakTotals, start func(t *testin
 	}
 	g, others := population(t, server, random)
 	d := start(t, provider, seed)
-	if _, ok := d.(protocol); ok {
+	switch d.(type) {
+	case protocol, pooledProtocol:
 		// Where a delete has failed, no room will come. Users wait longer.
 		g.patience = "20s"
 	}

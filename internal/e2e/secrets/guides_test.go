@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/byok"
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/testkit/acctest"
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/testkit/tfrun"
@@ -308,7 +310,42 @@ func fillIn(t *testing.T, text []byte, name, with string) []byte {
 	return slices.Concat(text[:at[2]], []byte(with), text[at[3]:])
 }
 
-// The guide about thousands of keys: a module for each workspace.
+// The guide about moving keys into a pool, which changes nothing at the server.
+func TestMovingGuide(t *testing.T) {
+	t.Parallel()
+	f := filled{server: acctest.Start(t)}
+	tf := f.folder(t)
+	secrets := map[string]string{"first": newCanary(useWriteOnly, "ascii").value, "second": newCanary(useWriteOnly, "quotes").value}
+	tf.Env = append(tf.Env, "TF_VAR_mistral_api_keys="+hcl(t, secrets))
+	tf.Write(t, "pool.tf", `variable "mistral_api_keys" {
+  type      = map(string)
+  ephemeral = true
+}
+resource "byok_key" "mistral" {
+  for_each    = toset(["first", "second"])
+  provider_id = "mistral"
+  name        = each.key
+  api_key_wo  = var.mistral_api_keys[each.key]
+}
+`)
+	tf.Apply(t)
+	before := f.server.List(t, f.server.WorkspaceID)
+	text, err := os.ReadFile(filepath.Join(examples, "guides/moving/pool.tf"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	tf.Write(t, "pool.tf", string(text))
+	says(t, tf.Plan(t), 2, "1 to import, 0 to add, 0 to change, 0 to destroy")
+	tf.Apply(t)
+	if r := tf.Plan(t); r.Exit != 0 {
+		t.Errorf("the next plan:\n%s", r.Output)
+	}
+	if diff := cmp.Diff(before, f.server.List(t, f.server.WorkspaceID)); diff != "" {
+		t.Errorf("the stored keys have changed:\n%s", diff)
+	}
+}
+
+// The guide about thousands of keys: a pool for each workspace.
 func TestScaleGuide(t *testing.T) {
 	t.Parallel()
 	f := filled{server: acctest.Start(t)}
@@ -336,7 +373,7 @@ func TestScaleGuide(t *testing.T) {
 	}
 	tf.Write(t, "terraform.tfvars.json", string(variables))
 	tf.Must(t, "get", "-no-color")
-	says(t, tf.Apply(t), 0, "Resources: 6 added, 0 changed, 0 destroyed.")
+	says(t, tf.Apply(t), 0, "Resources: 3 added, 0 changed, 0 destroyed.")
 	f.server.Reset()
 	if r := tf.Plan(t); r.Exit != 0 {
 		t.Errorf("the next plan:\n%s", r.Output)

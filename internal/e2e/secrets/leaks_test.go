@@ -53,9 +53,9 @@ func TestNoLeakInLife(t *testing.T) {
 	s.must("show", "-no-color")
 	s.must("state", "pull")
 	s.must("output", "-no-color", "-json")
-	for name, key := range s.keys {
+	for _, key := range s.keys {
 		if key.Shape == "pem" {
-			s.must("state", "show", "-no-color", "byok_key."+name)
+			s.must("state", "show", "-no-color", key.Address())
 		}
 	}
 	s.must("validate", "-no-color")
@@ -81,7 +81,7 @@ func TestNoLeakInImport(t *testing.T) {
 			stored = s.canary(useForeign, key.Shape)
 		}
 		id := s.server.Add(t, s.server.WorkspaceID, key.ProviderID, stored.value, key.Name)
-		fmt.Fprintf(&blocks, "import {\n  to = byok_key.%s\n  id = %q\n}\n", name, id)
+		fmt.Fprintf(&blocks, "import {\n  to = %s\n  id = %q\n}\n", key.Address(), key.importID(id))
 	}
 	s.configure("", 0, "import")
 	s.tf.Write(t, "imports.tf", blocks.String())

@@ -47,13 +47,31 @@ type stage struct {
 	keys map[string]*stagedKey
 }
 
-// stagedKey is one byok_key of the configuration.
+// stagedKey is one byok_key of the configuration, or a byok_pool with one key.
 type stagedKey struct {
 	Name, ProviderID string
 	// Group is the resource that it is an instance of.
 	Group, Shape string
 	WriteOnly    bool
-	secret       canary
+	// Pool: the key is that of a byok_pool.
+	Pool   bool
+	secret canary
+}
+
+// Address is that of the resource.
+func (k stagedKey) Address() string {
+	if k.Pool {
+		return "byok_pool." + k.Name
+	}
+	return "byok_key." + k.Name
+}
+
+// importID is what imports the key.
+func (k stagedKey) importID(id string) string {
+	if k.Pool {
+		return k.ProviderID
+	}
+	return id
 }
 
 func newStage(t *testing.T) *stage {
@@ -109,6 +127,7 @@ func (s *stage) addKey(group, shape string, writeOnly bool) *stagedKey {
 	key := &stagedKey{
 		Name: fmt.Sprintf("%s_%s_%t_%s", group, shape, writeOnly, s.marker), Group: group, Shape: shape, WriteOnly: writeOnly,
 		ProviderID: providerIDs[len(s.keys)%len(providerIDs)],
+		Pool:       writeOnly && slices.Index(shapes, shape)%2 == 1,
 	}
 	s.keys[key.Name] = key
 	s.renew(key)
@@ -181,17 +200,24 @@ provider "byok" {
   request_timeout = "2s"
 }
 {{range .Keys}}
-resource "byok_key" "{{.Name}}" {
+{{if .Pool}}resource "byok_pool" "{{.Name}}" {
+  provider    = byok.signed_in
+  provider_id = "{{.ProviderID}}"
+  exclusive   = true
+  keys = {
+    "{{.Name}}" = { api_key_wo = var.write_only["{{.Name}}"], name = "{{$.Prefix}}{{.Name}}" }
+  }
+{{else}}resource "byok_key" "{{.Name}}" {
   {{if .WriteOnly}}provider    = byok.signed_in
   api_key_wo  = var.write_only["{{.Name}}"]
   {{else}}api_key     = var.api_keys["{{.Name}}"]
   {{end}}provider_id = "{{.ProviderID}}"
   name        = "{{$.Prefix}}{{.Name}}"
-  {{with $.CreateTimeout}}timeouts { create = "{{.}}" }{{end}}
+{{end}}  {{with $.CreateTimeout}}timeouts { create = "{{.}}" }{{end}}
 }
 {{end}}
 output "masks" {
-  value = [{{range .Keys}}byok_key.{{.Name}}.masked_key, {{end}}]
+  value = [{{range .Keys}}{{.Address}}.{{if .Pool}}keys["{{.Name}}"].{{end}}masked_key, {{end}}]
 }
 `))
 

@@ -333,6 +333,8 @@ func (o *Operation) CarryOut(ctx context.Context, address string, config, prior,
 	ok := o.Report(err, resp.Diagnostics)
 	at := Instance{Value: Decode(typ, resp.NewState), Private: resp.Private}
 	switch {
+	case !ok && prior.IsNull() && !at.Value.IsNull() && strings.Contains(Diagnostics(resp.Diagnostics).Error(), "terraform untaint"):
+		// The user does as told.
 	case !ok && prior.IsNull() && !at.Value.IsNull():
 		o.refuse(address, "created with an error, so that it is tainted and the next apply deletes it")
 	case ok && !planned.IsNull():
@@ -359,14 +361,26 @@ func (o *Operation) checkPlan(address string, config, prior, planned tftypes.Val
 	if config.IsNull() {
 		return
 	}
+	o.checkAttributes(address, o.Schema(address).Block.Attributes, config, prior, planned)
+}
+
+func (o *Operation) checkAttributes(address string, attributes []*tfprotov6.SchemaAttribute, config, prior, planned tftypes.Value) {
 	of, had, got := Fields(config), Fields(prior), Fields(planned)
-	for _, attribute := range o.Schema(address).Block.Attributes {
+	for _, attribute := range attributes {
 		name := attribute.Name
 		switch {
+		case attribute.NestedType != nil && !of[name].IsNull():
+			elements, before, after := Fields(of[name]), Fields(had[name]), Fields(got[name])
+			if len(elements) != len(after) {
+				o.refuse(address, "planned %d elements of %s, configured are %d", len(after), name, len(elements))
+			}
+			for key, element := range elements {
+				o.checkAttributes(address+" "+key, attribute.NestedType.Attributes, element, before[key], after[key])
+			}
 		case attribute.WriteOnly && !got[name].IsNull():
 			o.refuse(address, "write-only %s planned", name)
 		case attribute.WriteOnly || of[name].IsNull() && attribute.Computed:
-		case !got[name].Equal(of[name]) && (prior.IsNull() || !got[name].Equal(had[name])):
+		case !got[name].Equal(of[name]) && (len(had) == 0 || !got[name].Equal(had[name])):
 			o.refuse(address, "planned another %s than configured", name)
 		}
 	}
@@ -380,10 +394,21 @@ func (o *Operation) checkKnown(address, stage string, before, after tftypes.Valu
 	}
 	was, is := Fields(before), Fields(after)
 	for name, value := range was {
-		if value.IsFullyKnown() && !value.Equal(is[name]) {
+		now, ok := is[name]
+		nested := value.IsKnown() && !value.IsNull() && (value.Type().Is(tftypes.Map{}) || value.Type().Is(tftypes.Object{}))
+		switch {
+		case !ok:
+			o.refuse(address, "%s: no %s, which was planned", stage, name)
+			continue
+		case nested && !now.IsNull() && now.IsKnown():
+			if len(Fields(value)) != len(Fields(now)) {
+				o.refuse(address, "%s: %d elements of %s, planned were %d", stage, len(Fields(now)), name, len(Fields(value)))
+			}
+			o.checkKnown(address+" "+name, stage, value, now)
+		case value.IsFullyKnown() && !value.Equal(now):
 			o.refuse(address, "%s: another %s than planned", stage, name)
 		}
-		if stage == "applied" && !is[name].IsFullyKnown() {
+		if stage == "applied" && !now.IsFullyKnown() {
 			o.refuse(address, "%s: unknown %s", stage, name)
 		}
 	}

@@ -84,10 +84,11 @@ func Decode(typ tftypes.Type, encoded *tfprotov6.DynamicValue) tftypes.Value {
 	return value
 }
 
-// Fields are the attributes of an object; a null object has none.
+// Fields are the attributes of an object or the elements of a map; null and the
+// zero Value have none.
 func Fields(value tftypes.Value) map[string]tftypes.Value {
 	all := map[string]tftypes.Value{}
-	if !value.IsNull() {
+	if value.Type() != nil && !value.IsNull() {
 		if err := value.As(&all); err != nil {
 			panic(err)
 		}
@@ -142,17 +143,36 @@ func anyOf(value tftypes.Value) any {
 
 // Proposed is what Terraform proposes as the new state: the configuration, with
 // the prior value of what the provider computes where the configuration has
-// none, and without what is write-only.
+// none, and without what is write-only. In nested objects, Terraform leaves
+// write-only values in it.
 func Proposed(schema *tfprotov6.Schema, config, prior tftypes.Value) tftypes.Value {
-	if config.IsNull() {
+	proposed := proposedOf(schema.Block.Attributes, config, prior)
+	if proposed.IsNull() {
+		return proposed
+	}
+	to := Fields(proposed)
+	for _, attribute := range schema.Block.Attributes {
+		if attribute.WriteOnly {
+			to[attribute.Name] = Null(attribute.Type)
+		}
+	}
+	return tftypes.NewValue(config.Type(), to)
+}
+
+func proposedOf(attributes []*tfprotov6.SchemaAttribute, config, prior tftypes.Value) tftypes.Value {
+	if config.IsNull() || !config.IsKnown() {
 		return config
 	}
 	from, to := Fields(prior), Fields(config)
-	for _, attribute := range schema.Block.Attributes {
+	for _, attribute := range attributes {
 		switch name := attribute.Name; {
-		case attribute.WriteOnly:
-			to[name] = Null(attribute.Type)
-		case attribute.Computed && to[name].IsNull() && !prior.IsNull():
+		case attribute.NestedType != nil && !to[name].IsNull() && to[name].IsKnown():
+			had, elements := Fields(from[name]), Fields(to[name])
+			for key, element := range elements {
+				elements[key] = proposedOf(attribute.NestedType.Attributes, element, had[key])
+			}
+			to[name] = tftypes.NewValue(to[name].Type(), elements)
+		case attribute.Computed && to[name].IsNull() && len(from) > 0:
 			to[name] = from[name]
 		}
 	}

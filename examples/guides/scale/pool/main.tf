@@ -20,11 +20,8 @@ variable "secrets" {
   ephemeral = true
 }
 
-resource "byok_key" "this" {
-  for_each = var.names
-
+resource "byok_pool" "this" {
   workspace_id = var.workspace_id
   provider_id  = "openai"
-  name         = each.key
-  api_key_wo   = var.secrets[each.key]
+  keys         = { for name in var.names : name => { api_key_wo = var.secrets[name] } }
 }

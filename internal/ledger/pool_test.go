@@ -1,0 +1,184 @@
+package ledger
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/byok"
+)
+
+var whole = byok.Pool{Scope: byok.WorkspaceScope("ws"), ProviderID: "openai"}
+
+// holding returns a ledger of a workspace that stores n keys, id-0 and up, in
+// the pool.
+func holding(n int) *Ledger {
+	return New(Config{Quiet: 50 * time.Millisecond, List: func(context.Context, byok.Scope) ([]byok.Key, error) {
+		var keys []byok.Key
+		for i := range n {
+			keys = append(keys, byok.Key{ID: fmt.Sprintf("id-%d", i), ProviderID: whole.ProviderID})
+		}
+		return keys, nil
+	}})
+}
+
+func ids(from, to int) (all []string) {
+	for i := from; i < to; i++ {
+		all = append(all, fmt.Sprintf("id-%d", i))
+	}
+	return all
+}
+
+// declare is one call of a plan that declares a pool.
+func declare(t *testing.T, l *Ledger, change PoolChange) Verdict {
+	t.Helper()
+	call := l.Begin()
+	defer call.End()
+	return call.Pool(t.Context(), whole, change)
+}
+
+func TestPool(t *testing.T) {
+	t.Parallel()
+	for title, tc := range map[string]struct {
+		stored int
+		// plan makes the calls of one plan and returns the last verdict.
+		plan func(*testing.T, *Ledger) Verdict
+		over int // keys that the pool would hold; 0 for no error
+	}{
+		"11 created":           {0, func(t *testing.T, l *Ledger) Verdict { return declare(t, l, PoolChange{Added: 11}) }, 11},
+		"10 created":           {0, func(t *testing.T, l *Ledger) Verdict { return declare(t, l, PoolChange{Added: 10}) }, 0},
+		"8 beside 3 unmanaged": {3, func(t *testing.T, l *Ledger) Verdict { return declare(t, l, PoolChange{Added: 8}) }, 11},
+		"exclusive create":     {3, func(t *testing.T, l *Ledger) Verdict { return declare(t, l, PoolChange{Added: 8, Exclusive: true}) }, 11},
+		"exclusive update": {4, func(t *testing.T, l *Ledger) Verdict {
+			return declare(t, l, PoolChange{Kept: ids(0, 1), Removed: ids(1, 4), Added: 9, Exclusive: true})
+		}, 0},
+		"swap at the cap": {10, func(t *testing.T, l *Ledger) Verdict {
+			return declare(t, l, PoolChange{Removed: ids(0, 10), Added: 10})
+		}, 0},
+		"too full, unchanged": {12, func(t *testing.T, l *Ledger) Verdict { return declare(t, l, PoolChange{Kept: ids(0, 12)}) }, 0},
+		"a newcomer":          {10, func(t *testing.T, l *Ledger) Verdict { return declare(t, l, PoolChange{Kept: ids(0, 9), Added: 1}) }, 11},
+		"replaced by -replace": {10, func(t *testing.T, l *Ledger) Verdict {
+			declare(t, l, PoolChange{Kept: ids(0, 10), Exclusive: true})
+			return declare(t, l, PoolChange{Added: 10, Exclusive: true, Replaces: true, Replaced: ids(0, 10)})
+		}, 0},
+		"replaced, with changes": {10, func(t *testing.T, l *Ledger) Verdict {
+			declare(t, l, PoolChange{Removed: ids(0, 10), Added: 10})
+			return declare(t, l, PoolChange{Added: 10, Replaces: true, Replaced: ids(0, 10)})
+		}, 0},
+		"replaced, exclusive, beside another": {10, func(t *testing.T, l *Ledger) Verdict {
+			declare(t, l, PoolChange{Kept: ids(0, 9), Removed: ids(9, 10), Exclusive: true})
+			// The create removes no key of another user.
+			return declare(t, l, PoolChange{Added: 10, Exclusive: true, Replaces: true, Replaced: ids(0, 9)})
+		}, 11},
+		"replaced, empty": {0, func(t *testing.T, l *Ledger) Verdict {
+			declare(t, l, PoolChange{Added: 10})
+			return declare(t, l, PoolChange{Added: 10, Replaces: true})
+		}, 0},
+		"tainted": {10, func(t *testing.T, l *Ledger) Verdict {
+			call := l.Begin()
+			call.ReadPool(whole, ids(0, 10))
+			call.End()
+			return declare(t, l, PoolChange{Added: 10})
+		}, 0},
+		"removed resource": {10, func(t *testing.T, l *Ledger) Verdict {
+			call := l.Begin()
+			call.RemovePool(whole, ids(0, 10))
+			call.End()
+			return declare(t, l, PoolChange{Added: 10})
+		}, 0},
+		"with single keys": {3, func(t *testing.T, l *Ledger) Verdict {
+			for _, id := range ids(0, 3) {
+				call := l.Begin()
+				call.Keep(t.Context(), whole, id)
+				call.End()
+			}
+			return declare(t, l, PoolChange{Added: 8})
+		}, 11},
+		"single keys that go later": {10, func(t *testing.T, l *Ledger) Verdict {
+			call := l.Begin()
+			call.Read(whole, "id-0")
+			call.End()
+			verdicts := make(chan Verdict)
+			go func() { verdicts <- declare(t, l, PoolChange{Kept: ids(1, 10), Added: 1}) }()
+			call = l.Begin()
+			call.Remove(whole, "id-0")
+			call.End()
+			return <-verdicts
+		}, 0},
+		"applying": {10, func(t *testing.T, l *Ledger) Verdict { l.Apply(); return declare(t, l, PoolChange{Added: 10}) }, 0},
+	} {
+		t.Run(title, func(t *testing.T) {
+			t.Parallel()
+			verdict := tc.plan(t, holding(tc.stored))
+			switch {
+			case tc.over == 0 && len(verdict.Over) == 0:
+			case len(verdict.Over) != 1:
+				t.Fatalf("%d errors, want one for %d keys", len(verdict.Over), tc.over)
+			case verdict.Over[0].Total() != tc.over:
+				t.Errorf("the pool would hold %d keys, want %d", verdict.Over[0].Total(), tc.over)
+			}
+			if verdict.Shared != nil {
+				t.Errorf("reported as shared: %s", verdict.Shared.Detail())
+			}
+		})
+	}
+}
+
+// An exclusive pool beside any other resource is an error at whichever comes
+// second, once.
+func TestExclusivePoolIsAlone(t *testing.T) {
+	t.Parallel()
+	exclusive := func(t *testing.T, l *Ledger) bool {
+		return declare(t, l, PoolChange{Kept: ids(0, 1), Exclusive: true}).Shared != nil
+	}
+	for title, other := range map[string]func(*testing.T, *Ledger) bool{
+		"pool": func(t *testing.T, l *Ledger) bool { return declare(t, l, PoolChange{Kept: ids(1, 2)}).Shared != nil },
+		"exclusive": func(t *testing.T, l *Ledger) bool {
+			return declare(t, l, PoolChange{Kept: ids(1, 2), Exclusive: true}).Shared != nil
+		},
+		"kept key": func(t *testing.T, l *Ledger) bool {
+			call := l.Begin()
+			defer call.End()
+			return call.Keep(t.Context(), whole, "id-1").Shared != nil
+		},
+		"new key": func(t *testing.T, l *Ledger) bool {
+			call := l.Begin()
+			defer call.End()
+			return call.Create(t.Context(), whole, "").Shared != nil
+		},
+	} {
+		for order, calls := range map[string][2]func(*testing.T, *Ledger) bool{"first": {exclusive, other}, "last": {other, exclusive}} {
+			t.Run(title+", exclusive "+order, func(t *testing.T) {
+				t.Parallel()
+				l := holding(2)
+				if calls[0](t, l) {
+					t.Error("the first resource is an error")
+				}
+				if !calls[1](t, l) {
+					t.Error("the second resource is no error")
+				}
+				if calls[1](t, l) {
+					t.Error("a third resource is one more error")
+				}
+			})
+		}
+	}
+	// The fast path leaves it to the others to report it.
+	l := holding(2)
+	exclusive(t, l)
+	call := l.Begin()
+	defer call.End()
+	if call.KeepUnchanged(whole, "id-1") || call.KeepPoolUnchanged(whole, ids(1, 2), false) {
+		t.Error("kept beside an exclusive pool")
+	}
+	// A key that goes, or is only read, is no other resource.
+	l = holding(2)
+	gone := l.Begin()
+	gone.Read(whole, "id-1")
+	gone.Remove(whole, "id-1")
+	gone.End()
+	if exclusive(t, l) {
+		t.Error("a key that goes counts as another resource")
+	}
+}
