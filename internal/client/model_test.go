@@ -212,6 +212,19 @@ func (m *model) seed(pool, secret, name string, at time.Time) string {
 	return m.put(pool, providerID, secret, &name, at).ID
 }
 
+// secrets returns what is stored, by pool and key ID.
+func (m *model) secrets() map[string]string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	secrets := map[string]string{}
+	for pool, keys := range m.pools {
+		for _, key := range keys {
+			secrets[pool+" "+key.ID] = key.secret
+		}
+	}
+	return secrets
+}
+
 func (m *model) keys(pool string) []modelKey {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -299,6 +312,12 @@ func (b *safeBuffer) String() string {
 // play runs test in a bubble: waits take no time and are measured exactly.
 func play(t *testing.T, edit func(*Config), test func(s *scene)) {
 	t.Helper()
+	playThrough(t, func(m *model) http.Handler { return m }, edit, test)
+}
+
+// playThrough is play with a handler in front of the model.
+func playThrough(t *testing.T, wrap func(*model) http.Handler, edit func(*Config), test func(s *scene)) {
+	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		s := &scene{T: t, model: newModel(), logs: &safeBuffer{}}
 		cfg := Config{Endpoint: "http://localhost:1", SessionToken: signedToken, MaxRetries: -1, UserAgent: "test"}
@@ -306,7 +325,7 @@ func play(t *testing.T, edit func(*Config), test func(s *scene)) {
 			edit(&cfg)
 		}
 		listener := &pipeListener{conns: make(chan net.Conn), closed: make(chan struct{})}
-		server := &http.Server{Handler: s.model, ErrorLog: nil}
+		server := &http.Server{Handler: wrap(s.model), ErrorLog: nil}
 		go func() { _ = server.Serve(listener) }()
 		client, err := newClient(cfg, listener.dial, func() float64 { return 1 })
 		if err != nil {
