@@ -385,7 +385,7 @@ func TestAccPermissions(t *testing.T) {
 	newcomer.config(as(acctest.User{SessionToken: strings.Repeat("x", 32) + ".c2ln"}, declared))
 	newcomer.fails([]string{"Cannot connect to Sim: not signed in"}, "apply", "-no-color", "-auto-approve")
 	newcomer.config(key(s, `provider_id = "openai"`, `workspace_id = "nowhere"`, declared))
-	newcomer.fails([]string{"Cannot create key: workspace not found", "or it is archived", `workspace_id = "nowhere"`}, "apply", "-no-color", "-auto-approve")
+	newcomer.fails([]string{"Cannot plan keys: workspace not found", "or it is archived", `workspace_id = "nowhere"`}, "apply", "-no-color", "-auto-approve")
 
 	s.ArchiveWorkspace(t, s.WorkspaceID)
 	owner.config(key(s, `provider_id = "openai"`, declared))
