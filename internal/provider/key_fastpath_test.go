@@ -443,7 +443,7 @@ func FuzzDecodeKey(f *testing.F) {
 		if err != nil {
 			t.Fatalf("%x is understood, but is %v", data, err)
 		}
-		got, err := (&tfprotov6.DynamicValue{MsgPack: encodedKey(t, m)}).Unmarshal(object)
+		got, err := (&tfprotov6.DynamicValue{MsgPack: encodedKey(t, *m)}).Unmarshal(object)
 		if err != nil || !got.Equal(want) {
 			t.Errorf("%x: %s, %v", data, got, want)
 		}
