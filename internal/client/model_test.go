@@ -39,7 +39,7 @@ type model struct {
 	session string   // the cookie value accepted, decoded; empty: everyone is
 
 	signIns int
-	// script is asked first about every request; it may answer or kill it.
+	// script is asked first about every request; it may respond or break the connection.
 	script func(n int, r *http.Request, body []byte) act
 	n      int
 }
@@ -51,15 +51,15 @@ type modelKey struct {
 
 // act is what a script does to one request.
 type act struct {
-	// answer replaces the model's answer.
-	answer func(w http.ResponseWriter)
+	// response replaces the model's response.
+	response func(w http.ResponseWriter)
 	// skip: the model does not do the request.
 	skip bool
-	// cut: the connection breaks in place of an answer.
+	// cut: the connection breaks in place of a response.
 	cut bool
 	// late does the request only after this time, the connection cut before.
 	late time.Duration
-	// after runs when the model has done the request, before the answer.
+	// after runs when the model has done the request, before the response.
 	after func()
 }
 
@@ -85,10 +85,10 @@ func (m *model) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}()
 		panic(http.ErrAbortHandler)
 	}
-	status, answer := 0, ""
+	status, response := 0, ""
 	var header http.Header
 	if !a.skip {
-		status, answer, header = m.do(r, body)
+		status, response, header = m.do(r, body)
 	}
 	if a.after != nil {
 		a.after()
@@ -96,8 +96,8 @@ func (m *model) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case a.cut:
 		panic(http.ErrAbortHandler)
-	case a.answer != nil:
-		a.answer(w)
+	case a.response != nil:
+		a.response(w)
 	default:
 		for k, v := range header {
 			w.Header()[k] = v
@@ -105,7 +105,7 @@ func (m *model) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
 		w.Header().Set("X-Request-Id", fmt.Sprintf("%08x", n))
 		w.WriteHeader(status)
-		_, _ = io.WriteString(w, answer)
+		_, _ = io.WriteString(w, response)
 	}
 }
 
@@ -126,7 +126,7 @@ func describe(r *http.Request, body []byte) string {
 	return r.Method + " " + said.ProviderID
 }
 
-// do carries a request out and returns the answer.
+// do carries a request out and returns the response.
 func (m *model) do(r *http.Request, body []byte) (int, string, http.Header) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -269,9 +269,9 @@ func mustJSON(v any) string {
 	return string(text)
 }
 
-// answered is an answer of the given status, body and "Name: value" headers.
-func answered(status int, body string, headers ...string) act {
-	return act{skip: true, answer: func(w http.ResponseWriter) { write(w, status, body, headers...) }}
+// respond is a response of the given status, body and "Name: value" headers.
+func respond(status int, body string, headers ...string) act {
+	return act{skip: true, response: func(w http.ResponseWriter) { write(w, status, body, headers...) }}
 }
 
 func write(w http.ResponseWriter, status int, body string, headers ...string) {

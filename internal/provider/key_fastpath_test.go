@@ -416,8 +416,7 @@ func TestFastPathReportsTheCap(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		answer := p.ask(at)
-		said[title] = answer.Plan
+		said[title] = p.ask(at).Plan
 	}
 	if len(said["short"]) != 1 || !cmp.Equal(said["short"], said["long"]) {
 		t.Errorf("%v", cmp.Diff(said["long"], said["short"]))
