@@ -235,8 +235,8 @@ func (c *Call) Create(ctx context.Context, pool byok.Pool, replacedID string) Ve
 	return c.create(ctx, pool, replacedID, replacedID == "")
 }
 
-// create adds a key. takesOver is false for a call whose warnings Terraform
-// drops: it must not report in place of another key.
+// create adds a key. A call that takes over waits, and reports, in place of one
+// that waits already. One whose warnings Terraform drops must not.
 func (c *Call) create(ctx context.Context, pool byok.Pool, replacedID string, takesOver bool) Verdict {
 	c.ledger.mu.Lock()
 	added := c.plan.create(pool, replacedID)
