@@ -17,7 +17,7 @@ import (
 //
 //   - The adds of one process to one pool go one after the other, so that a
 //     new key in a list can be told from those of other adds.
-//   - A refusal (4xx), or a connection that broke before the request was on
+//   - A refusal (4xx), or a connection that broke before the request was
 //     sent, stored nothing.
 //   - Anything else is looked up: a key in the list with the same provider ID,
 //     name and mask, that no earlier list shows and that no other add
@@ -423,7 +423,7 @@ func (a *adding) ambiguous(lost *failure, candidates []byok.Key, why string) *fa
 	return f
 }
 
-// isNew reports whether no sibling has the key and no earlier list shows it.
+// isNew reports whether no other add has the key and no earlier list shows it.
 func (a *adding) isNew(keyID string) bool {
 	if _, known := a.before.key(keyID); known {
 		return false

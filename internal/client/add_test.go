@@ -64,25 +64,25 @@ func TestAddWhoseAnswerIsLost(t *testing.T) {
 		waited   time.Duration
 	}{
 		"stored, then cut": {act{cut: true}, "ADD openai, GET, REPLACE openai", 0},
-		"stored, 502 of a gateway": {act{answer: func(w http.ResponseWriter) { write(w, 502, "<html>"+canary) }},
+		"stored, 502 of a gateway": {act{response: func(w http.ResponseWriter) { write(w, 502, "<html>"+canary) }},
 			"ADD openai, GET, REPLACE openai", 0},
-		"stored, 500 of the server": {act{answer: func(w http.ResponseWriter) { write(w, 500, canary, "X-Request-Id: 0123abcd") }},
+		"stored, 500 of the server": {act{response: func(w http.ResponseWriter) { write(w, 500, canary, "X-Request-Id: 0123abcd") }},
 			"ADD openai, GET, REPLACE openai", 0},
-		"stored, 200 with HTML": {act{answer: func(w http.ResponseWriter) { write(w, 200, "<html>"+canary) }},
+		"stored, 200 with HTML": {act{response: func(w http.ResponseWriter) { write(w, 200, "<html>"+canary) }},
 			"ADD openai, GET, REPLACE openai", 0},
-		"stored, truncated answer": {act{answer: func(w http.ResponseWriter) { write(w, 200, `{"success":true,"key":{"id":"`, "Content-Length: 200") }},
+		"stored, truncated response": {act{response: func(w http.ResponseWriter) { write(w, 200, `{"success":true,"key":{"id":"`, "Content-Length: 200") }},
 			"ADD openai, GET, REPLACE openai", 0},
-		"stored, 201 in place of 200": {act{answer: func(w http.ResponseWriter) { write(w, 201, `{}`) }},
+		"stored, 201 in place of 200": {act{response: func(w http.ResponseWriter) { write(w, 201, `{}`) }},
 			"ADD openai, GET, REPLACE openai", 0},
-		"stored, answer without an ID": {act{answer: func(w http.ResponseWriter) {
+		"stored, response without an ID": {act{response: func(w http.ResponseWriter) {
 			write(w, 200, `{"success":true,"key":{"id":"","providerId":"openai","name":null,"maskedKey":"x","createdAt":"2026-01-02T03:04:05.000Z"}}`)
 		}}, "ADD openai, GET, REPLACE openai", 0},
 		"not stored, cut": {act{cut: true, skip: true}, "ADD openai, GET, GET, GET, GET, GET, ADD openai, GET", 6500 * time.Millisecond},
-		"not stored, 503 of a gateway": {answered(503, canary, "Retry-After: 2"),
+		"not stored, 503 of a gateway": {respond(503, canary, "Retry-After: 2"),
 			"ADD openai, GET, GET, GET, GET, GET, ADD openai, GET", 8500 * time.Millisecond},
-		"not stored, 500 of the server": {answered(500, canary, "X-Request-Id: 0123abcd"),
+		"not stored, 500 of the server": {respond(500, canary, "X-Request-Id: 0123abcd"),
 			"ADD openai, GET, ADD openai, GET", 500 * time.Millisecond},
-		"not stored, rate limited": {answered(429, `{"message":"`+canary+`"}`, "Retry-After: 7"),
+		"not stored, rate limited": {respond(429, `{"message":"`+canary+`"}`, "Retry-After: 7"),
 			"ADD openai, ADD openai, GET", 7500 * time.Millisecond},
 		"stored late": {act{late: 2 * time.Second}, "ADD openai, GET, GET, GET, REPLACE openai", 2250 * time.Millisecond},
 		"stored late, at the end of the lock wait": {act{late: 5 * time.Second}, "ADD openai, GET, GET, GET, GET, REPLACE openai", 5250 * time.Millisecond},
@@ -93,7 +93,7 @@ func TestAddWhoseAnswerIsLost(t *testing.T) {
 			t.Parallel()
 			play(t, nil, func(s *scene) {
 				onAdd(s.model, 0, tc.lost)
-				s.model.seed(openaiPool, canary, "ci", time.Now().Add(-time.Hour)) // an older twin is not it
+				s.model.seed(openaiPool, canary, "ci", time.Now().Add(-time.Hour)) // an older key that looks the same is not it
 				s.look()
 				start := time.Now()
 				key, err := s.client.Add(s.ctx, openai, input())
@@ -123,18 +123,18 @@ func TestAddIsNotSentAgain(t *testing.T) {
 		act
 		kind Kind
 	}{
-		"400":        {answered(400, `{"error":"Validation error","details":[{"path":["apiKey"],"message":"`+canaryJSON()+`"}]}`), KindInvalid},
-		"400 HTML":   {answered(400, canary), KindProtocol},
-		"401":        {answered(401, `{"error":"`+canaryJSON()+`"}`), KindUnauthorized},
-		"403":        {answered(403, `{"error":"Only workspace admins can manage BYOK keys"}`), KindForbidden},
-		"403 HTML":   {answered(403, canary), KindForbidden},
-		"404 HTML":   {answered(404, canary), KindProtocol},
-		"409":        {answered(409, `{"error":"`+canaryJSON()+`"}`), KindProtocol},
-		"413":        {answered(413, `{"error":"too large"}`), KindInvalid},
-		"308":        {answered(308, "/x", "Location: https://elsewhere.example/api/workspaces/w1/byok-keys"), KindRedirect},
-		"302":        {answered(302, "", "Location: https://login.example/?next="+"x"), KindRedirect},
-		"301 broken": {answered(301, "", "Location: http://[::1"), KindRedirect},
-		"cap":        {answered(400, `{"error":"A workspace can store at most 10 keys per provider"}`), KindCapReached},
+		"400":        {respond(400, `{"error":"Validation error","details":[{"path":["apiKey"],"message":"`+canaryJSON()+`"}]}`), KindInvalid},
+		"400 HTML":   {respond(400, canary), KindProtocol},
+		"401":        {respond(401, `{"error":"`+canaryJSON()+`"}`), KindUnauthorized},
+		"403":        {respond(403, `{"error":"Only workspace admins can manage BYOK keys"}`), KindForbidden},
+		"403 HTML":   {respond(403, canary), KindForbidden},
+		"404 HTML":   {respond(404, canary), KindProtocol},
+		"409":        {respond(409, `{"error":"`+canaryJSON()+`"}`), KindProtocol},
+		"413":        {respond(413, `{"error":"too large"}`), KindInvalid},
+		"308":        {respond(308, "/x", "Location: https://elsewhere.example/api/workspaces/w1/byok-keys"), KindRedirect},
+		"302":        {respond(302, "", "Location: https://login.example/?next="+"x"), KindRedirect},
+		"301 broken": {respond(301, "", "Location: http://[::1"), KindRedirect},
+		"cap":        {respond(400, `{"error":"A workspace can store at most 10 keys per provider"}`), KindCapReached},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -151,9 +151,9 @@ func TestAddIsNotSentAgain(t *testing.T) {
 
 func canaryJSON() string { return strings.Trim(mustJSON(canary), `"`) }
 
-// TestAddInDoubt: what cannot be told is an error that lists the keys, and
-// nothing more is sent.
-func TestAddInDoubt(t *testing.T) {
+// TestAddOfUnknownOutcome: an outcome that cannot be decided is an error that
+// lists the keys, and nothing more is sent.
+func TestAddOfUnknownOutcome(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct {
 		in    AddInput
@@ -173,7 +173,7 @@ func TestAddInDoubt(t *testing.T) {
 			s.look()
 			s.model.script = func(_ int, r *http.Request, _ []byte) act {
 				if r.Method == http.MethodGet {
-					return answered(503, canary)
+					return respond(503, canary)
 				}
 				return act{cut: true}
 			}
@@ -248,7 +248,7 @@ func TestAddKnowsWhatWasThere(t *testing.T) {
 		}
 	})
 	play(t, nil, func(s *scene) {
-		s.model.script = func(int, *http.Request, []byte) act { return answered(404, `{"error":"Workspace not found"}`) }
+		s.model.script = func(int, *http.Request, []byte) act { return respond(404, `{"error":"Workspace not found"}`) }
 		_, err := s.client.Add(s.ctx, openai, input())
 		if e := s.wantKind(err, KindWorkspaceNotFound); e.Op != OpList {
 			s.Errorf("%+v", e)
@@ -257,9 +257,9 @@ func TestAddKnowsWhatWasThere(t *testing.T) {
 	})
 }
 
-// TestAddInDoubtAsksAgain: a refusal that looks final does not end the search
+// TestAddOfUnknownOutcomeListsAgain: a refusal that looks final does not end the search
 // for a key that may be stored.
-func TestAddInDoubtAsksAgain(t *testing.T) {
+func TestAddOfUnknownOutcomeListsAgain(t *testing.T) {
 	t.Parallel()
 	play(t, nil, func(s *scene) {
 		s.look()
@@ -268,7 +268,7 @@ func TestAddInDoubtAsksAgain(t *testing.T) {
 			switch {
 			case r.Method == http.MethodGet && lists < finalRetries-1:
 				lists++
-				return answered(302, "", "Location: https://login.example/")
+				return respond(302, "", "Location: https://login.example/")
 			case s.model.count("ADD") == 1 && s.model.count("GET") == 0:
 				return act{cut: true}
 			}
@@ -281,9 +281,9 @@ func TestAddInDoubtAsksAgain(t *testing.T) {
 	})
 }
 
-// TestAddNeverTakesASiblings: identical adds side by side, each loses its first
-// answer, end as keys of their own.
-func TestAddNeverTakesASiblings(t *testing.T) {
+// TestAddNeverAdoptsKeyOfAnotherAdd: identical adds side by side, each loses its first
+// response, end as keys of their own.
+func TestAddNeverAdoptsKeyOfAnotherAdd(t *testing.T) {
 	t.Parallel()
 	for _, stored := range []bool{true, false} {
 		t.Run(fmt.Sprintf("stored=%t", stored), func(t *testing.T) {
@@ -535,7 +535,7 @@ func TestAddCanceled(t *testing.T) {
 		t.Parallel()
 		play(t, nil, func(s *scene) {
 			s.look()
-			s.model.script = func(int, *http.Request, []byte) act { return answered(429, "", "Retry-After: 20") }
+			s.model.script = func(int, *http.Request, []byte) act { return respond(429, "", "Retry-After: 20") }
 			ctx, cancel := context.WithCancel(s.ctx)
 			time.AfterFunc(time.Second, cancel)
 			start := time.Now()
@@ -554,7 +554,7 @@ func TestAddStoredButNotReadBack(t *testing.T) {
 		s.look()
 		s.model.script = func(_ int, r *http.Request, _ []byte) act {
 			if r.Method == http.MethodGet {
-				return answered(500, canary)
+				return respond(500, canary)
 			}
 			return act{}
 		}

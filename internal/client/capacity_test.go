@@ -105,7 +105,7 @@ func TestAddsThatHoldAllSlots(t *testing.T) {
 			outcomes := wait()
 			stored := slices.IndexFunc(outcomes, func(o outcome) bool { return o.err == nil })
 			if stored < 0 || outcomes[stored].after != 20*time.Second {
-				s.Fatalf("the delete made room for none: %v", outcomes)
+				s.Fatalf("the delete made capacity for none: %v", outcomes)
 			}
 			wantStuck(s, slices.Delete(outcomes, stored, stored+1), 8, 20*time.Second+idleAfter)
 		})

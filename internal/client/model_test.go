@@ -39,7 +39,7 @@ type model struct {
 	session string   // the cookie value accepted, decoded; empty: everyone is
 
 	signIns int
-	// script is asked first about every request; it may answer or kill it.
+	// script is asked first about every request; it may respond or break the connection.
 	script func(n int, r *http.Request, body []byte) act
 	n      int
 }
@@ -51,15 +51,15 @@ type modelKey struct {
 
 // act is what a script does to one request.
 type act struct {
-	// answer replaces the model's answer.
-	answer func(w http.ResponseWriter)
+	// response replaces the model's response.
+	response func(w http.ResponseWriter)
 	// skip: the model does not do the request.
 	skip bool
-	// cut: the connection breaks in place of an answer.
+	// cut: the connection breaks in place of a response.
 	cut bool
 	// late does the request only after this time, the connection cut before.
 	late time.Duration
-	// after runs when the model has done the request, before the answer.
+	// after runs when the model has done the request, before the response.
 	after func()
 }
 
@@ -85,10 +85,10 @@ func (m *model) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}()
 		panic(http.ErrAbortHandler)
 	}
-	status, answer := 0, ""
+	status, response := 0, ""
 	var header http.Header
 	if !a.skip {
-		status, answer, header = m.do(r, body)
+		status, response, header = m.do(r, body)
 	}
 	if a.after != nil {
 		a.after()
@@ -96,8 +96,8 @@ func (m *model) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case a.cut:
 		panic(http.ErrAbortHandler)
-	case a.answer != nil:
-		a.answer(w)
+	case a.response != nil:
+		a.response(w)
 	default:
 		for k, v := range header {
 			w.Header()[k] = v
@@ -105,7 +105,7 @@ func (m *model) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
 		w.Header().Set("X-Request-Id", fmt.Sprintf("%08x", n))
 		w.WriteHeader(status)
-		_, _ = io.WriteString(w, answer)
+		_, _ = io.WriteString(w, response)
 	}
 }
 
@@ -126,7 +126,7 @@ func describe(r *http.Request, body []byte) string {
 	return r.Method + " " + said.ProviderID
 }
 
-// do carries a request out and returns the answer.
+// do carries a request out and returns the response.
 func (m *model) do(r *http.Request, body []byte) (int, string, http.Header) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -212,6 +212,19 @@ func (m *model) seed(pool, secret, name string, at time.Time) string {
 	return m.put(pool, providerID, secret, &name, at).ID
 }
 
+// secrets returns what is stored, by pool and key ID.
+func (m *model) secrets() map[string]string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	secrets := map[string]string{}
+	for pool, keys := range m.pools {
+		for _, key := range keys {
+			secrets[pool+" "+key.ID] = key.secret
+		}
+	}
+	return secrets
+}
+
 func (m *model) keys(pool string) []modelKey {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -256,9 +269,9 @@ func mustJSON(v any) string {
 	return string(text)
 }
 
-// answered is an answer of the given status, body and "Name: value" headers.
-func answered(status int, body string, headers ...string) act {
-	return act{skip: true, answer: func(w http.ResponseWriter) { write(w, status, body, headers...) }}
+// respond is a response of the given status, body and "Name: value" headers.
+func respond(status int, body string, headers ...string) act {
+	return act{skip: true, response: func(w http.ResponseWriter) { write(w, status, body, headers...) }}
 }
 
 func write(w http.ResponseWriter, status int, body string, headers ...string) {
@@ -299,6 +312,12 @@ func (b *safeBuffer) String() string {
 // play runs test in a bubble: waits take no time and are measured exactly.
 func play(t *testing.T, edit func(*Config), test func(s *scene)) {
 	t.Helper()
+	playThrough(t, func(m *model) http.Handler { return m }, edit, test)
+}
+
+// playThrough is play with a handler in front of the model.
+func playThrough(t *testing.T, wrap func(*model) http.Handler, edit func(*Config), test func(s *scene)) {
+	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		s := &scene{T: t, model: newModel(), logs: &safeBuffer{}}
 		cfg := Config{Endpoint: "http://localhost:1", SessionToken: signedToken, MaxRetries: -1, UserAgent: "test"}
@@ -306,7 +325,7 @@ func play(t *testing.T, edit func(*Config), test func(s *scene)) {
 			edit(&cfg)
 		}
 		listener := &pipeListener{conns: make(chan net.Conn), closed: make(chan struct{})}
-		server := &http.Server{Handler: s.model, ErrorLog: nil}
+		server := &http.Server{Handler: wrap(s.model), ErrorLog: nil}
 		go func() { _ = server.Serve(listener) }()
 		client, err := newClient(cfg, listener.dial, func() float64 { return 1 })
 		if err != nil {

@@ -39,25 +39,25 @@ func TestRetries(t *testing.T) {
 		waited time.Duration
 	}{
 		"cut, then well":               {act{cut: true, skip: true}, 1, "", 2, 500 * ms},
-		"503 three times, then well":   {answered(503, canary), 3, "", 4, 3500 * ms},
-		"500 for ever":                 {answered(500, canary, "X-Request-Id: 0123abcd"), 99, KindServer, 5, 7500 * ms},
-		"501 is final":                 {answered(501, canary), 99, KindServer, 1, 0},
-		"429 for ever":                 {answered(429, canary), 99, KindRateLimited, 5, 7500 * ms},
-		"Retry-After in seconds":       {answered(503, "", "Retry-After: 3"), 1, "", 2, 3500 * ms},
-		"Retry-After as a date":        {answered(429, "", "Retry-After: Sat, 01 Jan 2000 00:00:10 GMT", "Date: Sat, 01 Jan 2000 00:00:00 GMT"), 1, "", 2, 10500 * ms},
-		"Retry-After in the past":      {answered(429, "", "Retry-After: Fri, 31 Dec 1999 00:00:10 GMT"), 1, "", 2, 500 * ms},
-		"X-Retry-After":                {answered(429, "", "X-Retry-After: 10"), 1, "", 2, 10500 * ms},
-		"Retry-After beyond the limit": {answered(429, "", "Retry-After: 86400"), 1, "", 2, 30000 * ms},
-		"Retry-After beyond numbers":   {answered(429, "", "Retry-After: 99999999999999999999999"), 1, "", 2, 30000 * ms},
-		"Retry-After is nonsense":      {answered(429, "", "Retry-After: soon"), 1, "", 2, 500 * ms},
-		"HTML with 200":                {answered(200, "<html>"+canary, "Content-Type: text/html"), 1, "", 2, 500 * ms},
-		"garbage for ever":             {answered(200, `{"keys":[{"id":`), 99, KindProtocol, 5, 7500 * ms},
-		"truncated":                    {answered(200, `{`, "Content-Length: 100"), 1, "", 2, 500 * ms},
-		"401":                          {answered(401, `{"error":"Unauthorized"}`), 99, KindUnauthorized, 1, 0},
-		"403":                          {answered(403, `{"error":"Only workspace admins can manage BYOK keys"}`), 99, KindForbidden, 1, 0},
-		"404 HTML":                     {answered(404, "<html>"), 99, KindProtocol, 1, 0},
-		"302":                          {answered(302, "", "Location: https://elsewhere.example/x"), 99, KindRedirect, 1, 0},
-		"418":                          {answered(418, canary), 99, KindProtocol, 1, 0},
+		"503 three times, then well":   {respond(503, canary), 3, "", 4, 3500 * ms},
+		"500 for ever":                 {respond(500, canary, "X-Request-Id: 0123abcd"), 99, KindServer, 5, 7500 * ms},
+		"501 is final":                 {respond(501, canary), 99, KindServer, 1, 0},
+		"429 for ever":                 {respond(429, canary), 99, KindRateLimited, 5, 7500 * ms},
+		"Retry-After in seconds":       {respond(503, "", "Retry-After: 3"), 1, "", 2, 3500 * ms},
+		"Retry-After as a date":        {respond(429, "", "Retry-After: Sat, 01 Jan 2000 00:00:10 GMT", "Date: Sat, 01 Jan 2000 00:00:00 GMT"), 1, "", 2, 10500 * ms},
+		"Retry-After in the past":      {respond(429, "", "Retry-After: Fri, 31 Dec 1999 00:00:10 GMT"), 1, "", 2, 500 * ms},
+		"X-Retry-After":                {respond(429, "", "X-Retry-After: 10"), 1, "", 2, 10500 * ms},
+		"Retry-After beyond the limit": {respond(429, "", "Retry-After: 86400"), 1, "", 2, 30000 * ms},
+		"Retry-After beyond numbers":   {respond(429, "", "Retry-After: 99999999999999999999999"), 1, "", 2, 30000 * ms},
+		"Retry-After is nonsense":      {respond(429, "", "Retry-After: soon"), 1, "", 2, 500 * ms},
+		"HTML with 200":                {respond(200, "<html>"+canary, "Content-Type: text/html"), 1, "", 2, 500 * ms},
+		"garbage for ever":             {respond(200, `{"keys":[{"id":`), 99, KindProtocol, 5, 7500 * ms},
+		"truncated":                    {respond(200, `{`, "Content-Length: 100"), 1, "", 2, 500 * ms},
+		"401":                          {respond(401, `{"error":"Unauthorized"}`), 99, KindUnauthorized, 1, 0},
+		"403":                          {respond(403, `{"error":"Only workspace admins can manage BYOK keys"}`), 99, KindForbidden, 1, 0},
+		"404 HTML":                     {respond(404, "<html>"), 99, KindProtocol, 1, 0},
+		"302":                          {respond(302, "", "Location: https://elsewhere.example/x"), 99, KindRedirect, 1, 0},
+		"418":                          {respond(418, canary), 99, KindProtocol, 1, 0},
 	} {
 		for op, run := range verbs {
 			t.Run(name+"/"+string(op), func(t *testing.T) {
@@ -89,9 +89,9 @@ func TestRetries(t *testing.T) {
 	}
 }
 
-// TestLostAnswers: a delete or replace that was done, but not answered, is
-// told as done.
-func TestLostAnswers(t *testing.T) {
+// TestLostResponses: a delete or replace whose response was lost is reported as
+// done.
+func TestLostResponses(t *testing.T) {
 	t.Parallel()
 	for _, op := range []Op{OpReplace, OpDelete} {
 		t.Run(string(op), func(t *testing.T) {
@@ -121,7 +121,7 @@ func TestLostAnswers(t *testing.T) {
 				if n == 0 {
 					return act{cut: true, skip: true}
 				}
-				return answered(404, "<html>")
+				return respond(404, "<html>")
 			}
 			_ = s.wantKind(verbs[OpDelete](s, "key-1"), KindProtocol)
 		})
@@ -131,7 +131,7 @@ func TestLostAnswers(t *testing.T) {
 		play(t, nil, func(s *scene) {
 			s.model.script = func(n int, _ *http.Request, _ []byte) act {
 				if n == 0 {
-					return answered(429, "")
+					return respond(429, "")
 				}
 				return act{}
 			}
@@ -151,7 +151,7 @@ func TestWithinTheContext(t *testing.T) {
 					if op == OpList {
 						s.Skip("a list belongs to all who wait for it; each waits no longer than its own context")
 					}
-					s.model.script = func(int, *http.Request, []byte) act { return answered(503, "", "Retry-After: 20") }
+					s.model.script = func(int, *http.Request, []byte) act { return respond(503, "", "Retry-After: 20") }
 					ctx, cancel := context.WithTimeout(s.ctx, 10*time.Second)
 					defer cancel()
 					s.ctx = ctx
@@ -165,7 +165,7 @@ func TestWithinTheContext(t *testing.T) {
 			t.Run("canceled in a wait", func(t *testing.T) {
 				t.Parallel()
 				play(t, nil, func(s *scene) {
-					s.model.script = func(int, *http.Request, []byte) act { return answered(503, "", "Retry-After: 20") }
+					s.model.script = func(int, *http.Request, []byte) act { return respond(503, "", "Retry-After: 20") }
 					ctx, cancel := context.WithCancel(s.ctx)
 					time.AfterFunc(time.Second, cancel)
 					s.ctx = ctx
@@ -194,7 +194,7 @@ func TestWithinTheContext(t *testing.T) {
 				t.Parallel()
 				play(t, func(c *Config) { c.RequestTimeout, c.MaxRetries = 2*time.Second, 0 }, func(s *scene) {
 					s.model.script = func(int, *http.Request, []byte) act {
-						return act{skip: true, answer: func(w http.ResponseWriter) {
+						return act{skip: true, response: func(w http.ResponseWriter) {
 							for {
 								if _, err := w.Write([]byte(" ")); err != nil {
 									return
@@ -349,7 +349,7 @@ func TestWorkspaceIDsStayInTheirPlace(t *testing.T) {
 		var uri string
 		s.model.script = func(_ int, r *http.Request, _ []byte) act {
 			uri = r.RequestURI
-			return answered(200, `{"keys":[]}`)
+			return respond(200, `{"keys":[]}`)
 		}
 		for id, want := range map[string]string{
 			"w1": "w1", "a/b": "a%2Fb", "../x": "..%2Fx", "a?b#c": "a%3Fb%23c", "a%2Fb": "a%252Fb", "ü x": "%C3%BC%20x",
@@ -411,7 +411,7 @@ func TestRedirectNamesTheEndpoint(t *testing.T) {
 		t.Run(location, func(t *testing.T) {
 			t.Parallel()
 			play(t, nil, func(s *scene) {
-				s.model.script = func(int, *http.Request, []byte) act { return answered(307, "", "Location: "+location) }
+				s.model.script = func(int, *http.Request, []byte) act { return respond(307, "", "Location: "+location) }
 				_, err := s.client.List(s.ctx, w1)
 				if e := s.wantKind(err, KindRedirect); !strings.Contains(e.Error(), want) || strings.Contains(e.Error(), "pw") {
 					s.Errorf("%v, want %s", e, want)

@@ -53,7 +53,7 @@ func fillIn(text string) string {
 	})
 }
 
-// TestReplay feeds the recorded answers of the real server to the client and
+// TestReplay feeds the recorded responses of the real server to the client and
 // checks what it makes of them.
 func TestReplay(t *testing.T) {
 	t.Parallel()
@@ -87,7 +87,7 @@ func TestReplay(t *testing.T) {
 	}
 }
 
-// inapplicable says why no call of the client can get the answer of an entry,
+// inapplicable says why no call of the client can get the response of an entry,
 // by the form of its request.
 func inapplicable(entry transcripts.Entry) string {
 	path, _, _ := strings.Cut(entry.Request.Path, "?")
@@ -99,7 +99,7 @@ func inapplicable(entry transcripts.Entry) string {
 		return "the client never uses this method"
 	}
 	if text, err := entry.Response.Text(); err != nil || entry.Response.Status == 0 || strings.HasPrefix(text, "(") || strings.Contains(text, "[10 entries]") || strings.Contains(text, "{...}") {
-		return "the recording summarises the answer"
+		return "the recording summarises the response"
 	}
 	return ""
 }
@@ -163,21 +163,21 @@ func replay(t *testing.T, entry transcripts.Entry) {
 			headers = append(headers, "Set-Cookie: "+strings.Replace(cookie, "<value>", "tok.c2ln%3D", 1))
 		}
 		op := map[string]Op{"GET": OpList, "POST": OpAdd, "DELETE": OpDelete}[entry.Request.Method]
-		asked := 0 // the request that gets the recorded answer
+		asked := 0 // the request that gets the recorded response
 		if op == OpAdd && !signIn && !isReplace {
 			asked = 1 // an add looks first what is there
 		}
 		s.model.script = func(n int, r *http.Request, _ []byte) act {
 			switch {
 			case n == asked:
-				return answered(status, recorded, headers...)
+				return respond(status, recorded, headers...)
 			case n < asked, signIn, said.Key.ID == "":
-				return answered(200, `{"keys":[]}`)
+				return respond(200, `{"keys":[]}`)
 			}
 			// the list that an add or a replace reads back
 			key := said.Key
 			key.CreatedAt, key.UpdatedAt = "2026-01-02T03:04:05.000Z", "2026-01-02T03:04:05.000Z"
-			return answered(200, mustJSON(byok.ListResponse{Keys: []byok.Key{key}}))
+			return respond(200, mustJSON(byok.ListResponse{Keys: []byok.Key{key}}))
 		}
 
 		var got byok.Key

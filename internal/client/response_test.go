@@ -70,7 +70,7 @@ func TestHostileLists(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			play(t, func(c *Config) { c.MaxRetries = 0 }, func(s *scene) {
-				s.model.script = func(int, *http.Request, []byte) act { return answered(200, tc.body, "Content-Type: application/json") }
+				s.model.script = func(int, *http.Request, []byte) act { return respond(200, tc.body, "Content-Type: application/json") }
 				_, err := s.client.List(s.ctx, w1)
 				if e := s.wantKind(err, KindProtocol); !strings.Contains(e.Error(), tc.want) {
 					s.Errorf("%v, want %q", e, tc.want)
@@ -94,7 +94,7 @@ func TestHostileAnswersToWrites(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			play(t, func(c *Config) { c.MaxRetries = 0 }, func(s *scene) {
-				s.model.script = func(int, *http.Request, []byte) act { return answered(200, body) }
+				s.model.script = func(int, *http.Request, []byte) act { return respond(200, body) }
 				_ = s.wantKind(verbs[OpReplace](s, "k1"), KindProtocol)
 				if body != `{"success":true}` && !strings.HasPrefix(body, `{"success":true,`) {
 					_ = s.wantKind(verbs[OpDelete](s, "k1"), KindProtocol)
@@ -104,8 +104,8 @@ func TestHostileAnswersToWrites(t *testing.T) {
 	}
 }
 
-// TestEndlessAnswers: the memory that an answer takes is bounded.
-func TestEndlessAnswers(t *testing.T) {
+// TestEndlessResponses: the memory that a response takes is bounded.
+func TestEndlessResponses(t *testing.T) {
 	t.Parallel()
 	endless := func(w io.Writer) {
 		chunk := []byte(strings.Repeat(" ", 64<<10))
@@ -116,8 +116,8 @@ func TestEndlessAnswers(t *testing.T) {
 		}
 	}
 	for name, tc := range map[string]struct {
-		answer func(w http.ResponseWriter)
-		want   string
+		response func(w http.ResponseWriter)
+		want     string
 	}{
 		"endless body": {func(w http.ResponseWriter) { endless(w) }, "larger than"},
 		"compressed a thousandfold": {func(w http.ResponseWriter) {
@@ -138,7 +138,7 @@ func TestEndlessAnswers(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			play(t, func(c *Config) { c.MaxRetries = 0 }, func(s *scene) {
-				s.model.script = func(int, *http.Request, []byte) act { return act{skip: true, answer: tc.answer} }
+				s.model.script = func(int, *http.Request, []byte) act { return act{skip: true, response: tc.response} }
 				var before, after runtime.MemStats
 				runtime.ReadMemStats(&before)
 				for op, run := range verbs {

@@ -162,7 +162,7 @@ func TestSignIn(t *testing.T) {
 		play(t, byPassword, func(s *scene) {
 			s.model.script = func(n int, _ *http.Request, _ []byte) act {
 				if n == 0 {
-					return answered(429, `{"message":"Too many requests. Please try again later."}`, "X-Retry-After: 10")
+					return respond(429, `{"message":"Too many requests. Please try again later."}`, "X-Retry-After: 10")
 				}
 				return act{}
 			}
@@ -190,7 +190,7 @@ func TestSignIn(t *testing.T) {
 		play(t, func(c *Config) { byPassword(c); c.MaxRetries = 0 }, func(s *scene) {
 			s.model.script = func(n int, _ *http.Request, _ []byte) act {
 				if n == 0 {
-					return answered(502, canary)
+					return respond(502, canary)
 				}
 				return act{}
 			}
@@ -208,13 +208,13 @@ func TestSignIn(t *testing.T) {
 		kind Kind
 		text string
 	}{
-		"banned":         {answered(403, `{"message":"You have been banned","code":"BANNED_USER"}`), KindSignIn, "the user is banned"},
-		"unknown reason": {answered(403, `{"message":"`+testPassword+`","code":"`+testPassword+`"}`), KindSignIn, "no reason that can be shown"},
-		"no cookie":      {answered(200, `{}`), KindProtocol, "sets no session cookie"},
-		"second factor":  {answered(200, `{"twoFactorRedirect":true}`), KindProtocol, "second factor"},
-		"broken cookie":  {answered(200, `{}`, "Set-Cookie: "+cookieName+"=%zz"), KindProtocol, "malformed"},
-		"no such route":  {answered(404, `<html>`), KindProtocol, "endpoint may be wrong"},
-		"redirect":       {answered(302, ``, "Location: https://sim.example.com"+signInPath), KindRedirect, "set the endpoint to https://sim.example.com"},
+		"banned":         {respond(403, `{"message":"You have been banned","code":"BANNED_USER"}`), KindSignIn, "the user is banned"},
+		"unknown reason": {respond(403, `{"message":"`+testPassword+`","code":"`+testPassword+`"}`), KindSignIn, "no reason that can be shown"},
+		"no cookie":      {respond(200, `{}`), KindProtocol, "sets no session cookie"},
+		"second factor":  {respond(200, `{"twoFactorRedirect":true}`), KindProtocol, "second factor"},
+		"broken cookie":  {respond(200, `{}`, "Set-Cookie: "+cookieName+"=%zz"), KindProtocol, "malformed"},
+		"no such route":  {respond(404, `<html>`), KindProtocol, "endpoint may be wrong"},
+		"redirect":       {respond(302, ``, "Location: https://sim.example.com"+signInPath), KindRedirect, "set the endpoint to https://sim.example.com"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -232,7 +232,7 @@ func TestSignIn(t *testing.T) {
 		play(t, byPassword, func(s *scene) {
 			s.model.script = func(_ int, r *http.Request, _ []byte) act {
 				if r.URL.Path == signInPath {
-					return answered(200, `{}`, "Set-Cookie: "+secureCookieName+"=tok.c2ln%2B%3D; Secure; Path=/")
+					return respond(200, `{}`, "Set-Cookie: "+secureCookieName+"=tok.c2ln%2B%3D; Secure; Path=/")
 				}
 				if got := r.Header.Get("Cookie"); !strings.Contains(got, secureCookieName+"=tok.c2ln%2B%3D") {
 					s.Errorf("Cookie %s", got)
@@ -259,19 +259,19 @@ func TestCheckSession(t *testing.T) {
 		text     string
 		requests string
 	}{
-		"token":                                {nil, answered(200, user), "", "", "GET"},
-		"refused token":                        {nil, answered(200, "null\n"), KindUnauthorized, "checking the session: the session is not valid", "GET"},
-		"a gateway does not let it through":    {nil, answered(404, html), "", "", "GET"},
-		"a gateway requires a header":          {nil, answered(401, html), "", "", "GET"},
-		"a gateway forbids it":                 {nil, answered(403, html), "", "", "GET"},
-		"a gateway has a page of its own":      {nil, answered(200, html), "", "", "GET"},
-		"a gateway redirects to its own page":  {nil, answered(302, "", "Location: https://login.example.com/"), "", "", "GET"},
-		"another endpoint":                     {nil, answered(308, "", "Location: https://sim.example.com"+sessionPath), KindRedirect, "set the endpoint to https://sim.example.com", "GET"},
-		"the server fails":                     {func(c *Config) { c.MaxRetries = 1 }, answered(503, html), KindServer, "(status 503 from http://localhost:1" + sessionPath, "GET, GET"},
+		"token":                                {nil, respond(200, user), "", "", "GET"},
+		"refused token":                        {nil, respond(200, "null\n"), KindUnauthorized, "checking the session: the session is not valid", "GET"},
+		"a gateway does not let it through":    {nil, respond(404, html), "", "", "GET"},
+		"a gateway requires a header":          {nil, respond(401, html), "", "", "GET"},
+		"a gateway forbids it":                 {nil, respond(403, html), "", "", "GET"},
+		"a gateway has a page of its own":      {nil, respond(200, html), "", "", "GET"},
+		"a gateway redirects to its own page":  {nil, respond(302, "", "Location: https://login.example.com/"), "", "", "GET"},
+		"another endpoint":                     {nil, respond(308, "", "Location: https://sim.example.com"+sessionPath), KindRedirect, "set the endpoint to https://sim.example.com", "GET"},
+		"the server fails":                     {func(c *Config) { c.MaxRetries = 1 }, respond(503, html), KindServer, "(status 503 from http://localhost:1" + sessionPath, "GET, GET"},
 		"the connection is closed":             {func(c *Config) { c.MaxRetries = 1 }, act{cut: true, skip: true}, KindNetwork, "no response from http://localhost:1" + sessionPath, "GET, GET"},
 		"email and password":                   {byPassword, act{}, "", "", "SIGN IN"},
 		"wrong password":                       {func(c *Config) { byPassword(c); c.Password = "wrong" }, act{}, KindSignIn, "email or password is wrong", "SIGN IN"},
-		"email and password, another endpoint": {byPassword, answered(404, html), KindProtocol, "endpoint may be wrong", "SIGN IN"},
+		"email and password, another endpoint": {byPassword, respond(404, html), KindProtocol, "endpoint may be wrong", "SIGN IN"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

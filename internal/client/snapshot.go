@@ -56,7 +56,7 @@ type scope struct {
 type pool struct {
 	slot chan struct{} // held by the add whose turn it is
 	adds int           // adds that hold or await the slot
-	// stalled: the add whose turn it is waits for something other than an
+	// stalled: the add whose turn it is waits for something other than a
 	// response, so reads should not wait for the adds of this pool.
 	stalled bool
 	freed   uint64 // own deletes so far

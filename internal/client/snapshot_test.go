@@ -78,9 +78,9 @@ func TestReplaceReadsOnlyWhatItLacks(t *testing.T) {
 		prior, listed bool
 		requests      string
 	}{
-		"nothing known":      {false, false, "REPLACE openai, GET"},
-		"prior record":       {true, false, "REPLACE openai"},
-		"listed in the walk": {false, true, "GET, REPLACE openai"},
+		"nothing known": {false, false, "REPLACE openai, GET"},
+		"prior record":  {true, false, "REPLACE openai"},
+		"listed before": {false, true, "GET, REPLACE openai"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -132,7 +132,7 @@ func TestListFailuresAreNotKept(t *testing.T) {
 	play(t, func(c *Config) { c.MaxRetries = 0 }, func(s *scene) {
 		s.model.script = func(n int, _ *http.Request, _ []byte) act {
 			if n == 0 {
-				return answered(500, canary)
+				return respond(500, canary)
 			}
 			return act{}
 		}
@@ -177,7 +177,7 @@ func TestReaderThatGivesUp(t *testing.T) {
 		start := time.Now()
 		<-gone
 		if waited := time.Since(start); waited != 0 {
-			s.Errorf("the list that nobody waits for was stopped %s later", waited)
+			s.Errorf("the list that no caller waits for was stopped %s later", waited)
 		}
 		if _, err := s.client.List(s.ctx, w2); err != nil {
 			s.Error(err)

@@ -10,20 +10,20 @@ import (
 // attempts may have been stored.
 func TestUnconfirmedReplace(t *testing.T) {
 	t.Parallel()
-	refused := answered(403, `{"error":"Only workspace admins can manage BYOK keys"}`)
+	refused := respond(403, `{"error":"Only workspace admins can manage BYOK keys"}`)
 	for name, tc := range map[string]struct {
 		faults []act // of the requests; the last one goes on
 		want   bool
 	}{
 		"no response":                {[]act{{cut: true}}, true},
-		"500":                        {[]act{answered(500, "")}, true},
-		"garbage":                    {[]act{answered(200, `{"keys":[`)}, true},
+		"500":                        {[]act{respond(500, "")}, true},
+		"garbage":                    {[]act{respond(200, `{"keys":[`)}, true},
 		"refused":                    {[]act{refused}, false},
-		"too many requests":          {[]act{answered(429, "")}, false},
-		"no such key":                {[]act{answered(404, `{"error":"BYOK key not found"}`)}, false},
+		"too many requests":          {[]act{respond(429, "")}, false},
+		"no such key":                {[]act{respond(404, `{"error":"BYOK key not found"}`)}, false},
 		"no response, then refused":  {[]act{{cut: true}, refused}, true},
-		"500, then too many":         {[]act{answered(500, ""), answered(429, "")}, true},
-		"no response, then redirect": {[]act{{cut: true}, answered(302, "", "Location: https://elsewhere.example/x")}, true},
+		"500, then too many":         {[]act{respond(500, ""), respond(429, "")}, true},
+		"no response, then redirect": {[]act{{cut: true}, respond(302, "", "Location: https://elsewhere.example/x")}, true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

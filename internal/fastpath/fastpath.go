@@ -1,5 +1,5 @@
-// Package fastpath answers for resource instances that do not change, without
-// the framework. In most plans that is nearly all of them. Terraform makes four
+// Package fastpath handles resource instances that do not change, without the
+// framework. In most plans that is nearly all of them. Terraform makes four
 // calls for each instance, and through the framework each call takes some 2,000
 // allocations to return what was sent: two thirds of the provider's CPU time in
 // a large plan.

@@ -244,7 +244,11 @@ func (s *schema) fromJSON(stored []byte) (state []byte, ok bool) {
 		return nil, false
 	}
 	var b bytes.Buffer
-	if s.root.encode(msgpack.NewEncoder(&b), value) != nil {
+	b.Grow(len(stored))
+	out := msgpack.GetEncoder()
+	defer msgpack.PutEncoder(out)
+	out.Reset(&b)
+	if s.root.encode(out, value) != nil {
 		return nil, false
 	}
 	return b.Bytes(), true

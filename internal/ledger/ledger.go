@@ -109,7 +109,7 @@ func (l *Ledger) Restart() {
 }
 
 func (l *Ledger) restart() {
-	l.plan.apply() // nobody waits in it any more
+	l.plan.apply() // no call waits in it any more
 	l.plan = l.newPlan()
 }
 
@@ -244,8 +244,8 @@ func (c *Call) Create(ctx context.Context, pool byok.Pool, replacedID string) Ve
 	return c.create(ctx, pool, replacedID, replacedID == "")
 }
 
-// create adds a key. A call that Terraform drops the warnings of takes nobody's
-// place.
+// create adds a key. A call that takes over waits, and reports, in place of one
+// that waits already. One whose warnings Terraform drops must not.
 func (c *Call) create(ctx context.Context, pool byok.Pool, replacedID string, takesOver bool) Verdict {
 	c.ledger.mu.Lock()
 	added := c.plan.create(pool, replacedID)

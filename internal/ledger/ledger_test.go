@@ -316,7 +316,7 @@ func TestPlans(t *testing.T) {
 			p.want(p.create(openai, "x"))
 			p.wantAt(DefaultQuiet)
 		}},
-		"the second call of a replace takes nobody's place": {stored: full, test: func(p *script) {
+		"the second call of a replace does not report in place of another key": {stored: full, test: func(p *script) {
 			first := p.createBeside(p.Context(), openai)
 			time.Sleep(DefaultQuiet - 1)
 			busy := p.ledger.Begin()
@@ -336,7 +336,7 @@ func TestPlans(t *testing.T) {
 				p.Error("listed without a create")
 			}
 		}},
-		"a kept key that is stored no more takes up no room": {stored: full[:2], test: func(p *script) {
+		"a kept key that is no longer stored takes up no capacity": {stored: full[:2], test: func(p *script) {
 			for _, id := range []string{"a", "b", "gone"} {
 				p.want(p.keep(openai, id))
 			}

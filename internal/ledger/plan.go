@@ -39,7 +39,7 @@ type totals struct {
 	created  int                 // new keys, replacements not included
 	replaced map[string]struct{} // IDs of the keys that a replacement is planned for
 	movedIn  int                 // of these, the keys that come from another pool
-	kept     int                 // keys kept that take up room
+	kept     int                 // keys kept that take up capacity
 	going    int                 // stored keys that are removed or presumed removed
 	waiting  int                 // its share of the plan's waiting creates
 	reported bool

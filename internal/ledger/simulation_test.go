@@ -67,7 +67,7 @@ func TestRandomPlans(t *testing.T) {
 	if *interleavings < 10_000 || t.Failed() {
 		return
 	}
-	// Walks that never come near the cap would prove nothing.
+	// Plans that never come near the cap would prove nothing.
 	for name, n := range map[string]int{
 		"Over": all.Over, "Under": all.Under, "Settled": all.Settled, "Certain": all.Certain, "Exact": all.Exact,
 		"Waits": all.Waits, "Cleared": all.Cleared, "TakenOver": all.TakenOver, "ListsFailed": all.ListsFailed, "Crowded": all.Crowded,

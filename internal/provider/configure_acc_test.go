@@ -29,7 +29,7 @@ func TestAccConfigureChecksTheSession(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	nobody := "http://" + closed.Addr().String()
+	closedURL := "http://" + closed.Addr().String()
 	_ = closed.Close()
 	endpoint := func(url string) string { return fmt.Sprintf("endpoint = %q", url) }
 	token := fmt.Sprintf("session_token = %q", s.SessionToken)
@@ -51,8 +51,8 @@ func TestAccConfigureChecksTheSession(t *testing.T) {
 			"session_token = ", 1,
 		},
 		"unreachable host": {
-			[]string{endpoint(nobody), token, "max_retries = 1"},
-			[]string{"Cannot connect to Sim: the server cannot be reached", "No response from " + nobody + "/api/auth/get-session: connection refused."},
+			[]string{endpoint(closedURL), token, "max_retries = 1"},
+			[]string{"Cannot connect to Sim: the server cannot be reached", "No response from " + closedURL + "/api/auth/get-session: connection refused."},
 			"endpoint = ", 0,
 		},
 		"untrusted certificate": {

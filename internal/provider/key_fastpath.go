@@ -11,7 +11,7 @@ import (
 
 var _ fastpath.Resource = keyFastPath{}
 
-// keyFastPath decides which keys do not change, by refresh, planUpdate and the
+// keyFastPath decides which keys do not change, by refresh, updatePlan and the
 // validators, as keyResource does. TestFastPath compares the two.
 type keyFastPath struct{ provider *byokProvider }
 
@@ -19,7 +19,7 @@ type keyFastPath struct{ provider *byokProvider }
 // keyResource.ValidateConfig looks at.
 func (k keyFastPath) Valid(config []byte) bool {
 	m, ok := keyTable.decode(config)
-	return ok && keyTable.valid(&m)
+	return ok && keyTable.valid(m)
 }
 
 // Read needs a list that is there already.
@@ -36,7 +36,7 @@ func (k keyFastPath) Read(state, private []byte) (identity []byte, unchanged boo
 	if !ok {
 		return nil, false
 	}
-	record, ok := decodePrivate(private, prior)
+	record, ok := decodePrivate(private, *prior)
 	if !ok {
 		return nil, false
 	}
@@ -46,7 +46,7 @@ func (k keyFastPath) Read(state, private []byte) (identity []byte, unchanged boo
 	if !ok {
 		return nil, false
 	}
-	if _, _, changed := refresh(prior, record, key); changed {
+	if _, _, changed := refresh(*prior, record, key); changed {
 		return nil, false
 	}
 	pool, _ := prior.pool()
@@ -68,14 +68,14 @@ func (k keyFastPath) Plan(req fastpath.PlanRequest) (private []byte, unchanged b
 	if !ok {
 		return nil, false
 	}
-	record, ok := decodePrivate(req.Private, prior)
+	record, ok := decodePrivate(req.Private, *prior)
 	if !ok {
 		return nil, false
 	}
-	proposed := prior
-	keyTable.setDefaults(&proposed, &config)
-	p := planUpdate(config, proposed, prior, record, operation.workspaceID)
-	if p.upload || p.drift != (drift{}) || !p.planned.equal(prior) {
+	p := updatePlan{planned: *prior}
+	keyTable.setDefaults(&p.planned, config)
+	p.complete(config, prior, record, operation.workspaceID)
+	if p.upload || p.drift != (drift{}) || !keyTable.equal(&p.planned, prior) {
 		return nil, false
 	}
 	private, err := encodePrivate(record)

@@ -416,8 +416,7 @@ func TestFastPathReportsTheCap(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		answer := p.ask(at)
-		said[title] = answer.Plan
+		said[title] = p.ask(at).Plan
 	}
 	if len(said["short"]) != 1 || !cmp.Equal(said["short"], said["long"]) {
 		t.Errorf("%v", cmp.Diff(said["long"], said["short"]))
@@ -443,7 +442,7 @@ func FuzzDecodeKey(f *testing.F) {
 		if err != nil {
 			t.Fatalf("%x is understood, but is %v", data, err)
 		}
-		got, err := (&tfprotov6.DynamicValue{MsgPack: encodedKey(t, m)}).Unmarshal(object)
+		got, err := (&tfprotov6.DynamicValue{MsgPack: encodedKey(t, *m)}).Unmarshal(object)
 		if err != nil || !got.Equal(want) {
 			t.Errorf("%x: %s, %v", data, got, want)
 		}

@@ -42,9 +42,6 @@ func (m *keyModel) read(ctx context.Context, from objectReader) diag.Diagnostics
 // value is m as the framework's Set takes it.
 func (m keyModel) value(ctx context.Context) types.Object { return keyTable.value(ctx, &m) }
 
-// equal reports whether all attributes are equal.
-func (m keyModel) equal(other keyModel) bool { return keyTable.equal(&m, &other) }
-
 // keyIdentity is what Terraform 1.12 and later know a byok_key by.
 type keyIdentity struct {
 	WorkspaceID types.String `tfsdk:"workspace_id"`
@@ -168,7 +165,7 @@ func refresh(prior keyModel, record keyRecord, key byok.Key) (keyModel, keyRecor
 		state.Name, record.RenamedTo = prior.Name, &name
 	}
 	changed := before.absent() || before.UpdatedAt != record.UpdatedAt ||
-		before.RenamedTo != nil || record.RenamedTo != nil || !state.equal(prior)
+		before.RenamedTo != nil || record.RenamedTo != nil || !keyTable.equal(&state, &prior)
 	return state, record, changed
 }
 

@@ -41,31 +41,38 @@ func (p updatePlan) replaces() bool { return len(p.replacedBy) > 0 }
 // the planning call of the apply, and the update itself get the same result from
 // the same values.
 func planUpdate(config, proposed, prior keyModel, record keyRecord, defaultWorkspaceID types.String) updatePlan {
-	p := updatePlan{planned: proposed, drift: driftOf(prior, record)}
+	p := updatePlan{planned: proposed}
+	p.complete(&config, &prior, record, defaultWorkspaceID)
+	return p
+}
+
+// complete makes the proposed state in p.planned the planned one, and decides
+// about the rest.
+func (p *updatePlan) complete(config, prior *keyModel, record keyRecord, defaultWorkspaceID types.String) {
+	p.drift = driftOf(*prior, record)
 	planned := &p.planned
 
-	planned.WorkspaceID = workspaceOf(config, prior.WorkspaceID, defaultWorkspaceID)
-	p.replacedBy = keyTable.different(planned, &prior, placing)
-	keyTable.copy(planned, &prior, computed)
-	planned.APIKey = apiKeyOf(config, prior)
+	planned.WorkspaceID = workspaceOf(*config, prior.WorkspaceID, defaultWorkspaceID)
+	p.replacedBy = keyTable.different(planned, prior, placing)
+	keyTable.copy(planned, prior, computed)
+	planned.APIKey = apiKeyOf(*config, *prior)
 	// Terraform accepts the prior value in place of a configured one that
 	// means the same, as long as neither is null.
 	if !config.Name.IsNull() && !config.Name.IsUnknown() && !prior.Name.IsNull() && sameName(config.Name, prior.Name) {
 		planned.Name = prior.Name
 	}
 
-	p.upload = needsUpload(config, prior, record, p.drift)
-	if p.upload || dependsOnWriteOnly(config, prior) && p.changesState(prior) {
+	p.upload = needsUpload(*config, *prior, record, p.drift)
+	if p.upload || dependsOnWriteOnly(*config, *prior) && p.changesState(prior) {
 		planned.MaskedKey = types.StringUnknown()
 		planned.UpdatedAt = types.StringUnknown()
 	}
-	return p
 }
 
 // changesState reports whether the plan differs from the state in anything
 // that the user configures.
-func (p updatePlan) changesState(prior keyModel) bool {
-	return keyTable.differs(&p.planned, &prior, configurable, secret)
+func (p *updatePlan) changesState(prior *keyModel) bool {
+	return keyTable.differs(&p.planned, prior, configurable, secret)
 }
 
 // needsUpload reports whether an apply has to send the key. An unknown value is

@@ -205,7 +205,7 @@ func TestPlanUpdate(t *testing.T) {
 				}
 			case open:
 				got = stateOpn
-			case p.changesState(tc.prior):
+			case p.changesState(&tc.prior):
 				got = state
 			}
 			if got != tc.want {
@@ -239,7 +239,7 @@ func TestPlanUpdateHoldsForAnyValueAtApply(t *testing.T) {
 							return planUpdate(config, propose(config, prior), prior, record, types.StringValue("ws"))
 						}
 						p1, p2 := plan(first), plan(second)
-						if !p1.upload && !p1.changesState(prior) {
+						if !p1.upload && !p1.changesState(&prior) {
 							continue // no change planned: there is no apply
 						}
 						if !p1.planned.UpdatedAt.IsUnknown() && p2.planned.UpdatedAt.IsUnknown() {

@@ -37,7 +37,7 @@ func losesResponses(t *testing.T) (s *acctest.Server, lost *atomic.Bool) {
 	return s, lost
 }
 
-// discard is a response that nobody gets.
+// discard is a response that the client never gets.
 type discard struct{}
 
 func (discard) Header() http.Header         { return http.Header{} }

@@ -240,7 +240,7 @@ func TestProtocolStateWithoutRecord(t *testing.T) {
 }
 
 // The second call of a replace has no state: its private state names the key
-// that goes, so that a full pool has room.
+// that goes, so that a full pool has free capacity.
 func TestProtocolForcedReplaceAtTheCap(t *testing.T) {
 	t.Parallel()
 	s := acctest.Start(t)
@@ -283,7 +283,7 @@ func TestProtocolApplyWithoutHint(t *testing.T) {
 	later.check(diags, nil)
 	s.Reset()
 	var creates []planned
-	for range 3 { // two of them more than there is room for: the API decides
+	for range 3 { // two of them more than the pool can hold: the API decides
 		plan := later.plan(nil, config, nil)
 		later.check(plan.resp.Diagnostics, nil)
 		creates = append(creates, plan)
@@ -295,7 +295,7 @@ func TestProtocolApplyWithoutHint(t *testing.T) {
 	later.check(diags, nil)
 }
 
-// The answers of the provider never hold the write-only value.
+// The responses of the provider never contain the write-only value.
 func TestProtocolWriteOnlyValueStaysOut(t *testing.T) {
 	t.Parallel()
 	s := acctest.Start(t)

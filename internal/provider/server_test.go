@@ -81,9 +81,9 @@ func TestServerHasEveryCall(t *testing.T) {
 	}
 	var server any = newServer(nil)
 	for title, ok := range map[string]bool{
-		"list resources": is[tfprotov6.ProviderServerWithListResource](server),
-		"actions":        is[tfprotov6.ProviderServerWithActions](server),
-		"state stores":   is[tfprotov6.ProviderServerWithStateStores](server),
+		"list resources": is[tfprotov6.ListResourceServer](server),
+		"actions":        is[tfprotov6.ActionServer](server),
+		"state stores":   is[tfprotov6.StateStoreServer](server),
 	} {
 		if !ok {
 			t.Errorf("%s are hidden", title)

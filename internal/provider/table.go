@@ -418,14 +418,15 @@ func (v whenSet) ValidateString(ctx context.Context, req validator.StringRequest
 // decode reads a configuration or a state as the protocol carries it. Only
 // what an unchanged resource looks like is understood: known values, and no
 // timeouts. Anything else is left to the framework.
-func (t *table[M]) decode(data []byte) (m M, ok bool) {
+func (t *table[M]) decode(data []byte) (m *M, ok bool) {
 	in := &decoder{}
 	in.Decoder = msgpack.GetDecoder()
 	defer msgpack.PutDecoder(in.Decoder)
 	rest := bytes.NewReader(data)
 	in.Reset(rest)
-	if t.decodeObject(&m, in) != nil || rest.Len() > 0 {
-		return *new(M), false
+	m = new(M)
+	if t.decodeObject(m, in) != nil || rest.Len() > 0 {
+		return nil, false
 	}
 	return m, true
 }

@@ -248,7 +248,7 @@ func TestTableDecodes(t *testing.T) {
 		if diags := sampleTable.read(ctx, tfsdk.Plan{Schema: sampleSchema, Raw: raw}, &want); diags.HasError() {
 			t.Fatal(diags)
 		}
-		if !sampleTable.equal(&got, &want) {
+		if !sampleTable.equal(got, &want) {
 			t.Fatalf("%s is decoded as %+v", raw, got)
 		}
 	}

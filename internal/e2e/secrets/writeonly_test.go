@@ -235,7 +235,7 @@ resource "byok_key" "ephemeral" {
 	// The white space is what the provider warns about.
 	s.tf.Write(t, "literal.tf", "resource \"byok_key\" \"literal\" {\n  provider_id = \"mistral\"\n  api_key_wo  = \" "+literal.value+"\"\n}\n")
 	s.must("plan", "-no-color", "-out=change.tfplan")
-	if !s.has(kindPlan, literal.value) || !s.has(kindStdout, "White space around API key", literal.value) {
+	if !s.has(kindPlan, literal.value) || !s.has(kindStdout, "Whitespace around API key", literal.value) {
 		t.Error("a literal is not in the plan, or not in the line that a warning quotes")
 	}
 	if s.has(kindState, literal.value) || s.has(kindCoreLog, literal.value) || s.has(kindProviderLog, literal.value) {

@@ -148,7 +148,7 @@ func (o *Operation) Report(err error, found []*tfprotov6.Diagnostic) bool {
 func (o *Operation) refuse(address, format string, args ...any) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.Broken = errors.Join(o.Broken, fmt.Errorf("Terraform would refuse %s: %s", address, fmt.Sprintf(format, args...)))
+	o.Broken = errors.Join(o.Broken, fmt.Errorf("refused by Terraform: %s: %s", address, fmt.Sprintf(format, args...)))
 }
 
 // Err is what the operation failed with.

@@ -25,7 +25,7 @@ func keys(s *acctest.Server, n int, arguments ...string) string {
 }
 
 // expectRequests compares what the server has seen since the last look.
-func expectRequests(t *testing.T, s *acctest.Server, walk string, want map[string]int) {
+func expectRequests(t *testing.T, s *acctest.Server, command string, want map[string]int) {
 	t.Helper()
 	got := map[string]int{}
 	for _, r := range s.Requests() {
@@ -33,7 +33,7 @@ func expectRequests(t *testing.T, s *acctest.Server, walk string, want map[strin
 	}
 	for method := range map[string]bool{"GET": true, "POST": true, "DELETE": true} {
 		if got[method] != want[method] {
-			t.Errorf("%s: %d x %s, want %d", walk, got[method], method, want[method])
+			t.Errorf("%s: %d x %s, want %d", command, got[method], method, want[method])
 		}
 	}
 	s.Reset()
@@ -171,7 +171,7 @@ func TestAccReplaceAtTheCap(t *testing.T) {
 	tf.expect(map[string]string{"byok_key.test[3]": "delete/create"}, "-replace=byok_key.test[3]")
 	tf.apply("plan.tfplan")
 	tf.expect(nothing)
-	// And one more has no room.
+	// One more does not fit.
 	tf.config(keys(s, 11, `api_key_wo = "`+secretA+`"`))
 	for _, args := range [][]string{{"plan", "-no-color"}, {"plan", "-no-color", "-refresh=false"}} {
 		tf.fails([]string{"its cap is 10"}, args...)
@@ -194,7 +194,7 @@ func TestAccCap(t *testing.T) {
 		"1 beside 10":          {10, 1, "", over, ""},
 		"1 beside 10, warning": {10, 1, `cap_check = "warning"`, nil, `Pool "openai" would hold 11 keys, its cap is 10`},
 		"1 beside 10, off":     {10, 1, `cap_check = "off"`, nil, ""},
-		"3 where 2 are room":   {0, 3, `max_keys_per_provider = 2`, []string{"its cap is 2"}, ""},
+		"3 where 2 fit":        {0, 3, `max_keys_per_provider = 2`, []string{"its cap is 2"}, ""},
 		"1 beside 10, cap 20":  {10, 1, `max_keys_per_provider = 20`, nil, ""},
 	} {
 		t.Run(title, func(t *testing.T) {
@@ -283,7 +283,7 @@ func TestAccRefusedAtTheCapWhileListsHang(t *testing.T) {
 	}
 }
 
-// What an add does not answer is read afterwards. When that fails, the key is
+// What the response to an add lacks is read afterwards. When that fails, the key is
 // in state all the same, untainted, and the next plan completes it.
 func TestAccCreateThatCannotBeReadBack(t *testing.T) {
 	t.Parallel()
@@ -385,7 +385,7 @@ func TestAccPermissions(t *testing.T) {
 	newcomer.config(as(acctest.User{SessionToken: strings.Repeat("x", 32) + ".c2ln"}, declared))
 	newcomer.fails([]string{"Cannot connect to Sim: not signed in"}, "apply", "-no-color", "-auto-approve")
 	newcomer.config(key(s, `provider_id = "openai"`, `workspace_id = "nowhere"`, declared))
-	newcomer.fails([]string{"Cannot create key: workspace not found", "or it is archived", `workspace_id = "nowhere"`}, "apply", "-no-color", "-auto-approve")
+	newcomer.fails([]string{"Cannot plan keys: workspace not found", "or it is archived", `workspace_id = "nowhere"`}, "apply", "-no-color", "-auto-approve")
 
 	s.ArchiveWorkspace(t, s.WorkspaceID)
 	owner.config(key(s, `provider_id = "openai"`, declared))
@@ -398,11 +398,11 @@ func TestAccSignInWithEmailAndPassword(t *testing.T) {
 	config := fmt.Sprintf("provider \"byok\" {\n  endpoint = %q\n  workspace_id = %q\n}\n", s.URL, s.WorkspaceID) +
 		strings.TrimPrefix(keys(s, 3, `api_key_wo = "`+secretA+`"`), s.ProviderConfig())
 	tf := newTerraform(t, map[string]string{envEmail: s.Email, envPassword: s.Password}, config)
-	for _, walk := range []func(){func() { tf.plan() }, func() { tf.apply("plan.tfplan") }} {
+	for _, run := range []func(){func() { tf.plan() }, func() { tf.apply("plan.tfplan") }} {
 		s.Reset()
-		walk()
+		run()
 		if got := s.Count("POST", "/sign-in/email"); got != 1 {
-			t.Errorf("%d sign-ins in a walk, want 1", got)
+			t.Errorf("%d sign-ins, want 1", got)
 		}
 	}
 	for _, r := range s.Requests() {

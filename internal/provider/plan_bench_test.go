@@ -52,23 +52,23 @@ func BenchmarkNoopPlan(b *testing.B) {
 
 	b.ReportAllocs()
 	for b.Loop() {
-		walk := newProtocol(b, s)
+		operation := newProtocol(b, s)
 		for _, k := range keys {
-			upgraded, err := walk.server.UpgradeResourceState(b.Context(), &tfprotov6.UpgradeResourceStateRequest{
+			upgraded, err := operation.server.UpgradeResourceState(b.Context(), &tfprotov6.UpgradeResourceStateRequest{
 				TypeName: "byok_key", RawState: &tfprotov6.RawState{JSON: k.state},
 			})
-			walk.check(upgraded.Diagnostics, err)
-			valid, err := walk.server.ValidateResourceConfig(b.Context(), &tfprotov6.ValidateResourceConfigRequest{
+			operation.check(upgraded.Diagnostics, err)
+			valid, err := operation.server.ValidateResourceConfig(b.Context(), &tfprotov6.ValidateResourceConfigRequest{
 				TypeName: "byok_key", Config: k.config,
 				ClientCapabilities: &tfprotov6.ValidateResourceConfigClientCapabilities{WriteOnlyAttributesAllowed: true},
 			})
-			walk.check(valid.Diagnostics, err)
-			read := walk.read(upgraded.UpgradedState, k.resp.Private, k.resp.NewIdentity)
-			plan, err := walk.server.PlanResourceChange(b.Context(), &tfprotov6.PlanResourceChangeRequest{
+			operation.check(valid.Diagnostics, err)
+			read := operation.read(upgraded.UpgradedState, k.resp.Private, k.resp.NewIdentity)
+			plan, err := operation.server.PlanResourceChange(b.Context(), &tfprotov6.PlanResourceChangeRequest{
 				TypeName: "byok_key", PriorState: read.NewState, ProposedNewState: k.proposed, Config: k.config,
 				PriorPrivate: read.Private, PriorIdentity: read.NewIdentity,
 			})
-			walk.check(plan.Diagnostics, err)
+			operation.check(plan.Diagnostics, err)
 			if string(plan.PlannedState.MsgPack) != string(read.NewState.MsgPack) {
 				b.Fatal("the plan changes something")
 			}
