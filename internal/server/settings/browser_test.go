@@ -229,12 +229,25 @@ func eval[T any](b *tab, expression string) T {
 func (b *tab) until(expression string) {
 	b.t.Helper()
 	deadline := time.Now().Add(patience)
-	for !eval[bool](b, "Boolean("+expression+")") {
+	for !b.holds(expression) {
 		if time.Now().After(deadline) {
 			b.t.Fatalf("never true: %s\n%s", expression, b.shown())
 		}
 		time.Sleep(20 * time.Millisecond)
 	}
+}
+
+// holds reports whether an expression is true. In a page that is just being left
+// nothing is.
+func (b *tab) holds(expression string) bool {
+	b.t.Helper()
+	ctx, cancel := context.WithTimeout(b.ctx, patience)
+	defer cancel()
+	yes, err := chromedp.Run(ctx, chromedp.Evaluate[bool]("Boolean("+expression+")", chromedp.EvalAwaitPromise))
+	if err != nil && !strings.Contains(err.Error(), "navigated or closed") && !strings.Contains(err.Error(), "context") {
+		b.t.Fatalf("browser: %s: %v", expression, err)
+	}
+	return yes && err == nil
 }
 
 // shown is the beginning of what the page or its dialog shows.
@@ -272,9 +285,11 @@ func (b *tab) click(selector string) {
 		return hit === e || e.contains(hit) ? [x, y] : [];
 	})()`, selector)
 	for deadline := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
-		if at := eval[[]float64](b, where); len(at) == 2 {
-			run(b, chromedp.MouseClickXY(at[0], at[1]))
-			return
+		if b.holds(where + ".length") {
+			if at := eval[[]float64](b, where); len(at) == 2 {
+				run(b, chromedp.MouseClickXY(at[0], at[1]))
+				return
+			}
 		}
 		if time.Now().After(deadline) {
 			b.t.Fatalf("never to be clicked: %s\n%s", selector, b.shown())
