@@ -44,7 +44,7 @@ func TestLinks(t *testing.T) {
 			}
 		}
 	}
-	if n < 100 {
+	if n < 80 {
 		t.Errorf("only %d links found", n)
 	}
 }
@@ -87,4 +87,22 @@ func followLink(t *testing.T, document, target string) string {
 		}
 	}
 	return "no such heading or anchor"
+}
+
+// Every page has what the registry shows, and the first page links to it.
+func TestPages(t *testing.T) {
+	t.Parallel()
+	index := read(t, "templates/index.md.tmpl")
+	for _, page := range pages(t) {
+		path, ok := strings.CutPrefix(page.path, "templates/")
+		if !ok {
+			continue
+		}
+		if !regexp.MustCompile(`^---\npage_title: ".+"\n(subcategory: ".*"\n)?description: \|-\n  \S.*\n---\n\n# `).MatchString(page.text) {
+			t.Errorf("%s does not begin with page_title, subcategory and description, and a heading", page.path)
+		}
+		if target := strings.TrimSuffix(path, ".tmpl"); target != "index.md" && !strings.Contains(index, "("+target+")") {
+			t.Errorf("the first page has no link to %s", target)
+		}
+	}
 }
