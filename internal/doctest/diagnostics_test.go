@@ -5,6 +5,7 @@ import (
 	"go/parser"
 	"go/token"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -78,30 +79,46 @@ func anchorOf(summary string) string {
 // summaries returns the summaries in a folder with their positions.
 func summaries(t *testing.T, dir string) map[string]string {
 	t.Helper()
-	found := map[string]string{}
 	set := token.NewFileSet()
+	var files []*ast.File
 	err := filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
 		if err != nil || entry.IsDir() || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
 			return err
 		}
 		file, err := parser.ParseFile(set, path, nil, 0)
-		if err != nil {
-			return err
-		}
-		for _, declaration := range file.Decls {
-			function, ok := declaration.(*ast.FuncDecl)
-			s := &scan{t: t, set: set, found: found}
-			if ok {
-				s.function = function
-			}
-			ast.Inspect(declaration, s.visit)
-		}
-		return nil
+		files = append(files, file)
+		return err
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return found
+	s := &scan{t: t, set: set, found: map[string]string{}, takesSummary: maps.Clone(summaryArgument)}
+	declarations := func(visit func(ast.Decl)) {
+		for _, file := range files {
+			for _, declaration := range file.Decls {
+				visit(declaration)
+			}
+		}
+	}
+	// Functions that are given a summary.
+	declarations(func(declaration ast.Decl) {
+		if function, ok := declaration.(*ast.FuncDecl); ok {
+			at := 0
+			for _, field := range function.Type.Params.List {
+				for _, name := range field.Names {
+					if name.Name == "summary" {
+						s.takesSummary[function.Name.Name] = at
+					}
+					at++
+				}
+			}
+		}
+	})
+	declarations(func(declaration ast.Decl) {
+		s.function, _ = declaration.(*ast.FuncDecl)
+		ast.Inspect(declaration, s.visit)
+	})
+	return s.found
 }
 
 type scan struct {
@@ -109,15 +126,22 @@ type scan struct {
 	set      *token.FileSet
 	function *ast.FuncDecl // nil outside of functions
 	found    map[string]string
+	// takesSummary is the position of the summary in calls, by function.
+	takesSummary map[string]int
 }
 
 func (s *scan) visit(node ast.Node) bool {
 	switch node := node.(type) {
 	case *ast.CallExpr:
-		if selector, ok := node.Fun.(*ast.SelectorExpr); ok {
-			if i, ok := summaryArgument[selector.Sel.Name]; ok && i < len(node.Args) {
-				s.add(node.Args[i])
-			}
+		name := ""
+		switch function := node.Fun.(type) {
+		case *ast.SelectorExpr:
+			name = function.Sel.Name
+		case *ast.Ident:
+			name = function.Name
+		}
+		if i, ok := s.takesSummary[name]; ok && i < len(node.Args) {
+			s.add(node.Args[i])
 		}
 	case *ast.CompositeLit: // client.FieldProblem
 		if name, ok := node.Type.(*ast.Ident); ok && name.Name == "FieldProblem" {
@@ -208,8 +232,10 @@ func (s *scan) variable(name string) (text string, ok bool) {
 	ast.Inspect(s.function, func(node ast.Node) bool {
 		switch node := node.(type) {
 		case *ast.AssignStmt:
-			if target, isIdent := node.Lhs[0].(*ast.Ident); isIdent && len(node.Lhs) == 1 && target.Name == name && node.Tok == token.DEFINE {
-				text, ok = s.text(node.Rhs[0])
+			for i, left := range node.Lhs {
+				if target, isIdent := left.(*ast.Ident); isIdent && len(node.Lhs) == len(node.Rhs) && target.Name == name && node.Tok == token.DEFINE {
+					text, ok = s.text(node.Rhs[i])
+				}
 			}
 		case *ast.ValueSpec:
 			if node.Names[0].Name == name && len(node.Values) == 1 {
@@ -235,6 +261,12 @@ func f(d D, name string) {
 	d.AddError(joined, "detail")
 	d.AddWarning(v.Summary(), "detail")
 }
+func lookup(name, summary string) { d.AddError(summary, name) }
+func g(d D) {
+	noun, several := "thing", true
+	d.AddError("Cannot read "+noun, "detail")
+	lookup("x", "Not found")
+}
 func (o *Over) Summary() string { return fmt.Sprintf("Pool %q holds %d", o.a, o.b) }
 func explain(e *E) (title, advice string) { return "a title", "advice" }
 var c = check{func(v string) (summary, problem string) { return "Invalid thing", "problem" }}
@@ -248,7 +280,7 @@ var w = FieldProblem{Field: "x", Summary: "A warning"}
 		got = append(got, text)
 	}
 	slices.Sort(got)
-	want := []string{"A warning", "Cannot … key", "Invalid thing", "Invalid …", "Plain", `Pool "…" holds …`, "a title"}
+	want := []string{"A warning", "Cannot read thing", "Cannot … key", "Invalid thing", "Invalid …", "Not found", "Plain", `Pool "…" holds …`, "a title"}
 	for i, text := range want {
 		want[i] = strings.ReplaceAll(text, `"…"`, "…")
 	}
