@@ -39,3 +39,5 @@ export TF_CLI_CONFIG_FILE="$work/terraform.rc" CHECKPOINT_DISABLE=1
   sed "s#\"$address\"#\"byok\"#" > "$work/schema.json" # tfplugindocs looks the provider up by its short name
 go tool -modfile=tools/go.mod tfplugindocs generate \
   --provider-name byok --rendered-provider-name BYOK --providers-schema "$work/schema.json"
+go tool -modfile=tools/go.mod tfplugindocs validate \
+  --provider-name terraform-provider-byok --providers-schema "$work/schema.json"

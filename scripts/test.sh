@@ -54,5 +54,6 @@ BYOK_FIGURES=$(mktemp)
 export BYOK_FIGURES
 trap 'rm -f "$BYOK_FIGURES"' EXIT
 go test -race -timeout 40m "$@" ./...
+go test -C tools/policy ./...
 echo
 sort "$BYOK_FIGURES"

@@ -17,10 +17,7 @@ import (
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/testkit/tfrun"
 )
 
-const (
-	guides   = "../../../templates/guides"
-	examples = "../../../examples"
-)
+const examples = "../../../examples"
 
 // filled is a workspace that was filled by hand.
 type filled struct {
@@ -262,36 +259,6 @@ func TestLeastPrivilege(t *testing.T) {
 	says(t, tf.Try(t, "destroy", "-no-color", "-auto-approve"), 1, "not an admin of the workspace")
 	tf.Env = append(slices.Clone(admin), "BYOK_SESSION_TOKEN="+f.server.NewUser(t, "").SessionToken)
 	says(t, tf.Plan(t), 1, "no access to the workspace")
-}
-
-var snippet = regexp.MustCompile("(?s)\n *```terraform\n(.*?)\n *```")
-
-// Every snippet of the guides is Terraform, formatted as Terraform does.
-func TestGuideSnippets(t *testing.T) {
-	t.Parallel()
-	tf := tfrun.New(t)
-	templates, err := filepath.Glob(filepath.Join(guides, "*.tmpl"))
-	if err != nil || len(templates) == 0 {
-		t.Fatalf("no guides (%v)", err)
-	}
-	n := 0
-	for _, template := range templates {
-		text, err := os.ReadFile(template)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, match := range snippet.FindAllStringSubmatch(string(text), -1) {
-			n++
-			cmd := tf.Command(t.Context(), "fmt", "-")
-			cmd.Stdin = strings.NewReader(match[1] + "\n")
-			if formatted, err := cmd.CombinedOutput(); err != nil || string(formatted) != match[1]+"\n" {
-				t.Errorf("%s: %v\n%s\nis to be\n%s", filepath.Base(template), err, match[1], formatted)
-			}
-		}
-	}
-	if n == 0 {
-		t.Error("the guides have no snippets")
-	}
 }
 
 // output runs terraform output.

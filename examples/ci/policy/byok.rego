@@ -1,0 +1,71 @@
+# Rules for plans of BYOK keys, for conftest:
+#
+#   terraform show -json plan.tfplan > plan.json
+#   conftest test plan.json --policy policy --data labels.json
+#
+# labels.json is {"labels": [...]}, the labels of the pull request.
+package main
+
+import rego.v1
+
+has_label(name) if name in data.labels
+
+changes contains change if {
+	some change in input.resource_changes
+	change.mode == "managed"
+	change.type in {"byok_key", "byok_pool"}
+}
+
+# A secret in api_key is stored in state and in the plan.
+deny contains msg if {
+	some change in changes
+	change.type == "byok_key"
+	change.change.after.api_key != null
+	msg := sprintf("%s: use api_key_wo instead of api_key, which is stored in state", [change.address])
+}
+
+# An exclusive byok_pool removes the keys that others have added.
+deny contains msg if {
+	some change in changes
+	change.type == "byok_pool"
+	"update" in change.change.actions
+	some id, key in change.change.before.unmanaged
+	not object.get(change.change.after, "unmanaged", {})[id]
+	not object.get(change.change.after_unknown, "unmanaged", false) == true
+	not has_label("remove-unmanaged-keys")
+	msg := sprintf("%s: removes key %s (%s), which the configuration does not manage; label the pull request remove-unmanaged-keys to allow it", [change.address, id, key.masked_key])
+}
+
+# Removing an element of a byok_pool is an update: prevent_destroy does not stop it.
+deny contains msg if {
+	some change in changes
+	change.type == "byok_pool"
+	"update" in change.change.actions
+	some name, _ in change.change.before.keys
+	not change.change.after.keys[name]
+	not has_label("remove-keys")
+	msg := sprintf("%s: removes the key %q; label the pull request remove-keys to allow it", [change.address, name])
+}
+
+# A pool without keys: workflows that use the AI provider stop.
+deny contains msg if {
+	some change in changes
+	change.type == "byok_pool"
+	change.change.actions == ["delete"]
+	msg := sprintf("%s: removes the last keys of pool %q", [change.address, change.change.before.provider_id])
+}
+
+deny contains msg if {
+	some change in changes
+	change.type == "byok_key"
+	change.change.actions == ["delete"]
+	not pool(change.change.before) in pools_after
+	msg := sprintf("%s: removes the last key of pool %q that this configuration manages", [change.address, change.change.before.provider_id])
+}
+
+pool(key) := [key.workspace_id, key.provider_id]
+
+pools_after contains pool(change.change.after) if {
+	some change in changes
+	change.change.after != null
+}

@@ -1,0 +1,18 @@
+# Runs against a server of its own, see github-actions/test.yml. The state of a
+# test is in memory, and its keys are destroyed at the end.
+
+run "add" {
+  assert {
+    condition     = { for name, key in byok_key.openai : name => key.name } == { primary = "primary", spare = "spare" }
+    error_message = "A declared key is missing."
+  }
+}
+
+run "plan_again" {
+  command = plan
+
+  assert {
+    condition     = { for name, key in byok_key.openai : name => key.id } == { for name, key in run.add.keys : name => key.id }
+    error_message = "The plan replaces a key."
+  }
+}

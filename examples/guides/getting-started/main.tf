@@ -1,0 +1,28 @@
+terraform {
+  required_version = ">= 1.11"
+
+  required_providers {
+    byok = {
+      source = "terraform-provider-byok/byok"
+    }
+  }
+}
+
+# Endpoint, workspace and session come from the environment.
+provider "byok" {}
+
+variable "openai_api_key" {
+  type      = string
+  sensitive = true
+  ephemeral = true
+}
+
+resource "byok_key" "openai" {
+  provider_id = "openai"
+  name        = "production"
+  api_key_wo  = var.openai_api_key
+}
+
+output "masked_key" {
+  value = byok_key.openai.masked_key
+}

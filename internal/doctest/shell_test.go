@@ -1,0 +1,145 @@
+package doctest
+
+import (
+	"maps"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+// page is a template or another document.
+type page struct {
+	path, text string
+}
+
+// pages returns all documents: templates and those in the root folder.
+func pages(t testing.TB) []page {
+	t.Helper()
+	var all []page
+	for _, pattern := range []string{"templates/*.tmpl", "templates/*/*.tmpl", "*.md"} {
+		files, err := filepath.Glob(filepath.Join(root, pattern))
+		if err != nil || len(files) == 0 {
+			t.Fatalf("no files %s (%v)", pattern, err)
+		}
+		for _, file := range files {
+			path, err := filepath.Rel(root, file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			all = append(all, page{path, read(t, path)})
+		}
+	}
+	return all
+}
+
+// block is a shell block with the comment before it: <!-- run: SCENE -->, or
+// <!-- not run: REASON -->.
+var block = regexp.MustCompile("(?s)(?:<!-- (run|not run): ([^>]*) -->\n)?```(?:shell|sh|bash|console)\n(.*?)\n```")
+
+// scene returns the shell blocks of a page that belong to scenes, in order.
+func scene(t *testing.T, path string, names ...string) string {
+	t.Helper()
+	var script []string
+	for _, match := range block.FindAllStringSubmatch(read(t, path), -1) {
+		for _, name := range names {
+			if match[1] == "run" && match[2] == name {
+				script = append(script, match[3])
+			}
+		}
+	}
+	if len(script) == 0 {
+		t.Fatalf("%s has no shell blocks to run", path)
+	}
+	return strings.Join(script, "\n")
+}
+
+// unmarked has the pages whose shell blocks have no mark, and why.
+var unmarked = map[string]string{
+	"templates/guides/adopting-keys.md.tmpl":    "TestAdoptingGuide of internal/e2e/secrets takes the steps",
+	"templates/guides/reference-server.md.tmpl": "the server stays in the foreground; TestGettingStarted and TestModule start one in the same way",
+	"README.md":       "clones the repository and asks the registry; make's targets are what the workflows run",
+	"CONTRIBUTING.md": "make's targets are what the workflows run",
+}
+
+// Each shell block is run, or says why not.
+func TestShellBlocksAreMarked(t *testing.T) {
+	t.Parallel()
+	stale := maps.Clone(unmarked)
+	for _, page := range pages(t) {
+		for _, match := range block.FindAllStringSubmatch(page.text, -1) {
+			if match[1] == "" && unmarked[page.path] == "" {
+				t.Errorf("%s: write <!-- run: SCENE --> or <!-- not run: REASON --> before\n%s", page.path, match[3])
+			}
+			if match[1] == "" {
+				delete(stale, page.path)
+			}
+		}
+	}
+	for path := range stale {
+		t.Errorf("all shell blocks of %s are marked: remove it from the list", path)
+	}
+}
+
+// The first ten minutes of a new user, as the guide has them.
+func TestGettingStarted(t *testing.T) {
+	t.Parallel()
+	const guide = "templates/guides/getting-started.md.tmpl"
+	w := newWorkshop(t)
+	dir := t.TempDir()
+	if err := os.CopyFS(dir, os.DirFS(filepath.Join(root, "examples/guides/getting-started"))); err != nil {
+		t.Fatal(err)
+	}
+	masked := regexp.MustCompile(`(?m)^masked_key = .*$`).FindString(read(t, guide))
+	script := strings.Replace(freePort(scene(t, guide, "server", "terraform")), "terraform plan\n", "terraform init -input=false\nterraform plan\n", 1) +
+		"\n[ -z \"$(terraform state list)\" ]\n"
+	first, _, ok := strings.Cut(script, "terraform plan -detailed-exitcode")
+	if !ok || masked == "" {
+		t.Fatal("the guide is not as this test expects")
+	}
+	script = first + "terraform output | grep -F '" + masked + "'\nterraform plan -detailed-exitcode" + script[len(first)+len("terraform plan -detailed-exitcode"):]
+	if err := w.shell(dir, []string{"bash", "-euo", "pipefail", "-c", withTrap(script)}, nil); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// The module of the examples, tested as the guide says.
+func TestModule(t *testing.T) {
+	t.Parallel()
+	w := newWorkshop(t)
+	dir := t.TempDir()
+	if err := os.CopyFS(dir, os.DirFS(filepath.Join(root, "examples/module"))); err != nil {
+		t.Fatal(err)
+	}
+	script := freePort(scene(t, "templates/guides/testing.md.tmpl", "module"))
+	if err := w.shell(dir, []string{"bash", "-euo", "pipefail", "-c", withTrap(script)}, nil); err != nil {
+		t.Fatal(err)
+	}
+	// The test of the module fails when the module is wrong.
+	file := filepath.Join(dir, "main.tf")
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	wrong := strings.Replace(string(text), "api_key_wo_version = each.value.version", "api_key_wo_version = 1", 1)
+	if err := os.WriteFile(file, []byte(wrong), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(filepath.Join(dir, "server.env")); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.shell(dir, []string{"bash", "-euo", "pipefail", "-c", withTrap(script)}, nil); err == nil || !strings.Contains(err.Error(), "The new secret is not stored.") {
+		t.Errorf("a module that ignores versions: %v", err)
+	}
+}
+
+// freePort lets the server of a script listen on a port of its own.
+func freePort(script string) string {
+	return strings.ReplaceAll(script, "byok-server serve ", "byok-server serve --listen 127.0.0.1:0 ")
+}
+
+// withTrap stops the server of a script at its end.
+func withTrap(script string) string {
+	return "trap 'kill $(jobs -p)' EXIT\n" + script
+}
