@@ -33,6 +33,9 @@ type Client struct {
 
 	mu     sync.Mutex
 	scopes map[byok.Scope]*scope
+	// See discovery.go.
+	workspaces *cached[[]byok.ListedWorkspace]
+	inherited  map[byok.Scope]*cached[[]string]
 }
 
 // grace is how long a write that is being sent may outlive its context.
@@ -91,6 +94,8 @@ func newClient(cfg Config, dial dial, jitter func() float64) (*Client, error) {
 		cfg: cfg, base: strings.TrimSuffix(endpoint.String(), "/"), headers: cfg.Headers,
 		http: newHTTPClient(cfg, roots, dial), jitter: jitter, calls: newCalls(), scopes: map[byok.Scope]*scope{},
 	}
+	c.Forget() // which is what a new Client knows
+
 	c.session = newSession(c, cfg)
 	return c, nil
 }

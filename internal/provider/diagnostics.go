@@ -48,15 +48,25 @@ func (k keysRef) String() string {
 	return fmt.Sprintf("keys of provider ID %q in %s %q", k.ProviderID, k.Scope.Kind, k.Scope.ID)
 }
 
+// workspacesRef names the workspaces of the user.
+type workspacesRef struct{}
+
+func (workspacesRef) String() string { return "the workspaces of the user" }
+
 // clientDiagnostic says what a failed request means and what to do about it.
 // doing is a verb for the summary: "read", "create", "update", "delete",
-// "import". what is a keyRef or a keysRef.
+// "import". what is a keyRef or one of the types above that name several things.
 func clientDiagnostic(err error, doing string, what fmt.Stringer) diag.Diagnostic {
-	summary := "Cannot " + doing + " key"
-	_, several := what.(keysRef)
-	if several {
-		summary += "s"
+	noun, several := "key", true
+	switch what.(type) {
+	case keysRef:
+		noun = "keys"
+	case workspacesRef:
+		noun = "workspaces"
+	default:
+		several = false
 	}
+	summary := "Cannot " + doing + " " + noun
 	var e *client.Error
 	if !errors.As(err, &e) {
 		return diag.NewErrorDiagnostic(summary, fmt.Sprintf("Failed to %s %s.\n\n%v", doing, what, err))

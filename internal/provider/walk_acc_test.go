@@ -523,6 +523,7 @@ func TestAccExamples(t *testing.T) {
 	for title, files := range map[string][]string{
 		"resource":    {"provider/provider.tf", "resources/byok_key/resource.tf", "resources/byok_key/pool.tf", "resources/byok_key/order.tf"},
 		"data source": {"provider/provider.tf", "data-sources/byok_keys/data-source.tf"},
+		"workspaces":  {"provider/provider.tf", "data-sources/byok_workspaces/data-source.tf"},
 		"function":    {"provider/provider.tf", "functions/mask/function.tf"},
 		"adopting":    {"provider/provider.tf", "guides/adopting/list.tf", "guides/adopting/import.tf"},
 	} {
