@@ -122,6 +122,19 @@ func (c *Client) Entitled(ctx context.Context, in byok.Scope) (bool, error) {
 	return s.entitled, nil
 }
 
+// ListedNotEntitled is the reverse of Entitled without any I/O: false where the
+// snapshot is not there yet.
+func (c *Client) ListedNotEntitled(in byok.Scope) bool {
+	c.mu.Lock()
+	sc := c.scopes[in]
+	c.mu.Unlock()
+	if sc == nil {
+		return false
+	}
+	s := sc.current()
+	return s != nil && !s.entitled
+}
+
 // Key returns one key from the snapshot, or KindKeyNotFound.
 func (c *Client) Key(ctx context.Context, in byok.Scope, keyID string) (byok.Key, error) {
 	s, err := c.snapshot(ctx, in)

@@ -111,7 +111,9 @@ type Error struct {
 	Fields []string
 	// Detail is one clause about the cause, cleaned, or empty.
 	Detail string
-	// Unconfirmed is set when the API may have stored what a replace sent.
+	// Unconfirmed is set when the API may have stored what a replace sent, and
+	// when it is not certain that it stores what an add sent for a key that
+	// comes with the error.
 	Unconfirmed bool
 	// Attempts is how many requests were sent, sign-ins not counted.
 	Attempts int
