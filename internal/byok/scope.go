@@ -44,6 +44,10 @@ func (s Scope) KeysPath() string {
 	return scopeKinds[s.Kind].path + url.PathEscape(s.ID) + "/byok-keys"
 }
 
+// InheritedPath is the path of the route that tells which provider IDs a
+// workspace takes from its organization. WIRE.md section 7.
+func (s Scope) InheritedPath() string { return s.KeysPath() + "/inherited-status" }
+
 // String returns the ID, with "organization/" before that of an organization,
 // as import IDs have it.
 func (s Scope) String() string {

@@ -94,7 +94,9 @@ func (c *Client) Add(ctx context.Context, pool byok.Pool, in AddInput) (byok.Key
 
 	key, complete, covers, f := a.runInTurn()
 	if f != nil {
-		return fail(key, f)
+		err := c.fail(OpAdd, pool, key.ID, f)
+		err.Unconfirmed = key.ID != "" // it is stored, but perhaps with another secret, or twice
+		return key, err
 	}
 	if complete || in.SkipRecord {
 		return key, nil

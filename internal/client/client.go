@@ -33,6 +33,9 @@ type Client struct {
 
 	mu     sync.Mutex
 	scopes map[byok.Scope]*scope
+	// See discovery.go.
+	workspaces *cached[[]byok.ListedWorkspace]
+	inherited  map[byok.Scope]*cached[[]string]
 }
 
 // grace is how long a write that is being sent may outlive its context.
@@ -94,6 +97,8 @@ func newClient(cfg Config, dial dial, jitter func() float64) (*Client, error) {
 		cfg: cfg, base: strings.TrimSuffix(endpoint.String(), "/"), headers: cfg.Headers,
 		http: newHTTPClient(cfg, roots, dial), jitter: jitter, calls: newCalls(), scopes: map[byok.Scope]*scope{},
 	}
+	c.Forget() // which is what a new Client knows
+
 	c.session = newSession(c, cfg)
 	return c, nil
 }
@@ -118,6 +123,19 @@ func (c *Client) Entitled(ctx context.Context, in byok.Scope) (bool, error) {
 		return false, err
 	}
 	return s.entitled, nil
+}
+
+// ListedNotEntitled is the reverse of Entitled without any I/O: false where the
+// snapshot is not there yet.
+func (c *Client) ListedNotEntitled(in byok.Scope) bool {
+	c.mu.Lock()
+	sc := c.scopes[in]
+	c.mu.Unlock()
+	if sc == nil {
+		return false
+	}
+	s := sc.current()
+	return s != nil && !s.entitled
 }
 
 // Key returns one key from the snapshot, or KindKeyNotFound.

@@ -74,6 +74,10 @@ const (
 	OpDelete  Op = "delete"
 	OpSignIn  Op = "sign in"
 	OpSession Op = "check session"
+	// OpWorkspaces lists the workspaces of the user.
+	OpWorkspaces Op = "list workspaces"
+	// OpInherited asks what a workspace takes from its organization.
+	OpInherited Op = "list inherited provider IDs"
 )
 
 // Error is every error of a Client's operations. It never holds a secret or the
@@ -107,7 +111,9 @@ type Error struct {
 	Fields []string
 	// Detail is one clause about the cause, cleaned, or empty.
 	Detail string
-	// Unconfirmed is set when the API may have stored what a replace sent.
+	// Unconfirmed is set when the API may have stored what a replace sent, and
+	// when it is not certain that it stores what an add sent for a key that
+	// comes with the error.
 	Unconfirmed bool
 	// Attempts is how many requests were sent, sign-ins not counted.
 	Attempts int
@@ -123,6 +129,10 @@ func (e *Error) Error() string {
 		b.WriteString("signing in with email and password")
 	case e.Op == OpSession:
 		b.WriteString("checking the session")
+	case e.Op == OpWorkspaces:
+		b.WriteString("listing the workspaces of the user")
+	case e.Op == OpInherited:
+		fmt.Fprintf(&b, "listing what %s %q inherits", e.Pool.Scope.Kind, e.Pool.Scope.ID)
 	case e.Op == OpList && e.KeyID != "":
 		fmt.Fprintf(&b, "reading key %q of %s %q", e.KeyID, e.Pool.Scope.Kind, e.Pool.Scope.ID)
 	case e.Op == OpList:
@@ -167,7 +177,10 @@ func (e *Error) what() string {
 		}
 		return "the session is not valid"
 	case KindForbidden:
-		if e.Op == OpList || e.Op == OpSignIn {
+		switch e.Op {
+		case OpInherited:
+			return "the user has no permission on this workspace"
+		case OpList, OpSignIn, OpWorkspaces:
 			return "the server refused access"
 		}
 		return rules[e.Pool.Scope.Kind].forbidden

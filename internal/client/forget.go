@@ -1,5 +1,7 @@
 package client
 
+import "github.com/terraform-provider-byok/terraform-provider-byok/internal/byok"
+
 // Forget drops the lists that reads share, so that the next read fetches a new
 // one.
 func (c *Client) Forget() {
@@ -8,4 +10,6 @@ func (c *Client) Forget() {
 	for _, w := range c.scopes {
 		w.change(func() { w.snapshot = nil })
 	}
+	c.workspaces = &cached[[]byok.ListedWorkspace]{}
+	c.inherited = map[byok.Scope]*cached[[]string]{}
 }

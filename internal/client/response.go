@@ -114,6 +114,40 @@ func decodeList(body []byte, contentType string) (response byok.ListResponse, er
 	return response, nil
 }
 
+// decodeWorkspaces returns the workspaces of a list that are not archived.
+func decodeWorkspaces(body []byte, contentType string) ([]byok.ListedWorkspace, error) {
+	var response byok.WorkspacesResponse
+	if err := decodeResponse(body, contentType, &response); err != nil {
+		return nil, err
+	}
+	if response.Workspaces == nil {
+		return nil, errors.New("it has no workspaces field; the endpoint may be wrong")
+	}
+	for i, w := range response.Workspaces {
+		if w.ID == "" || len(w.ID) > maxIDLength {
+			return nil, fmt.Errorf("workspace %d of %d in the list: its id is missing or not an ID", i+1, len(response.Workspaces))
+		}
+	}
+	return slices.DeleteFunc(response.Workspaces, func(w byok.ListedWorkspace) bool { return w.ArchivedAt != nil }), nil
+}
+
+// decodeInherited returns the provider IDs that a workspace inherits.
+func decodeInherited(body []byte, contentType string) ([]string, error) {
+	var response byok.InheritedResponse
+	if err := decodeResponse(body, contentType, &response); err != nil {
+		return nil, err
+	}
+	if response.ProviderIDs == nil {
+		return nil, errors.New("it has no inheritedProviderIds field; the endpoint may be wrong")
+	}
+	for _, id := range response.ProviderIDs {
+		if !isID(id) {
+			return nil, errors.New("one of its provider IDs is not an ID")
+		}
+	}
+	return response.ProviderIDs, nil
+}
+
 // decodeAdded returns the key of the response to an add, which has some of the
 // timestamps and no createdBy. WIRE.md sections 5 and 7.
 func decodeAdded(body []byte, contentType string, pool byok.Pool) (byok.Key, error) {
@@ -238,9 +272,9 @@ func refusal(r *request, status int, body []byte) *failure {
 		}
 	case http.StatusNotFound:
 		switch {
-		case r.op == OpList && isKnown:
+		case r.method == http.MethodGet && isKnown:
 			f.kind = known
-		case r.op != OpList && parsed.Error == keyNotFoundText:
+		case r.method != http.MethodGet && parsed.Error == keyNotFoundText:
 			f.kind = KindKeyNotFound
 		default:
 			f.kind, f.detail = KindProtocol, "there is no BYOK API at this address; the endpoint may be wrong, or Sim too old"

@@ -15,6 +15,7 @@ import (
 	"net/http"
 	"net/http/httptrace"
 	"net/textproto"
+	"net/url"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -32,8 +33,9 @@ type request struct {
 	scope  byok.ScopeKind // whose routes they are
 	method string
 	// path is escaped and starts with a slash; the endpoint goes before it.
-	path string
-	body []byte
+	path  string
+	query url.Values
+	body  []byte
 	// limit is the largest response in bytes.
 	limit int64
 	// retries is how often it may be repeated.
@@ -219,7 +221,11 @@ func (c *Client) newRequest(ctx context.Context, r *request, cookie string) (*re
 	if r.body != nil {
 		body = r.body
 	}
-	req, err := retryablehttp.NewRequestWithContext(ctx, r.method, c.base+r.path, body)
+	target := c.base + r.path
+	if len(r.query) > 0 {
+		target += "?" + r.query.Encode()
+	}
+	req, err := retryablehttp.NewRequestWithContext(ctx, r.method, target, body)
 	if err != nil {
 		return nil, err
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"slices"
 	"strings"
 	"time"
@@ -48,15 +49,34 @@ func (k keysRef) String() string {
 	return fmt.Sprintf("keys of provider ID %q in %s %q", k.ProviderID, k.Scope.Kind, k.Scope.ID)
 }
 
+// workspacesRef names the workspaces of the user.
+type workspacesRef struct{}
+
+func (workspacesRef) String() string { return "the workspaces of the user" }
+
+// inheritedRef names what a workspace takes from its organization.
+type inheritedRef byok.Scope
+
+func (r inheritedRef) String() string {
+	return fmt.Sprintf("the provider IDs that %s %q inherits", r.Kind, r.ID)
+}
+
 // clientDiagnostic says what a failed request means and what to do about it.
 // doing is a verb for the summary: "read", "create", "update", "delete",
-// "import". what is a keyRef or a keysRef.
+// "import". what is a keyRef or one of the types above that name several things.
 func clientDiagnostic(err error, doing string, what fmt.Stringer) diag.Diagnostic {
-	summary := "Cannot " + doing + " key"
-	_, several := what.(keysRef)
-	if several {
-		summary += "s"
+	noun, several := "key", true
+	switch what.(type) {
+	case keysRef:
+		noun = "keys"
+	case workspacesRef:
+		noun = "workspaces"
+	case inheritedRef:
+		noun = "inherited provider IDs"
+	default:
+		several = false
 	}
+	summary := "Cannot " + doing + " " + noun
 	var e *client.Error
 	if !errors.As(err, &e) {
 		return diag.NewErrorDiagnostic(summary, fmt.Sprintf("Failed to %s %s.\n\n%v", doing, what, err))
@@ -101,25 +121,31 @@ func joinParagraphs(paragraphs ...string) string {
 // attribute of byok_key that it is about, or "". What a status can mean is
 // WIRE.md section 3.
 func explain(e *client.Error) (title, advice, attribute string) {
+	kind := scopeKinds[e.Pool.Scope.Kind]
 	switch e.Kind {
 	case client.KindUnauthorized:
 		if e.Op == client.OpList {
-			return "not signed in, or no access to the workspace",
-				"Sim responds in the same way (401) to a session that is not valid and to a user without any permission on the workspace. Check both:\n\n" +
-					"- Is the session valid? session_token (" + envSessionToken + ") is the whole value of the session cookie, with the dot and the signature, of this very endpoint; it expires, and it ends at a sign-out.\n" +
-					"- May the user read the workspace? An admin of the workspace can invite them; read permission is enough for a plan.", ""
+			return kind.listRefused.title, kind.listRefused.advice, ""
 		}
-		return "not signed in",
-			"The session is not valid, or no longer valid. session_token (" + envSessionToken + ") is the whole value of the session cookie, with the dot and the signature, of this very endpoint. " +
-				"Sign in again and use the new value, or use email and password.", ""
+		return notSignedIn.title, notSignedIn.advice, ""
 	case client.KindForbidden:
-		return "not an admin of the workspace",
-			"Only admins of a workspace, and admins of its organization, can add, replace and delete its keys. Sim responds in the same way (403) when the workspace does not exist or is archived. Check both:\n\n" +
-				"- Is workspace_id right, and is the workspace on this endpoint?\n" +
-				"- Is the user an admin? Read permission is enough for a plan, not for an apply.", "workspace_id"
+		if e.Op == client.OpInherited {
+			return "no access to the workspace", "The user has no permission on the workspace. An admin of the workspace can invite them; read permission is enough.", kind.attribute
+		}
+		return kind.forbidden.title, kind.forbidden.advice, kind.attribute
+	case client.KindNotMember:
+		return "not a member of the organization",
+			"The user is not a member of the organization, or the organization does not exist on this endpoint: Sim responds in the same way to both. Correct organization_id or endpoint, or ask an admin of the organization to invite the user.", kind.attribute
+	case client.KindRoleRequired:
+		return "not an admin of the organization",
+			"The user is a member of the organization, but only its admins and owners can see and change its keys. Ask an owner to change the role of the user.", kind.attribute
+	case client.KindNotEntitled:
+		return "the organization has no active plan",
+			"Keys of an organization need an active organization plan, and a hosted Sim: a self-hosted one never stores them. Without a plan, keys that are stored can be read and deleted, but none can be created or changed. " +
+				"Renew the plan, or store the keys in workspaces.", kind.attribute
 	case client.KindWorkspaceNotFound:
 		return "workspace not found",
-			"The workspace does not exist on this endpoint, or it is archived. Correct workspace_id or endpoint, or restore the workspace.", "workspace_id"
+			"The workspace does not exist on this endpoint, or it is archived. Correct workspace_id or endpoint, or restore the workspace.", kind.attribute
 	case client.KindKeyNotFound:
 		return "the key does not exist",
 			"The key no longer exists. Another user deleted it after the plan was made. Plan again: the next plan creates it.", ""
@@ -140,8 +166,10 @@ func explain(e *client.Error) (title, advice, attribute string) {
 		return "the certificate of the server is not trusted",
 			fmt.Sprintf("The certificate of %s is signed by an unknown authority. If the authority is your own, set ca_cert_pem ("+envCACertPEM+") to its certificate.", e.URL), ""
 	case client.KindProtocol:
-		return "this is not the API of Sim",
-			"The response is not one of this API. Check that endpoint (" + envEndpoint + ") is the base URL of Sim, without /api, and that no gateway or login page is in between (headers).", ""
+		if e.Status == http.StatusNotFound {
+			return kind.noRoutes.title, kind.noRoutes.advice, ""
+		}
+		return notTheAPI.title, notTheAPI.advice, ""
 	case client.KindRedirect:
 		return "the endpoint redirects",
 			"The provider does not follow redirects, so that secrets are sent to the configured endpoint only. If the target is right, set endpoint (" + envEndpoint + ") to it.", ""
@@ -271,11 +299,6 @@ func asWarning(d diag.Diagnostic) diag.Diagnostic {
 func missingSecretDiagnostic() diag.Diagnostic {
 	return diag.NewAttributeErrorDiagnostic(path.Root("api_key_wo"), "Missing API key",
 		"A new key needs its secret: set api_key_wo (Terraform 1.11 and later, never stored) or api_key (stored in state).")
-}
-
-func missingWorkspaceDiagnostic() diag.Diagnostic {
-	return diag.NewAttributeErrorDiagnostic(path.Root("workspace_id"), "Missing workspace_id",
-		"Set workspace_id here or in the provider block, or the environment variable "+envWorkspaceID+".")
 }
 
 func renameWithoutSecretDiagnostic(key keyRef) diag.Diagnostic {

@@ -459,8 +459,14 @@ output "mask" { value = provider::byok::mask("`+secretA+`") }
 		t.Errorf("%d lists for two workspaces", lists)
 	}
 	pool := func(count int, full bool) map[string]any {
-		return map[string]any{"count": float64(count), "remaining": float64(10 - count), "full": full}
+		return map[string]any{
+			"count": float64(count), "remaining": float64(10 - count), "full": full,
+			"oldest_age_days": float64(0), "undecryptable_ids": []any{}, "repeated_names": []any{}, "effective_scope": "workspace",
+		}
 	}
+	undecryptable, empty := pool(1, false), pool(0, false)
+	undecryptable["undecryptable_ids"] = []any{anthropic} // too short a secret to tell
+	empty["oldest_age_days"], empty["effective_scope"] = nil, "none"
 	stored := s.List(t, s.WorkspaceID)[0]
 	var all []any
 	for _, id := range append([]string{anthropic}, openai...) {
@@ -469,8 +475,8 @@ output "mask" { value = provider::byok::mask("`+secretA+`") }
 	expectOutputs(t, p, map[string]any{
 		"all":       all,
 		"openai":    all[1:],
-		"pools":     map[string]any{"openai": pool(10, true), "anthropic": pool(1, false)},
-		"none":      []any{[]any{}, map[string]any{"mistral": pool(0, false)}},
+		"pools":     map[string]any{"openai": pool(10, true), "anthropic": undecryptable},
+		"none":      []any{[]any{}, map[string]any{"mistral": empty}},
 		"elsewhere": []any{[]any{}, map[string]any{}},
 		"mask":      "sk-tes...aaaa",
 		"first": map[string]any{
@@ -524,6 +530,7 @@ func TestAccExamples(t *testing.T) {
 		"resource":    {"provider/provider.tf", "resources/byok_key/resource.tf", "resources/byok_key/pool.tf", "resources/byok_key/order.tf"},
 		"pool":        {"provider/provider.tf", "resources/byok_pool/resource.tf", "resources/byok_pool/names.tf"},
 		"data source": {"provider/provider.tf", "data-sources/byok_keys/data-source.tf"},
+		"workspaces":  {"provider/provider.tf", "data-sources/byok_workspaces/data-source.tf"},
 		"function":    {"provider/provider.tf", "functions/mask/function.tf"},
 		"adopting":    {"provider/provider.tf", "guides/adopting/list.tf", "guides/adopting/import.tf"},
 	} {

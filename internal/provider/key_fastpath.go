@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 
+	"github.com/hashicorp/terraform-plugin-framework/types"
 	"github.com/vmihailenco/msgpack/v5"
 
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/fastpath"
@@ -96,11 +97,18 @@ func (i keyIdentity) encode() []byte {
 	var b bytes.Buffer
 	out := msgpack.NewEncoder(&b)
 	// Nothing that is written to a buffer fails.
-	_ = out.EncodeMapLen(2)
-	_ = out.EncodeString("id")
-	_ = out.EncodeString(i.ID.ValueString())
-	_ = out.EncodeString("workspace_id")
-	_ = out.EncodeString(i.WorkspaceID.ValueString())
+	_ = out.EncodeMapLen(3)
+	for _, attribute := range []struct { // sorted by name
+		name  string
+		value types.String
+	}{{"id", i.ID}, {"organization_id", i.OrganizationID}, {"workspace_id", i.WorkspaceID}} {
+		_ = out.EncodeString(attribute.name)
+		if attribute.value.IsNull() {
+			_ = out.EncodeNil()
+			continue
+		}
+		_ = out.EncodeString(attribute.value.ValueString())
+	}
 	return b.Bytes()
 }
 

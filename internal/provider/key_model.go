@@ -20,6 +20,7 @@ import (
 // planned, or as stored in state. Each field has a row in keyTable.
 type keyModel struct {
 	WorkspaceID     types.String
+	OrganizationID  types.String
 	ProviderID      types.String
 	Name            types.String
 	APIKey          types.String
@@ -44,20 +45,21 @@ func (m keyModel) value(ctx context.Context) types.Object { return keyTable.valu
 
 // keyIdentity is what Terraform 1.12 and later know a byok_key by.
 type keyIdentity struct {
-	WorkspaceID types.String `tfsdk:"workspace_id"`
-	ID          types.String `tfsdk:"id"`
+	WorkspaceID    types.String `tfsdk:"workspace_id"`
+	OrganizationID types.String `tfsdk:"organization_id"`
+	ID             types.String `tfsdk:"id"`
 }
 
 // value is i as the framework's Set takes it.
 func (i keyIdentity) value(context.Context) types.Object {
 	return types.ObjectValueMust(
-		map[string]attr.Type{"workspace_id": types.StringType, "id": types.StringType},
-		map[string]attr.Value{"workspace_id": i.WorkspaceID, "id": i.ID},
+		map[string]attr.Type{"workspace_id": types.StringType, "organization_id": types.StringType, "id": types.StringType},
+		map[string]attr.Value{"workspace_id": i.WorkspaceID, "organization_id": i.OrganizationID, "id": i.ID},
 	)
 }
 
 func (m keyModel) identity() keyIdentity {
-	return keyIdentity{WorkspaceID: m.WorkspaceID, ID: m.ID}
+	return keyIdentity{WorkspaceID: m.WorkspaceID, OrganizationID: m.OrganizationID, ID: m.ID}
 }
 
 // ref names the key in messages.
@@ -71,12 +73,26 @@ func (m keyModel) ref() keyRef {
 
 // pool is where the ledger counts the key; ok is false while it is unknown.
 func (m keyModel) pool() (pool byok.Pool, ok bool) {
-	return byok.Pool{Scope: m.scope(), ProviderID: m.ProviderID.ValueString()},
-		!m.WorkspaceID.IsUnknown() && !m.ProviderID.IsUnknown()
+	scope, known := m.scopeFields().values().scope()
+	return byok.Pool{Scope: scope, ProviderID: m.ProviderID.ValueString()}, known && !m.ProviderID.IsUnknown()
 }
 
 // scope is where the key is stored.
-func (m keyModel) scope() byok.Scope { return byok.WorkspaceScope(m.WorkspaceID.ValueString()) }
+func (m keyModel) scope() byok.Scope {
+	scope, _ := m.scopeFields().values().scope()
+	return scope
+}
+
+// scopeFields are the fields with the IDs of scopes.
+func (m *keyModel) scopeFields() scopeFields {
+	return scopeFields{byok.Workspace: &m.WorkspaceID, byok.Organization: &m.OrganizationID}
+}
+
+// withScope returns m in another scope.
+func (m keyModel) withScope(ids scopeIDs) keyModel {
+	m.scopeFields().set(ids)
+	return m
+}
 
 // secret is the API key that a configuration declares, by either attribute:
 // null when it declares none. It makes sense for a configuration only, because

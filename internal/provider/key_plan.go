@@ -18,7 +18,7 @@ var onRemoteChanges = []string{onRemoteChangeRepair, onRemoteChangeWarn}
 // attribute that the API sets is already unknown.
 func planCreate(config, proposed keyModel, defaultWorkspaceID types.String) keyModel {
 	planned := proposed
-	planned.WorkspaceID = workspaceOf(config, types.StringNull(), defaultWorkspaceID)
+	planned.scopeFields().set(planScope(config.scopeFields().values(), scopeIDs{}, defaultWorkspaceID))
 	planned.APIKey = config.APIKey
 	keyTable.setUnknown(&planned, computed)
 	return planned
@@ -52,7 +52,7 @@ func (p *updatePlan) complete(config, prior *keyModel, record keyRecord, default
 	p.drift = driftOf(*prior, record)
 	planned := &p.planned
 
-	planned.WorkspaceID = workspaceOf(*config, prior.WorkspaceID, defaultWorkspaceID)
+	planned.scopeFields().set(planScope(config.scopeFields().values(), prior.scopeFields().values(), defaultWorkspaceID))
 	p.replacedBy = keyTable.different(planned, prior, placing)
 	keyTable.copy(planned, prior, computed)
 	planned.APIKey = apiKeyOf(*config, *prior)
@@ -152,19 +152,6 @@ func apiKeyOf(config, prior keyModel) types.String {
 		return types.StringUnknown()
 	}
 	return types.StringNull()
-}
-
-// workspaceOf plans workspace_id: the configured one, else the provider's, else
-// the prior one. An unknown default does not move a key that exists: it is often
-// the same in the end.
-func workspaceOf(config keyModel, prior, defaultWorkspaceID types.String) types.String {
-	switch {
-	case !config.WorkspaceID.IsNull():
-		return config.WorkspaceID
-	case !prior.IsNull() && (defaultWorkspaceID.IsNull() || defaultWorkspaceID.IsUnknown()):
-		return prior
-	}
-	return defaultWorkspaceID
 }
 
 // drift is what another user did to a key since the provider's last write.

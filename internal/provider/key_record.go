@@ -96,7 +96,7 @@ func (r keyRecord) declared(config keyModel) keyRecord {
 // came with it, if any.
 func addedRecord(config keyModel, key byok.Key, err error) keyRecord {
 	r := writtenRecord(key).declared(config)
-	r.Unconfirmed = err != nil && (key.UpdatedAt != "" || client.IsKind(err, client.KindAmbiguous))
+	r.Unconfirmed = client.IsUnconfirmed(err)
 	return r
 }
 

@@ -51,6 +51,10 @@ func (r *keyResource) IdentitySchema(_ context.Context, _ resource.IdentitySchem
 				OptionalForImport: true,
 				Description:       "ID of the workspace. Default: that of the provider.",
 			},
+			"organization_id": identityschema.StringAttribute{
+				OptionalForImport: true,
+				Description:       "ID of the organization, for a key of an organization.",
+			},
 			"id": identityschema.StringAttribute{
 				RequiredForImport: true,
 				Description:       "ID of the key.",
@@ -107,14 +111,15 @@ func (r *keyResource) ModifyPlan(ctx context.Context, req resource.ModifyPlanReq
 	m.record = readRecord(ctx, req.Private, m.prior)
 
 	var verdict ledger.Verdict
+	mayApply := r.operation.phase.mayApply(hint)
 	switch {
 	case deletes:
 		pool, _ := m.prior.pool()
 		call.Remove(pool, m.prior.ID.ValueString())
 	case creates:
-		verdict = r.modifyCreate(ctx, call, m, resp)
+		verdict = r.modifyCreate(ctx, call, m, mayApply, resp)
 	default:
-		verdict = r.modifyUpdate(ctx, call, m, r.operation.phase.mayApply(hint), resp)
+		verdict = r.modifyUpdate(ctx, call, m, mayApply, resp)
 	}
 	// While the call has waited, another one may have shown that this is a plan.
 	resp.Diagnostics.Append(verdictDiagnostics(verdict, r.operation.capCheck, r.operation.phase.mayApply(hint))...)
@@ -127,14 +132,14 @@ type plannedModels struct {
 	record                  keyRecord
 }
 
-func (r *keyResource) modifyCreate(ctx context.Context, call *ledger.Call, m plannedModels, resp *resource.ModifyPlanResponse) ledger.Verdict {
+func (r *keyResource) modifyCreate(ctx context.Context, call *ledger.Call, m plannedModels, mayApply bool, resp *resource.ModifyPlanResponse) ledger.Verdict {
 	planned := planCreate(m.config, m.proposed, r.operation.workspaceID)
 	resp.Diagnostics.Append(resp.Plan.Set(ctx, planned.value(ctx))...)
 	if m.config.secret().IsNull() {
 		resp.Diagnostics.Append(missingSecretDiagnostic())
 	}
-	if planned.WorkspaceID.IsNull() {
-		resp.Diagnostics.Append(missingWorkspaceDiagnostic())
+	if planned.scopeFields().values().isNull() {
+		resp.Diagnostics.Append(missingScopeDiagnostic())
 		return ledger.Verdict{}
 	}
 	pool, known := planned.pool()
@@ -142,7 +147,11 @@ func (r *keyResource) modifyCreate(ctx context.Context, call *ledger.Call, m pla
 		return ledger.Verdict{}
 	}
 	// The record of a replace is that of the replaced key.
-	return call.Create(ctx, pool, m.record.ID)
+	verdict := call.Create(ctx, pool, m.record.ID)
+	if !mayApply {
+		resp.Diagnostics.Append(r.operation.entitlementDiagnostics(pool.Scope)...)
+	}
+	return verdict
 }
 
 func (r *keyResource) modifyUpdate(ctx context.Context, call *ledger.Call, m plannedModels, mayApply bool, resp *resource.ModifyPlanResponse) ledger.Verdict {
@@ -160,11 +169,14 @@ func (r *keyResource) modifyUpdate(ctx context.Context, call *ledger.Call, m pla
 		for _, name := range p.replacedBy {
 			resp.RequiresReplace.Append(path.Root(name))
 		}
-		return r.modifyReplace(ctx, call, m, pool, resp)
+		return r.modifyReplace(ctx, call, m, pool, mayApply, resp)
 	}
 	resp.Diagnostics.Append(updateDiagnostics(m.config, m.prior, m.record)...)
 	if !mayApply { // an apply does not repeat the warnings of its plan
 		resp.Diagnostics.Append(driftDiagnostics(m.config, m.prior, p)...)
+	}
+	if !mayApply && p.upload {
+		resp.Diagnostics.Append(r.operation.entitlementDiagnostics(pool.Scope)...)
 	}
 	return call.Keep(ctx, pool, m.prior.ID.ValueString())
 }
@@ -172,14 +184,14 @@ func (r *keyResource) modifyUpdate(ctx context.Context, call *ledger.Call, m pla
 // modifyReplace checks what the new key needs, so that the old one is not
 // deleted in vain. It does so in the first planning call of the replace, because
 // Terraform drops the warnings of the second.
-func (r *keyResource) modifyReplace(ctx context.Context, call *ledger.Call, m plannedModels, from byok.Pool, resp *resource.ModifyPlanResponse) ledger.Verdict {
+func (r *keyResource) modifyReplace(ctx context.Context, call *ledger.Call, m plannedModels, from byok.Pool, mayApply bool, resp *resource.ModifyPlanResponse) ledger.Verdict {
 	id := m.prior.ID.ValueString()
 	if m.config.secret().IsNull() {
 		resp.Diagnostics.Append(missingSecretDiagnostic())
 	}
 	created := planCreate(m.config, m.proposed, r.operation.workspaceID)
-	if created.WorkspaceID.IsNull() {
-		resp.Diagnostics.Append(missingWorkspaceDiagnostic())
+	if created.scopeFields().values().isNull() {
+		resp.Diagnostics.Append(missingScopeDiagnostic())
 		return ledger.Verdict{}
 	}
 	to, known := created.pool()
@@ -187,7 +199,11 @@ func (r *keyResource) modifyReplace(ctx context.Context, call *ledger.Call, m pl
 		call.Remove(from, id)
 		return ledger.Verdict{}
 	}
-	return call.Replace(ctx, from, id, to)
+	verdict := call.Replace(ctx, from, id, to)
+	if !mayApply {
+		resp.Diagnostics.Append(r.operation.entitlementDiagnostics(to.Scope)...)
+	}
+	return verdict
 }
 
 // plannedRecord is the planned private state of a key that exists. The second

@@ -15,18 +15,7 @@ import (
 // keyTable holds the attributes of byok_key. A new one is a row here, a field
 // of keyModel, and its documentation. Validators are marked as the fast path
 // needs it: ownValueString, ownValueInt64, whenSet.
-var keyTable = newTable([]row[keyModel]{
-	{
-		name:  "workspace_id",
-		role:  placing,
-		field: func(m *keyModel) any { return &m.WorkspaceID },
-		schema: schema.StringAttribute{
-			Optional:            true,
-			Computed:            true,
-			MarkdownDescription: "ID of the workspace. Default: `workspace_id` of the provider. A change replaces the key.",
-			Validators:          []validator.String{idCheck},
-		},
-	},
+var keyTable = newTable(append(scopeRows("key", (*keyModel).scopeFields), []row[keyModel]{
 	{
 		name:  "provider_id",
 		role:  placing,
@@ -165,4 +154,4 @@ var keyTable = newTable([]row[keyModel]{
 			DeleteDescription: "How long deleting the key may take. Default: `2m`.",
 		}),
 	},
-})
+}...))

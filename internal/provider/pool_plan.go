@@ -52,7 +52,7 @@ func (p poolPlan) adds() (n int) {
 func planPool(config, prior poolModel, record poolRecord, defaultWorkspaceID types.String) poolPlan {
 	creates := prior.WorkspaceID.IsNull()
 	config = config.withDefaults()
-	config.WorkspaceID = workspaceOf(keyModel{WorkspaceID: config.WorkspaceID}, prior.WorkspaceID, defaultWorkspaceID)
+	config.WorkspaceID = planWorkspaceID(config.WorkspaceID, prior.WorkspaceID, defaultWorkspaceID)
 
 	p := poolPlan{planned: config}
 	if creates {

@@ -141,7 +141,7 @@ func (r *poolResource) modifyCreate(ctx context.Context, call *ledger.Call, m pl
 func (r *poolResource) checkCreate(p poolPlan, resp *resource.ModifyPlanResponse) (pool byok.Pool, known bool) {
 	resp.Diagnostics.Append(newKeyDiagnostics(p)...)
 	if p.planned.WorkspaceID.IsNull() {
-		resp.Diagnostics.Append(missingWorkspaceDiagnostic())
+		resp.Diagnostics.Append(missingScopeDiagnostic())
 		return byok.Pool{}, false
 	}
 	return p.planned.pool()

@@ -10,6 +10,8 @@ import (
 	"github.com/hashicorp/terraform-plugin-framework/resource/schema/booldefault"
 	"github.com/hashicorp/terraform-plugin-framework/resource/schema/stringdefault"
 	"github.com/hashicorp/terraform-plugin-framework/schema/validator"
+
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/byok"
 )
 
 // poolKeyTable holds the attributes of an element of keys.
@@ -122,7 +124,7 @@ var poolTable = newTable([]row[poolModel]{
 			Optional:            true,
 			Computed:            true,
 			MarkdownDescription: "ID of the workspace. Default: `workspace_id` of the provider. A change replaces the pool.",
-			Validators:          []validator.String{idCheck},
+			Validators:          []validator.String{idChecks[byok.Workspace]},
 		},
 	},
 	{

@@ -162,7 +162,7 @@ func TestProtocolImportByIdentity(t *testing.T) {
 			if state["workspace_id"] != tc.workspaceID || state["id"] != tc.id || state["name"] != "prod" || state["masked_key"] != byok.Mask(secretA) {
 				t.Errorf("state %v", state)
 			}
-			want := map[string]any{"workspace_id": tc.workspaceID, "id": tc.id}
+			want := map[string]any{"workspace_id": tc.workspaceID, "organization_id": nil, "id": tc.id}
 			if diff := cmp.Diff(want, p.attributes(p.identity, read.NewIdentity.IdentityData)); diff != "" {
 				t.Errorf("identity: %s", diff)
 			}
@@ -188,7 +188,7 @@ func TestProtocolIdentity(t *testing.T) {
 	})
 	p.check(resp.Diagnostics, err)
 	state := p.attributes(p.resource, resp.NewState)
-	want := map[string]any{"workspace_id": s.WorkspaceID, "id": s.List(t, s.WorkspaceID)[0].ID}
+	want := map[string]any{"workspace_id": s.WorkspaceID, "organization_id": nil, "id": s.List(t, s.WorkspaceID)[0].ID}
 	if diff := cmp.Diff(want, p.attributes(p.identity, resp.NewIdentity.IdentityData)); diff != "" {
 		t.Errorf("create: %s", diff)
 	}

@@ -190,7 +190,7 @@ func (p *byokProvider) Resources(context.Context) []func() resource.Resource {
 }
 
 func (p *byokProvider) DataSources(context.Context) []func() datasource.DataSource {
-	return []func() datasource.DataSource{newKeysDataSource}
+	return []func() datasource.DataSource{newKeysDataSource, newWorkspacesDataSource, newInheritedDataSource}
 }
 
 func (p *byokProvider) Functions(context.Context) []func() function.Function {

@@ -105,7 +105,7 @@ func (m providerModel) settings(getenv func(string) string) (settings, diag.Diag
 		}
 	}
 	if id := s.workspaceID.ValueString(); id != "" {
-		if _, problem, _ := idCheck.check(id); problem != "" {
+		if _, problem, _ := idChecks[defaultKind].check(id); problem != "" {
 			j.problem("workspace_id", problem)
 		}
 	}

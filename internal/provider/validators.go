@@ -107,15 +107,17 @@ func shown(value string) string {
 
 func isBlank(r rune) bool { return unicode.IsSpace(r) || byok.IsECMAScriptSpace(r) }
 
-// idCheck is for IDs that end up in a URL path and an import ID.
-var idCheck = stringCheck{
-	describes: "a workspace ID: not empty, without slashes and whitespace",
-	check: func(id string) (summary, problem, warning string) {
-		if id == "" || strings.ContainsFunc(id, func(r rune) bool { return r == '/' || isBlank(r) || unicode.IsControl(r) }) {
-			return "Invalid workspace ID", fmt.Sprintf("%q is not a workspace ID: it is empty, or contains slashes, whitespace or control characters. The ID is in the URL of the workspace, after /workspace/.", id), ""
-		}
-		return "", "", ""
-	},
+// newIDCheck is for an ID of what noun says.
+func newIDCheck(noun, whereID string) stringCheck {
+	return stringCheck{
+		describes: noun + " ID: not empty, without slashes and whitespace",
+		check: func(id string) (summary, problem, warning string) {
+			if id == "" || strings.ContainsFunc(id, func(r rune) bool { return r == '/' || isBlank(r) || unicode.IsControl(r) }) {
+				return "Invalid " + noun + " ID", fmt.Sprintf("%q is not a valid %s ID: it is empty, or contains slashes, whitespace or control characters. %s", id, noun, whereID), ""
+			}
+			return "", "", ""
+		},
+	}
 }
 
 // timeoutsBlock is the block of package timeouts without its validators:

@@ -1,10 +1,12 @@
 package access
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -40,27 +42,21 @@ func (a *Access) IsSuperuser(ctx context.Context, userID string) (bool, error) {
 // maxWorkspaces bounds the list of one user's workspaces.
 const maxWorkspaces = 200
 
-// Workspaces returns the workspaces that a user can see, by name. Archived ones
-// are left out.
-func (a *Access) Workspaces(ctx context.Context, userID string) ([]Workspace, error) {
-	rows, err := a.read.QueryContext(ctx, `SELECT w.id, w.name, w.owner_id, w.organization_id FROM workspace w
-		WHERE w.archived_at IS NULL AND (w.owner_id = $1
-			OR EXISTS (SELECT 1 FROM permissions p WHERE p.entity_type = 'workspace' AND p.entity_id = w.id AND p.user_id = $1)
-			OR EXISTS (SELECT 1 FROM member m WHERE m.organization_id = w.organization_id AND m.user_id = $1 AND m.role IN ('owner', 'admin')))
-		ORDER BY w.name, w.id LIMIT $2`, userID, maxWorkspaces)
+// VisibleWorkspaces returns the workspaces that a user can see, by name.
+// Archived ones are left out.
+func (a *Access) VisibleWorkspaces(ctx context.Context, userID string) ([]Workspace, error) {
+	all, err := a.Workspaces(ctx, userID)
 	if err != nil {
-		return nil, wrap("list workspaces", err)
+		return nil, err
 	}
-	defer rows.Close()
-	var found []Workspace
-	for rows.Next() {
-		w, err := scanWorkspace(rows)
-		if err != nil {
-			return nil, wrap("list workspaces", err)
+	var visible []Workspace
+	for _, w := range all {
+		if w.ArchivedAt == nil {
+			visible = append(visible, w.Workspace)
 		}
-		found = append(found, w)
 	}
-	return found, wrap("list workspaces", rows.Err())
+	slices.SortFunc(visible, func(x, y Workspace) int { return cmp.Or(cmp.Compare(x.Name, y.Name), cmp.Compare(x.ID, y.ID)) })
+	return visible[:min(len(visible), maxWorkspaces)], nil
 }
 
 // FindWorkspace returns a workspace that is not archived, or ErrNotFound.

@@ -69,7 +69,7 @@ func TestDirectory(t *testing.T) {
 			for user, want := range map[string][]access.Workspace{
 				"owner": {alpha, zeta}, "member": {zeta}, "chief": {zeta}, "colleague": nil, "stranger": nil, "unknown": nil,
 			} {
-				got, err := a.Workspaces(ctx, user)
+				got, err := a.VisibleWorkspaces(ctx, user)
 				must(err)
 				if diff := cmp.Diff(want, got); diff != "" {
 					t.Errorf("%s: %s", user, diff)

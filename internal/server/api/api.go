@@ -18,6 +18,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/byok"
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/server/access"
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/server/keystore"
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/server/rotation"
@@ -230,6 +231,8 @@ func (a *API) route(path string) (route, bool) {
 		return route{}, false
 	}
 	switch {
+	case at(0) == "api" && at(1) == "workspaces" && len(segments) == 2:
+		return route{name: byok.WorkspacesPath, methods: map[string]func(*exchange) answer{http.MethodGet: listWorkspaces}}, true
 	case at(0) == "api" && at(1) == "workspaces" && at(3) == "byok-keys" && len(segments) == 4:
 		return route{"/api/workspaces/{id}/byok-keys", map[string]func(*exchange) answer{
 			http.MethodGet: listWorkspaceKeys, http.MethodPost: saveWorkspaceKey, http.MethodDelete: deleteWorkspaceKey,

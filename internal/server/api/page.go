@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/byok"
@@ -26,21 +27,35 @@ type KeyView struct {
 
 // Keys returns all keys of an owner by provider ID, then in rotation order.
 func (a *API) Keys(ctx context.Context, owner keystore.Owner) ([]KeyView, error) {
-	records, err := a.Store.List(ctx, owner)
+	x := &exchange{API: a, Request: new(http.Request).WithContext(ctx)}
+	defer x.end()
+	records, err := a.Store.List(x.ctx(), owner)
 	if err != nil {
 		return nil, err
 	}
-	views := make([]KeyView, len(records))
-	for i, r := range records {
-		views[i] = KeyView{
+	views := make([]KeyView, 0, len(records))
+	view := func(r keystore.Record) error {
+		v := KeyView{
 			ID: r.ID, ProviderID: r.ProviderID, Name: r.Name, Masked: byok.MaskUnknown,
 			CreatedBy: keystore.Text(r.CreatedBy), CreatedAt: r.CreatedAt, UpdatedAt: r.UpdatedAt,
 		}
 		if apiKey, err := a.Sealer.Open(r.Sealed); err == nil {
-			views[i].Masked, views[i].Opens = byok.Mask(apiKey), true
+			v.Masked, v.Opens = byok.Mask(apiKey), true
 		}
+		views = append(views, v)
+		return nil
 	}
-	return views, nil
+	if !slices.ContainsFunc(records, func(r keystore.Record) bool { return r.Sealed == "" }) {
+		for _, r := range records {
+			_ = view(r)
+		}
+		return views, nil
+	}
+	// A mask takes the whole key, so long keys are read and opened one at a time.
+	if err := x.takeLarge(); err != nil {
+		return nil, err
+	}
+	return views, a.Store.Visit(x.ctx(), owner, view)
 }
 
 // Session returns who sent a request, and the cookies that extend the session.
@@ -50,6 +65,7 @@ func (a *API) Session(r *http.Request) (user access.User, setCookies []string, e
 		return access.User{ID: access.AnonymousID, Email: access.AnonymousEmail, Name: "Anonymous"}, nil, nil
 	}
 	x := &exchange{API: a, Request: r}
+	defer x.end()
 	in, err := x.session()
 	return in.User, x.setCookies, err
 }

@@ -233,7 +233,7 @@ func (p *Pages) home(w http.ResponseWriter, r *http.Request) {
 	if !ok {
 		return
 	}
-	workspaces, err := p.api.Access.Workspaces(r.Context(), user.ID)
+	workspaces, err := p.api.Access.VisibleWorkspaces(r.Context(), user.ID)
 	if err != nil {
 		p.fail(w, r, user.ID, err)
 		return

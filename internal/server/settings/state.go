@@ -406,7 +406,7 @@ func (p *Pages) keysPage(r *http.Request, v visit, tab string) (*keysPage, error
 		page.Data.Query = "?" + scopeParameter + "=" + page.Scope
 	}
 	var err error
-	if page.Workspaces, err = p.api.Access.Workspaces(r.Context(), v.user.ID); err != nil {
+	if page.Workspaces, err = p.api.Access.VisibleWorkspaces(r.Context(), v.user.ID); err != nil {
 		return nil, err
 	}
 	switch tab {

@@ -106,9 +106,6 @@ func TestAccExport(t *testing.T) {
 			tf.Write(t, "terraform.tfvars.json", string(values))
 			before := w.List(t, w.WorkspaceID)
 			applied := tf.Try(t, "apply", "-auto-approve", "-no-color")
-			if style == "pool" && strings.Contains(applied.Output, "Invalid resource type") {
-				t.Skip("this build has no byok_pool")
-			}
 			if want := fmt.Sprintf("Resources: %d imported, 0 added, 0 changed, 0 destroyed.", resources); !strings.Contains(applied.Output, want) {
 				t.Errorf("want %s\n%s\n%s", want, applied.Output, export)
 			}

@@ -65,6 +65,8 @@ type User struct {
 // Request is one request as it reached the server.
 type Request struct {
 	Method, Path string
+	// Query is what follows the question mark.
+	Query string
 	// Header includes the Cookie header.
 	Header http.Header
 	Body   []byte
@@ -250,6 +252,38 @@ func (s *Server) Resolve(t testing.TB, workspaceID, providerID string) *Served {
 	return answer
 }
 
+// NewNamedWorkspace makes another workspace of the same user, in an organization
+// unless organizationID is empty, and returns its ID.
+func (s *Server) NewNamedWorkspace(t testing.TB, name, organizationID string) string {
+	t.Helper()
+	s.sideDoor(t, "a workspace with a name or an organization")
+	w := s.workspace(access.NewUUID(rand.Reader))
+	w.Name, w.OrganizationID = name, organizationID
+	s.apply(t, &server.Bootstrap{Workspaces: []server.BootstrapWorkspace{w}})
+	return w.ID
+}
+
+// NewOrganization makes an organization that the user owns, with a colleague as
+// admin, and returns its ID. It may store keys if the server is Hosted.
+func (s *Server) NewOrganization(t testing.TB) string {
+	t.Helper()
+	s.sideDoor(t, "an organization")
+	id := access.NewUUID(rand.Reader)
+	s.apply(t, &server.Bootstrap{Organizations: []server.BootstrapOrganization{{ID: id, Name: "Acceptance", Members: []server.BootstrapMember{
+		{Email: owner, Role: "owner"}, {Email: colleague, Role: "admin"},
+	}}}})
+	return id
+}
+
+// PutMember makes a user a member of an organization: owner, admin or member.
+func (s *Server) PutMember(t testing.TB, organizationID, email, role string) {
+	t.Helper()
+	s.sideDoor(t, "a member of an organization")
+	s.apply(t, &server.Bootstrap{Organizations: []server.BootstrapOrganization{{ID: organizationID, Name: "Acceptance", Members: []server.BootstrapMember{
+		{Email: email, Role: role},
+	}}}})
+}
+
 // NewWorkspace makes another workspace of the same user and returns its ID.
 func (s *Server) NewWorkspace(t testing.TB) string {
 	t.Helper()
@@ -400,7 +434,7 @@ func (s *Server) record(next http.Handler) http.Handler {
 		if err == nil {
 			r.Body = io.NopCloser(bytes.NewReader(body))
 		}
-		logged := Request{Method: r.Method, Path: r.URL.Path, Header: r.Header.Clone(), Body: body}
+		logged := Request{Method: r.Method, Path: r.URL.Path, Query: r.URL.RawQuery, Header: r.Header.Clone(), Body: body}
 		status := &statusWriter{ResponseWriter: w}
 		defer func() {
 			logged.Status = status.status

@@ -15,6 +15,31 @@ import (
 //go:embed testdata/transcripts.json
 var recorded []byte
 
+//go:embed testdata/workspaces.json
+var recordedWorkspaces []byte
+
+// WorkspacesEntry is one recorded GET /api/workspaces. WIRE.md section 14. The
+// owner has 12 workspaces, on which the reader has read permission; of the
+// stranger's only workspace the real server is the creator. Of a list, the first
+// workspaces are recorded, and how many there were.
+type WorkspacesEntry struct {
+	// As is owner, reader or stranger, or empty without a session.
+	As              string          `json:"as"`
+	Request         string          `json:"request"` // method and target
+	Status          int             `json:"status"`
+	WorkspacesInAll int             `json:"workspacesInAll"`
+	Body            json.RawMessage `json:"body"`
+}
+
+// Workspaces returns the recorded exchanges of GET /api/workspaces.
+func Workspaces() ([]WorkspacesEntry, error) {
+	var all []WorkspacesEntry
+	if err := json.Unmarshal(recordedWorkspaces, &all); err != nil {
+		return nil, fmt.Errorf("workspaces.json: %w", err)
+	}
+	return all, nil
+}
+
 // Entry is one recorded exchange. Entries of one group run in order on a fresh
 // workspace. WIRE.md section 13.
 type Entry struct {
