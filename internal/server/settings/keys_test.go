@@ -160,6 +160,7 @@ func TestManage(t *testing.T) {
 	b.click("#edit-save")
 	b.shows("[data-provider=openai] .count", "1 key")
 	b.shows("#toast", "OpenAI key added")
+	b.until("!document.querySelector('#edit').open")
 	if got, want := saved(), "first sk-fir...6789"; got != want {
 		t.Errorf("stored is %q, want %q: both fields are trimmed", got, want)
 	}

@@ -75,6 +75,7 @@ $("#edit-form").addEventListener("submit", async (event) => {
   try {
     const done = await current.save({ apiKey: apiKey.value.trim(), name: name.value.trim() });
     setBusy(false);
+    forget(); // the close event comes later
     edit.close();
     done?.();
   } catch (refusal) {

@@ -108,7 +108,7 @@ function again() {
     try {
       await refresh(); // says why the stream ended
       say();
-      if (!document.hidden) connect();
+      connect();
     } catch (refusal) {
       say(refusal);
       again();
