@@ -92,7 +92,7 @@ var keyTable = newTable(append(scopeRows("key", (*keyModel).scopeFields), []row[
 			Optional: true,
 			Computed: true,
 			Default:  stringdefault.StaticString(onRemoteChangeRepair),
-			MarkdownDescription: "What a plan does about a key that somebody else has replaced or renamed: `repair` (default) warns and puts the declared secret and name back, `warn` only warns. " +
+			MarkdownDescription: "What a plan does about a key that another user has replaced or renamed: `repair` (default) warns and puts the declared secret and name back, `warn` only warns. " +
 				"A key that was deleted is planned for creation in either case.",
 			Validators: []validator.String{ownValueString{stringvalidator.OneOf(onRemoteChanges...)}},
 		},

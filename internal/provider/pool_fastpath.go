@@ -69,7 +69,7 @@ func (f poolFastPath) Plan(req fastpath.PlanRequest) (private []byte, unchanged 
 		return nil, false
 	}
 	p := planPool(*config, *prior, record, operation.workspaceID)
-	if p.changes() || !p.planned.equal(*prior) {
+	if p.changes() || !poolTable.equal(&p.planned, prior) {
 		return nil, false
 	}
 	private, err := encodePoolPrivate(record)
