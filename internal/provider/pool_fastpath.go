@@ -18,7 +18,7 @@ type poolFastPath struct{ provider *byokProvider }
 // Valid declines a configuration with timeouts.
 func (f poolFastPath) Valid(config []byte) bool {
 	m, ok := poolTable.decode(config)
-	return ok && poolTable.valid(&m) && len(mapKeyDiagnostics(m)) == 0
+	return ok && poolTable.valid(m) && len(mapKeyDiagnostics(*m)) == 0
 }
 
 // Read needs a list that is there already.
@@ -35,7 +35,7 @@ func (f poolFastPath) Read(state, private []byte) (identity []byte, unchanged bo
 	if !ok {
 		return nil, false
 	}
-	record, ok := decodePoolPrivate(private, prior)
+	record, ok := decodePoolPrivate(private, *prior)
 	if !ok {
 		return nil, false
 	}
@@ -43,7 +43,7 @@ func (f poolFastPath) Read(state, private []byte) (identity []byte, unchanged bo
 	defer call.End()
 	pool, _ := prior.pool()
 	keys, ok := api.ListedKeys(pool.Scope)
-	if !ok || refreshPool(prior, record, inPool(keys, pool)).changed {
+	if !ok || refreshPool(*prior, record, inPool(keys, pool)).changed {
 		return nil, false
 	}
 	call.ReadPool(pool, prior.ids())
@@ -64,12 +64,12 @@ func (f poolFastPath) Plan(req fastpath.PlanRequest) (private []byte, unchanged 
 	if !ok {
 		return nil, false
 	}
-	record, ok := decodePoolPrivate(req.Private, prior)
+	record, ok := decodePoolPrivate(req.Private, *prior)
 	if !ok {
 		return nil, false
 	}
-	p := planPool(config, prior, record, operation.workspaceID)
-	if p.changes() || !p.planned.equal(prior) {
+	p := planPool(*config, *prior, record, operation.workspaceID)
+	if p.changes() || !p.planned.equal(*prior) {
 		return nil, false
 	}
 	private, err := encodePoolPrivate(record)
