@@ -3,6 +3,8 @@ package client
 import (
 	"net/http"
 	"testing"
+
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/byok"
 	"time"
 )
 
@@ -37,4 +39,26 @@ func TestUnconfirmedReplace(t *testing.T) {
 			})
 		})
 	}
+}
+
+// An add to an organization responds with all times, so that they do not tell
+// an incomplete record from an unconfirmed one.
+func TestIncompleteAddIsConfirmed(t *testing.T) {
+	t.Parallel()
+	play(t, func(c *Config) { c.MaxRetries = 0 }, func(s *scene) {
+		s.model.script = func(n int, r *http.Request, _ []byte) act {
+			switch {
+			case r.Method == http.MethodPost:
+				return respond(200, `{"success":true,"key":{"id":"k1","providerId":"openai","name":null,"maskedKey":"sk-can...0001","createdAt":"2026-01-02T03:04:05.000Z","updatedAt":"2026-01-02T03:04:05.000Z"}}`)
+			case n == 0:
+				return respond(200, `{"keys":[],"entitled":true}`)
+			}
+			return respond(500, `{}`)
+		}
+		pool := byok.Pool{Scope: byok.OrganizationScope("o1"), ProviderID: "openai"}
+		key, err := s.client.Add(s.ctx, pool, AddInput{APIKey: canary})
+		if err == nil || key.ID != "k1" || IsUnconfirmed(err) {
+			s.Errorf("%+v, %v, unconfirmed %v", key, err, IsUnconfirmed(err))
+		}
+	})
 }

@@ -531,6 +531,8 @@ func TestAccExamples(t *testing.T) {
 		"pool":        {"provider/provider.tf", "resources/byok_pool/resource.tf", "resources/byok_pool/names.tf"},
 		"data source": {"provider/provider.tf", "data-sources/byok_keys/data-source.tf"},
 		"workspaces":  {"provider/provider.tf", "data-sources/byok_workspaces/data-source.tf"},
+		"checks":      {"provider/provider.tf", "data-sources/byok_keys/checks.tf"},
+		"inherited":   {"provider/provider.tf", "data-sources/byok_inherited_providers/data-source.tf"},
 		"function":    {"provider/provider.tf", "functions/mask/function.tf"},
 		"adopting":    {"provider/provider.tf", "guides/adopting/list.tf", "guides/adopting/import.tf"},
 	} {
@@ -547,7 +549,7 @@ func TestAccExamples(t *testing.T) {
 			here := strings.NewReplacer("https://sim.example.com", s.URL, "11111111-2222-4333-8444-555555555555", s.WorkspaceID)
 			tf := newTerraform(t, map[string]string{envSessionToken: s.SessionToken}, here.Replace(config.String()))
 			secrets := map[string]any{
-				"openai_api_key": secretA, "openai_api_keys": map[string]string{"primary": secretA, "spare": secretB}, "mistral_api_keys": map[string]string{"first": secretA, "second": secretB},
+				"openai_api_key": secretA, "openai_main_api_key": secretA, "openai_api_keys": map[string]string{"primary": secretA, "spare": secretB}, "mistral_api_keys": map[string]string{"first": secretA, "second": secretB},
 				"anthropic_api_keys": map[string]string{"team-a": secretA, "team-b": secretA, "overflow": secretB},
 			}
 			declared, err := json.Marshal(secrets)

@@ -156,7 +156,7 @@ func TestAccKeyImportGeneratesConfiguration(t *testing.T) {
 	tf.expect(nothing)
 	want := map[string]any{
 		"workspace_id": s.WorkspaceID, "provider_id": "openai", "name": "prod", "masked_key": byok.Mask(secretA), "on_remote_change": "repair",
-		"id": id, "api_key": nil, "api_key_wo": nil, "api_key_wo_version": nil, "timeouts": nil,
+		"organization_id": nil, "id": id, "api_key": nil, "api_key_wo": nil, "api_key_wo_version": nil, "timeouts": nil,
 	}
 	got := tf.attributes("byok_key.test")
 	for _, computed := range []string{"created_at", "created_by", "updated_at"} {

@@ -19,6 +19,8 @@ import (
 // Terraform. In what they differ on the wire is a row in package byok, and one in
 // package client.
 type scopeKind struct {
+	// article is that of the noun: "a" or "an".
+	article string
 	// attribute is the one with the ID of the scope.
 	attribute string
 	// description is that of the attribute; %s is what is stored there.
@@ -53,6 +55,7 @@ var notTheAPI = explanation{"this is not the API of Sim",
 // scopeKinds has one row for each kind.
 var scopeKinds = [...]scopeKind{
 	byok.Workspace: {
+		article:     "a",
 		attribute:   "workspace_id",
 		description: "ID of the workspace. Default: `workspace_id` of the provider. A change replaces the %s.",
 		whereID:     "The ID is in the URL of the workspace, after /workspace/.",
@@ -68,6 +71,7 @@ var scopeKinds = [...]scopeKind{
 		inherits: true,
 	},
 	byok.Organization: {
+		article:   "an",
 		attribute: "organization_id",
 		description: "ID of the organization, for a %s that its workspaces inherit. Conflicts with `workspace_id`, and has no default. " +
 			"Needs an admin or owner of the organization, and a hosted Sim where the organization has an active plan. A change replaces the %[1]s.",
@@ -173,7 +177,7 @@ func scopeRows[M any](noun string, fields func(*M) scopeFields) []row[M] {
 // idChecks are for IDs that end up in a URL path and an import ID.
 var idChecks = func() (checks [len(scopeKinds)]stringCheck) {
 	for kind, of := range scopeKinds {
-		checks[kind] = newIDCheck(byok.ScopeKind(kind).String(), of.whereID)
+		checks[kind] = newIDCheck(of.article, byok.ScopeKind(kind).String(), of.whereID)
 	}
 	return checks
 }()

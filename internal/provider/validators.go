@@ -107,13 +107,13 @@ func shown(value string) string {
 
 func isBlank(r rune) bool { return unicode.IsSpace(r) || byok.IsECMAScriptSpace(r) }
 
-// newIDCheck is for an ID of what noun says.
-func newIDCheck(noun, whereID string) stringCheck {
+// newIDCheck is for the ID of a noun, which takes this article.
+func newIDCheck(article, noun, whereID string) stringCheck {
 	return stringCheck{
-		describes: noun + " ID: not empty, without slashes and whitespace",
+		describes: article + " " + noun + " ID: not empty, without slashes and whitespace",
 		check: func(id string) (summary, problem, warning string) {
 			if id == "" || strings.ContainsFunc(id, func(r rune) bool { return r == '/' || isBlank(r) || unicode.IsControl(r) }) {
-				return "Invalid " + noun + " ID", fmt.Sprintf("%q is not a valid %s ID: it is empty, or contains slashes, whitespace or control characters. %s", id, noun, whereID), ""
+				return "Invalid " + noun + " ID", fmt.Sprintf("%q is not %s %s ID: it is empty, or contains slashes, whitespace or control characters. %s", id, article, noun, whereID), ""
 			}
 			return "", "", ""
 		},

@@ -31,8 +31,8 @@ func TestChecks(t *testing.T) {
 		"BOM at the beginning":   {apiKeyCheck, "\ufeff" + secretA, "", "The API key begins or ends with whitespace"},
 		"newline inside":         {apiKeyCheck, "-----BEGIN\nEND-----", "", ""},
 		"workspace ID":           {idChecks[defaultKind], "0b8b5f9e-0000-4000-8000-000000000000", "", ""},
-		"empty workspace ID":     {idChecks[defaultKind], "", `"" is not a valid workspace ID`, ""},
-		"URL for a workspace ID": {idChecks[defaultKind], "https://sim.test/workspace/x", `"https://sim.test/workspace/x" is not a valid workspace ID`, ""},
+		"empty workspace ID":     {idChecks[defaultKind], "", `"" is not a workspace ID`, ""},
+		"URL for a workspace ID": {idChecks[defaultKind], "https://sim.test/workspace/x", `"https://sim.test/workspace/x" is not a workspace ID`, ""},
 	} {
 		summary, problem, warning := tc.check.check(tc.value)
 		if (problem == "") != (tc.problem == "") || !strings.HasPrefix(problem, tc.problem) {

@@ -83,6 +83,8 @@ var badInputs = []badInput{
 	{"resource", set{"workspace_id": "a/b"}, "workspace_id"},
 	{"resource", set{"workspace_id": "a b"}, "workspace_id"},
 	{"resource", set{"workspace_id": "a\x00b"}, "workspace_id"},
+	{"resource", set{"workspace_id": nil, "organization_id": ""}, "organization_id"},
+	{"resource", set{"workspace_id": nil, "organization_id": "a/b"}, "organization_id"},
 	{"resource", set{"provider_id": ""}, "provider_id"},
 	{"resource", set{"provider_id": "OpenAI"}, "provider_id"},
 	{"resource", set{"provider_id": "open ai"}, "provider_id"},

@@ -216,29 +216,54 @@ func (s *Server) CanResolve() bool { return s.InternalSecret != "" }
 // List returns the keys of a workspace.
 func (s *Server) List(t testing.TB, workspaceID string) []byok.Key {
 	t.Helper()
+	return s.ListIn(t, byok.WorkspaceScope(workspaceID))
+}
+
+// ListIn returns the keys of a scope.
+func (s *Server) ListIn(t testing.TB, scope byok.Scope) []byok.Key {
+	t.Helper()
 	var answer byok.ListResponse
-	s.call(t, http.MethodGet, byokserver.KeysPath(workspaceID), nil, &answer)
+	s.call(t, http.MethodGet, scope.KeysPath(), nil, &answer)
 	return answer.Keys
 }
 
 // Add stores a key and returns its ID. An empty name is none.
 func (s *Server) Add(t testing.TB, workspaceID, providerID, apiKey, name string) string {
 	t.Helper()
+	return s.AddTo(t, byok.Pool{Scope: byok.WorkspaceScope(workspaceID), ProviderID: providerID}, apiKey, name)
+}
+
+// AddTo stores a key in a pool and returns its ID. An empty name is none.
+func (s *Server) AddTo(t testing.TB, pool byok.Pool, apiKey, name string) string {
+	t.Helper()
 	var answer byok.SaveResponse
-	s.call(t, http.MethodPost, byokserver.KeysPath(workspaceID), byok.SaveRequest{ProviderID: providerID, APIKey: apiKey, Name: &name}, &answer)
+	s.call(t, http.MethodPost, pool.Scope.KeysPath(), byok.SaveRequest{ProviderID: pool.ProviderID, APIKey: apiKey, Name: &name}, &answer)
 	return answer.Key.ID
 }
 
 // Replace gives a key another secret; a nil name leaves the name alone.
 func (s *Server) Replace(t testing.TB, workspaceID, providerID, keyID, apiKey string, name *string) {
 	t.Helper()
-	s.call(t, http.MethodPost, byokserver.KeysPath(workspaceID), byok.SaveRequest{ProviderID: providerID, APIKey: apiKey, KeyID: keyID, Name: name}, nil)
+	s.ReplaceIn(t, byok.Pool{Scope: byok.WorkspaceScope(workspaceID), ProviderID: providerID}, keyID, apiKey, name)
+}
+
+// ReplaceIn gives a key of a pool another secret; a nil name leaves the name
+// alone.
+func (s *Server) ReplaceIn(t testing.TB, pool byok.Pool, keyID, apiKey string, name *string) {
+	t.Helper()
+	s.call(t, http.MethodPost, pool.Scope.KeysPath(), byok.SaveRequest{ProviderID: pool.ProviderID, APIKey: apiKey, KeyID: keyID, Name: name}, nil)
 }
 
 // Delete removes a key.
 func (s *Server) Delete(t testing.TB, workspaceID, providerID, keyID string) {
 	t.Helper()
-	s.call(t, http.MethodDelete, byokserver.KeysPath(workspaceID), byok.DeleteRequest{ProviderID: providerID, KeyID: keyID}, nil)
+	s.DeleteFrom(t, byok.Pool{Scope: byok.WorkspaceScope(workspaceID), ProviderID: providerID}, keyID)
+}
+
+// DeleteFrom removes a key of a pool.
+func (s *Server) DeleteFrom(t testing.TB, pool byok.Pool, keyID string) {
+	t.Helper()
+	s.call(t, http.MethodDelete, pool.Scope.KeysPath(), byok.DeleteRequest{ProviderID: pool.ProviderID, KeyID: keyID}, nil)
 }
 
 // Resolve asks for a key as a workflow run would; nil when there is none.

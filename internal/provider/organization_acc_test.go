@@ -1,0 +1,78 @@
+package provider
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/byok"
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/testkit/acctest"
+)
+
+// examples/organization runs an organization with ten workspaces from one
+// configuration. A workspace of somebody else's organization is left alone.
+func TestAccOrganizationExample(t *testing.T) {
+	t.Parallel()
+	const workspaces = 10
+	s := acctest.Start(t, acctest.Hosted())
+	organizationID := s.NewOrganization(t)
+	var ids []string
+	for i := range workspaces {
+		ids = append(ids, s.NewNamedWorkspace(t, fmt.Sprintf("Team %d", i), organizationID))
+	}
+	example, err := os.ReadFile(filepath.Join("..", "..", "examples", "organization", "main.tf"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	tf := newTerraform(t, map[string]string{envEndpoint: s.URL, envSessionToken: s.SessionToken}, string(example))
+	declare := func(names ...string) {
+		t.Helper()
+		secrets := map[string]string{}
+		for i, name := range names {
+			secrets[name] = fmt.Sprintf("%s-%04d", secretA, i)
+		}
+		text, err := json.Marshal(map[string]any{
+			"organization_id": organizationID, "shared_openai_api_keys": secrets, "shared_openai_names": names, "anthropic_api_key": secretB,
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		tf.Write(t, "terraform.tfvars.json", string(text))
+	}
+
+	declare("first", "second")
+	p, _ := tf.plan()
+	if got := len(actions(p)); got != workspaces+2 {
+		t.Errorf("the plan does %d things, want %d", got, workspaces+2)
+	}
+	// The session, the workspaces, and a list of each scope.
+	expectRequests(t, s, "plan of creates", map[string]int{"GET": 2 + workspaces + 1})
+	tf.apply("plan.tfplan")
+	for _, id := range ids {
+		if served := s.Resolve(t, id, "openai"); served == nil || served.Scope != "organization" {
+			t.Errorf("openai in %s: %+v", id, served)
+		}
+		if served := s.Resolve(t, id, "anthropic"); served == nil || served.Scope != "workspace" || served.APIKey != secretB {
+			t.Errorf("anthropic in %s: %+v", id, served)
+		}
+	}
+	s.Reset()
+	tf.expect(nothing)
+	expectRequests(t, s, "plan without changes", map[string]int{"GET": 2 + workspaces + 1})
+
+	declare("first")
+	tf.expect(map[string]string{`byok_key.shared["second"]`: "delete"})
+	tf.apply("plan.tfplan")
+	if left := s.ListIn(t, byok.OrganizationScope(organizationID)); len(left) != 1 || *left[0].Name != "first" {
+		t.Errorf("%+v", left)
+	}
+	if foreign := s.List(t, s.WorkspaceID); len(foreign) > 0 {
+		t.Errorf("the workspace outside the organization has %+v", foreign)
+	}
+	tf.must("destroy", "-auto-approve", "-no-color")
+	if left := s.ListIn(t, byok.OrganizationScope(organizationID)); len(left) > 0 {
+		t.Errorf("left: %+v", left)
+	}
+}
