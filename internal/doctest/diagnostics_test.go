@@ -134,8 +134,12 @@ func (s *scan) visit(node ast.Node) bool {
 		if i, ok := s.takesSummary[name]; ok && i < len(node.Args) {
 			s.add(node.Args[i])
 		}
-	case *ast.CompositeLit: // client.FieldProblem
-		if name, ok := node.Type.(*ast.Ident); ok && name.Name == "FieldProblem" {
+	case *ast.CompositeLit: // client.FieldProblem, and the titles in the table of scopes
+		name, ok := node.Type.(*ast.Ident)
+		if ok && name.Name == "explanation" && len(node.Elts) > 0 {
+			s.add(node.Elts[0])
+		}
+		if ok && name.Name == "FieldProblem" {
 			for _, element := range node.Elts {
 				if pair, ok := element.(*ast.KeyValueExpr); ok && pair.Key.(*ast.Ident).Name == "Summary" {
 					s.add(pair.Value)
@@ -262,6 +266,7 @@ func (o *Over) Summary() string { return fmt.Sprintf("Pool %q holds %d", o.a, o.
 func explain(e *E) (title, advice string) { return "a title", "advice" }
 var c = check{func(v string) (summary, problem string) { return "Invalid thing", "problem" }}
 var w = FieldProblem{Field: "x", Summary: "A warning"}
+var e = explanation{"in a table", "advice"}
 `
 	if err := os.WriteFile(filepath.Join(dir, "p.go"), []byte(code), 0o600); err != nil {
 		t.Fatal(err)
@@ -271,7 +276,7 @@ var w = FieldProblem{Field: "x", Summary: "A warning"}
 		got = append(got, text)
 	}
 	slices.Sort(got)
-	want := []string{"A warning", "Cannot read thing", "Cannot … key", "Invalid thing", "Invalid …", "Not found", "Plain", `Pool "…" holds …`, "a title"}
+	want := []string{"A warning", "Cannot read thing", "Cannot … key", "Invalid thing", "Invalid …", "Not found", "Plain", `Pool "…" holds …`, "a title", "in a table"}
 	for i, text := range want {
 		want[i] = strings.ReplaceAll(text, `"…"`, "…")
 	}

@@ -47,7 +47,7 @@ func TestAccChecks(t *testing.T) {
 }
 
 // What a pool is described by, for workspaces and organizations.
-func TestPoolOf(t *testing.T) {
+func TestUsageOf(t *testing.T) {
 	t.Parallel()
 	now := time.Date(2026, 6, 1, 12, 0, 0, 0, time.UTC)
 	name := "twice"
@@ -56,12 +56,12 @@ func TestPoolOf(t *testing.T) {
 		{ID: "b", Name: &name, MaskedKey: byok.MaskUnknown, UpdatedAt: byok.FormatTime(now.Add(time.Hour))},
 		{ID: "c", MaskedKey: "sk-tes...aaaa", UpdatedAt: byok.FormatTime(now)},
 	}
-	p := poolOf(keys, byok.OrganizationScope("o"), 3, now)
+	p := usageOf(keys, byok.OrganizationScope("o"), 3, now)
 	if p.Count != 3 || p.Remaining != 0 || !p.Full || *p.OldestAgeDays != 2 || len(p.UndecryptableIDs) != 1 || p.UndecryptableIDs[0] != "b" ||
 		len(p.RepeatedNames) != 1 || p.RepeatedNames[0] != name || p.EffectiveScope != "organization" {
 		t.Errorf("%+v", p)
 	}
-	if p := poolOf(nil, byok.WorkspaceScope("w"), 3, now); p.OldestAgeDays != nil || p.EffectiveScope != "none" || p.Remaining != 3 {
+	if p := usageOf(nil, byok.WorkspaceScope("w"), 3, now); p.OldestAgeDays != nil || p.EffectiveScope != "none" || p.Remaining != 3 {
 		t.Errorf("%+v", p)
 	}
 }
