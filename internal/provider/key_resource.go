@@ -334,7 +334,8 @@ func (r *keyResource) Update(ctx context.Context, req resource.UpdateRequest, re
 	defer cancel()
 
 	record := readRecord(ctx, req.Private, prior)
-	p := planUpdate(config, plan, prior, record, r.operation.workspaceID)
+	// An update never moves a key, whatever the provider's default has become.
+	p := planUpdate(config, plan, prior, record, types.StringUnknown())
 	p.upload = p.upload && plan.UpdatedAt.IsUnknown()
 	p.planned.MaskedKey, p.planned.UpdatedAt = plan.MaskedKey, plan.UpdatedAt
 	state, record, err := updateKey(ctx, api, config, prior, record, p)
