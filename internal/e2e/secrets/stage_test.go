@@ -434,6 +434,10 @@ func (s *stage) lookAtServer(title string) {
 	}
 	s.look(kindServerLog, title, requests)
 	s.look(kindAuditLog, title, audit)
+	// Lines about refusals and sign-ins contain no workspace.
+	if len(audit) > 0 && !s.has(kindAuditLog, `"msg":"audit"`, `"request_id"`) {
+		s.Errorf("%s: the audit log has lines of another form:\n%s", title, audit)
+	}
 	files, err := filepath.Glob(s.db + "*")
 	if err != nil || len(files) == 0 {
 		s.Fatalf("no database at %s (%v)", s.db, err)
