@@ -264,7 +264,7 @@ func TestRekeyUnderLoad(t *testing.T) {
 				outcome = out.String()
 			case <-time.After(pause):
 				_ = cmd.Process.Signal([]os.Signal{syscall.SIGKILL, syscall.SIGTERM}[kills%2])
-				_ = <-ended
+				<-ended
 				kills++
 			}
 		}

@@ -36,9 +36,9 @@ func TestWorkspacesReplay(t *testing.T) {
 						}
 					}
 				case http.StatusUnauthorized:
-					s.wantKind(err, KindUnauthorized)
+					_ = s.wantKind(err, KindUnauthorized)
 				default:
-					s.wantKind(err, KindInvalid)
+					_ = s.wantKind(err, KindInvalid)
 				}
 			})
 		})
@@ -91,7 +91,7 @@ func TestHostileDiscovery(t *testing.T) {
 					s.Errorf("%v, want %q", e, tc.want)
 				}
 				_, err = s.client.Inherited(s.ctx, w1)
-				s.wantKind(err, KindProtocol)
+				_ = s.wantKind(err, KindProtocol)
 			})
 		})
 	}
@@ -121,7 +121,7 @@ func TestInherited(t *testing.T) {
 				}
 				inherited, err := s.client.Inherited(s.ctx, w1)
 				if tc.kind != "" {
-					s.wantKind(err, tc.kind)
+					_ = s.wantKind(err, tc.kind)
 					return
 				}
 				if again, _ := s.client.Inherited(s.ctx, w1); err != nil || !slices.Equal(inherited, []string{"anthropic", "openai"}) || !slices.Equal(again, inherited) {

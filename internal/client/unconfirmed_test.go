@@ -3,9 +3,9 @@ package client
 import (
 	"net/http"
 	"testing"
+	"time"
 
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/byok"
-	"time"
 )
 
 // TestUnconfirmedReplace: a replace that failed says whether any of its
