@@ -160,7 +160,9 @@ func (b *providerBench) scenario(ctx context.Context, plugins string, sc scenari
 	if err != nil {
 		return nil, err
 	}
-	server, err := startServer(ctx, b.bin, dir, "sqlite:"+filepath.Join(dir, "byok.db"), (sc.keys+keysPerPool-1)/keysPerPool)
+	// byok_key and byok_pool exist at the same time, each in workspaces of its own.
+	pools := (sc.keys + keysPerPool - 1) / keysPerPool
+	server, err := startServer(ctx, b.bin, dir, "sqlite:"+filepath.Join(dir, "byok.db"), 2*pools)
 	if err != nil {
 		return nil, err
 	}
@@ -174,16 +176,20 @@ func (b *providerBench) scenario(ctx context.Context, plugins string, sc scenari
 		defer r.close()
 		endpoint = r.url()
 	}
-	variables, err := json.Marshal(map[string]any{"n": sc.keys, "workspaces": server.workspaces})
-	if err != nil {
-		return nil, err
-	}
 	got = results{}
 	for round := range sc.rounds {
 		folders := map[string]*folder{}
 		for i, c := range b.contestants(sc) {
 			if c.addsScale && round > 0 {
 				continue // once is enough, for they take longest
+			}
+			workspaces := server.workspaces[:pools]
+			if c.name == poolName {
+				workspaces = server.workspaces[pools:]
+			}
+			variables, err := json.Marshal(map[string]any{"n": sc.keys, "workspaces": workspaces})
+			if err != nil {
+				return nil, err
 			}
 			folders[c.name], err = b.folder(ctx, plugins, filepath.Join(dir, fmt.Sprintf("%d-%d", i, round)), c.config, variables, endpoint)
 			if err != nil {
