@@ -15,10 +15,10 @@ var _ datasource.DataSourceWithConfigure = (*inheritedDataSource)(nil)
 
 // inheritedDataSource is byok_inherited_providers: what a workspace takes from
 // its organization.
-type inheritedDataSource struct{ operation *operation }
+type inheritedDataSource struct{ configuredDataSource }
 
 func newInheritedDataSource() datasource.DataSource {
-	return &inheritedDataSource{operation: &operation{}}
+	return &inheritedDataSource{configuredDataSource{&operation{}}}
 }
 
 type inheritedModel struct {
@@ -47,12 +47,6 @@ func (d *inheritedDataSource) Schema(_ context.Context, _ datasource.SchemaReque
 				MarkdownDescription: "The inherited provider IDs, sorted.",
 			},
 		},
-	}
-}
-
-func (d *inheritedDataSource) Configure(_ context.Context, req datasource.ConfigureRequest, _ *datasource.ConfigureResponse) {
-	if o, ok := req.ProviderData.(*operation); ok {
-		d.operation = o
 	}
 }
 

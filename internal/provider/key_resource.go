@@ -36,9 +36,9 @@ const (
 )
 
 // keyResource is byok_key: one stored key. Terraform makes one for each call.
-type keyResource struct{ operation *operation }
+type keyResource struct{ configuredResource }
 
-func newKeyResource() resource.Resource { return &keyResource{operation: &operation{}} }
+func newKeyResource() resource.Resource { return &keyResource{configuredResource{&operation{}}} }
 
 func (r *keyResource) Metadata(_ context.Context, _ resource.MetadataRequest, resp *resource.MetadataResponse) {
 	resp.TypeName = keyTypeName
@@ -69,12 +69,6 @@ func (r *keyResource) Schema(_ context.Context, _ resource.SchemaRequest, resp *
 		MarkdownDescription: "An AI provider API key that a Sim workspace brings along. Sim serves the keys of one provider ID in rotation, in the order of their creation; a workspace holds up to 10 of them.",
 		Attributes:          keyTable.attributes(),
 		Blocks:              keyTable.blocks(),
-	}
-}
-
-func (r *keyResource) Configure(_ context.Context, req resource.ConfigureRequest, _ *resource.ConfigureResponse) {
-	if w, ok := req.ProviderData.(*operation); ok {
-		r.operation = w
 	}
 }
 

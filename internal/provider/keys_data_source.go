@@ -21,9 +21,11 @@ import (
 var _ datasource.DataSourceWithConfigure = (*keysDataSource)(nil)
 
 // keysDataSource is byok_keys: the stored keys of a workspace or an organization.
-type keysDataSource struct{ operation *operation }
+type keysDataSource struct{ configuredDataSource }
 
-func newKeysDataSource() datasource.DataSource { return &keysDataSource{operation: &operation{}} }
+func newKeysDataSource() datasource.DataSource {
+	return &keysDataSource{configuredDataSource{&operation{}}}
+}
 
 type keysModel struct {
 	WorkspaceID    types.String         `tfsdk:"workspace_id"`
@@ -113,12 +115,6 @@ func (d *keysDataSource) Schema(_ context.Context, _ datasource.SchemaRequest, r
 				}},
 			},
 		},
-	}
-}
-
-func (d *keysDataSource) Configure(_ context.Context, req datasource.ConfigureRequest, _ *datasource.ConfigureResponse) {
-	if o, ok := req.ProviderData.(*operation); ok {
-		d.operation = o
 	}
 }
 

@@ -26,9 +26,9 @@ const poolTypeName = "byok_pool"
 
 // poolResource is byok_pool: the keys of one provider ID in one workspace, as
 // one resource. Terraform makes one for each call.
-type poolResource struct{ operation *operation }
+type poolResource struct{ configuredResource }
 
-func newPoolResource() resource.Resource { return &poolResource{operation: &operation{}} }
+func newPoolResource() resource.Resource { return &poolResource{configuredResource{&operation{}}} }
 
 func (r *poolResource) Metadata(_ context.Context, _ resource.MetadataRequest, resp *resource.MetadataResponse) {
 	resp.TypeName = poolTypeName
@@ -54,12 +54,6 @@ func (r *poolResource) Schema(_ context.Context, _ resource.SchemaRequest, resp 
 		MarkdownDescription: "The pool of keys that a Sim workspace holds for one AI provider, as one resource. Sim serves the keys of a pool in rotation, in the order of their creation; a pool holds up to 10.",
 		Attributes:          poolTable.attributes(),
 		Blocks:              poolTable.blocks(),
-	}
-}
-
-func (r *poolResource) Configure(_ context.Context, req resource.ConfigureRequest, _ *resource.ConfigureResponse) {
-	if w, ok := req.ProviderData.(*operation); ok {
-		r.operation = w
 	}
 }
 

@@ -185,6 +185,27 @@ func (p *byokProvider) Configure(ctx context.Context, req provider.ConfigureRequ
 	o.ledger = ledger.New(ledger.Config{List: o.api.List, Cap: o.cap})
 }
 
+// configuredResource is embedded in every resource. Before Configure, and when
+// Terraform asks for a schema only, its operation is empty.
+type configuredResource struct{ operation *operation }
+
+// Configure hands over what provider.Configure built.
+func (c *configuredResource) Configure(_ context.Context, req resource.ConfigureRequest, _ *resource.ConfigureResponse) {
+	if o, ok := req.ProviderData.(*operation); ok {
+		c.operation = o
+	}
+}
+
+// configuredDataSource is configuredResource for data sources.
+type configuredDataSource struct{ operation *operation }
+
+// Configure hands over what provider.Configure built.
+func (c *configuredDataSource) Configure(_ context.Context, req datasource.ConfigureRequest, _ *datasource.ConfigureResponse) {
+	if o, ok := req.ProviderData.(*operation); ok {
+		c.operation = o
+	}
+}
+
 func (p *byokProvider) Resources(context.Context) []func() resource.Resource {
 	return []func() resource.Resource{newKeyResource, newPoolResource}
 }

@@ -19,10 +19,10 @@ import (
 var _ datasource.DataSourceWithConfigure = (*workspacesDataSource)(nil)
 
 // workspacesDataSource is byok_workspaces: the workspaces of the user.
-type workspacesDataSource struct{ operation *operation }
+type workspacesDataSource struct{ configuredDataSource }
 
 func newWorkspacesDataSource() datasource.DataSource {
-	return &workspacesDataSource{operation: &operation{}}
+	return &workspacesDataSource{configuredDataSource{&operation{}}}
 }
 
 type workspacesModel struct {
@@ -61,12 +61,6 @@ func (d *workspacesDataSource) Schema(_ context.Context, _ datasource.SchemaRequ
 				}},
 			},
 		},
-	}
-}
-
-func (d *workspacesDataSource) Configure(_ context.Context, req datasource.ConfigureRequest, _ *datasource.ConfigureResponse) {
-	if o, ok := req.ProviderData.(*operation); ok {
-		d.operation = o
 	}
 }
 
