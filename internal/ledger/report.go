@@ -77,6 +77,9 @@ func (o *OverCap) Detail() string {
 			to, id = "byok_pool.example", o.Pool.String()
 		}
 		fmt.Fprintf(&b, "    import {\n      to = %s\n      id = %q\n    }\n\n", to, id)
+		if o.Whole {
+			b.WriteString("- If the keys above are those of a byok_pool that has a new address in your configuration, add a moved block.\n")
+		}
 		if o.Sequential {
 			b.WriteString("- If your configuration removes one of the keys above, Terraform may not have planned that yet, as happens with -parallelism=1. Plan again with the default parallelism.\n")
 		}

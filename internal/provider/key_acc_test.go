@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -548,7 +549,7 @@ func TestAccExamples(t *testing.T) {
 				}
 				config.Write(text)
 			}
-			here := strings.NewReplacer("https://sim.example.com", s.URL, "11111111-2222-4333-8444-555555555555", s.WorkspaceID)
+			here := strings.NewReplacer("https://sim.example.com", s.URL, "11111111-2222-4333-8444-555555555555", s.WorkspaceID, `"Production"`, strconv.Quote(s.WorkspaceName))
 			tf := newTerraform(t, map[string]string{envSessionToken: s.SessionToken}, here.Replace(config.String()))
 			secrets := map[string]any{
 				"openai_api_key": secretA, "openai_main_api_key": secretA, "openai_api_keys": map[string]string{"primary": secretA, "spare": secretB}, "mistral_api_keys": map[string]string{"first": secretA, "second": secretB},

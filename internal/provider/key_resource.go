@@ -12,6 +12,7 @@ import (
 
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/byok"
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/client"
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/fastpath"
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/ledger"
 )
 
@@ -277,7 +278,11 @@ func (r *keyResource) Read(ctx context.Context, req resource.ReadRequest, resp *
 	ctx, cancel := context.WithTimeout(ctx, timeouts.read)
 	defer cancel()
 
-	key, err := api.Key(ctx, prior.scope(), prior.ID.ValueString())
+	var key byok.Key
+	err := fastpath.ReadError(ctx)
+	if err == nil {
+		key, err = api.Key(ctx, prior.scope(), prior.ID.ValueString())
+	}
 	switch {
 	case client.IsKind(err, client.KindKeyNotFound):
 		resp.Diagnostics.Append(deletedDiagnostic(prior.ref()))

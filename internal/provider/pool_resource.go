@@ -10,6 +10,7 @@ import (
 
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/byok"
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/client"
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/fastpath"
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/ledger"
 )
 
@@ -283,7 +284,11 @@ func (r *poolResource) Read(ctx context.Context, req resource.ReadRequest, resp 
 	defer cancel()
 
 	pool, _ := prior.pool()
-	keys, err := api.List(ctx, pool.Scope)
+	var keys []byok.Key
+	err := fastpath.ReadError(ctx)
+	if err == nil {
+		keys, err = api.List(ctx, pool.Scope)
+	}
 	if err != nil {
 		resp.Diagnostics.Append(clientDiagnostic(err, "read", keysRef(pool)))
 		return
