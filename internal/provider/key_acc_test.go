@@ -49,7 +49,8 @@ func TestAccRequestsOfAWalk(t *testing.T) {
 	tf := newTerraform(t, nil, keys(s, n, `api_key_wo = "`+secretA+`"`))
 
 	tf.plan()
-	expectRequests(t, s, "plan of creates", map[string]int{"GET": 2})
+	// The pool begins: the third request asks what the workspace inherits.
+	expectRequests(t, s, "plan of creates", map[string]int{"GET": 3})
 
 	tf.apply("plan.tfplan")
 	// How many creates share a list depends on which of them wait at a time.
@@ -73,8 +74,9 @@ func TestAccRequestsOfAWalk(t *testing.T) {
 	expectRequests(t, s, "apply of updates", map[string]int{"GET": 1, "POST": n})
 
 	tf.plan("-destroy")
-	// Terraform configures the provider twice: to refresh, and to plan.
-	expectRequests(t, s, "plan of deletes", map[string]int{"GET": 3})
+	// Terraform configures the provider twice: to refresh, and to plan. The
+	// fourth request asks whether the workspace has an organization.
+	expectRequests(t, s, "plan of deletes", map[string]int{"GET": 4})
 	tf.apply("plan.tfplan")
 	expectRequests(t, s, "apply of deletes", map[string]int{"GET": 1, "DELETE": n})
 }

@@ -198,6 +198,11 @@ func parseScope(parts []string, keep int) (scope byok.Scope, rest []string) {
 	return byok.Scope{}, parts
 }
 
+// storeDiagnostics is about a plan that adds or replaces keys of a pool.
+func (o *operation) storeDiagnostics(pool byok.Pool) diag.Diagnostics {
+	return append(o.entitlementDiagnostics(pool.Scope), o.deploymentDiagnostics(pool)...)
+}
+
 // entitlementDiagnostics reports that no key can be stored in a scope, as far as
 // its list is known already. Reading and deleting need no entitlement.
 func (o *operation) entitlementDiagnostics(scope byok.Scope) diag.Diagnostics {
