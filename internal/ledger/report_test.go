@@ -190,6 +190,19 @@ func TestTableIsNoLongerThanAPool(t *testing.T) {
 	if got, want := lines[len(lines)-1], "  ... and 2 more"; got != want {
 		t.Errorf("last line %q, want %q", got, want)
 	}
+	b.Reset()
+	if writeTable(&b, make([]byok.Key, tableRows)); strings.Contains(b.String(), "more") {
+		t.Errorf("a table with all of %d keys: %s", tableRows, b.String())
+	}
+}
+
+func TestShorten(t *testing.T) {
+	t.Parallel()
+	for in, want := range map[string]string{"": "", "abcdef": "abcdef", "abcdefg": "abcde…", "本番環": "本番環", "本番環境": "本番…", "a本番環": "a本番…"} {
+		if got := shorten(in, 6); got != want {
+			t.Errorf("shorten(%q) = %q, want %q", in, got, want)
+		}
+	}
 }
 
 // FuzzTable: whatever a server and other people put into a key, a table is
