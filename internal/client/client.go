@@ -151,38 +151,21 @@ func (c *Client) Key(ctx context.Context, in byok.Scope, keyID string) (byok.Key
 	return key, nil
 }
 
-// Listed is Key without any I/O: ok is false where the snapshot is not there
-// yet, and where it does not show the key.
-func (c *Client) Listed(in byok.Scope, keyID string) (key byok.Key, ok bool) {
-	if s := c.listed(in); s != nil {
-		return s.key(keyID)
-	}
-	return byok.Key{}, false
-}
-
-// ListedKeys is List without any I/O: ok is false where the snapshot is not
-// there yet. The keys are shared and must not be changed.
+// ListedKeys is List without any I/O: ok is false where there is no snapshot yet
+// that shows all own writes. The keys are shared and must not be changed.
 func (c *Client) ListedKeys(in byok.Scope) (keys []byok.Key, ok bool) {
-	if s := c.listed(in); s != nil {
-		return s.keys, true
-	}
-	return nil, false
-}
-
-// listed returns a snapshot that shows all own writes, or nil.
-func (c *Client) listed(in byok.Scope) *snapshot {
 	c.mu.Lock()
 	sc := c.scopes[in]
 	c.mu.Unlock()
 	if sc == nil {
-		return nil
+		return nil, false
 	}
 	sc.mu.Lock()
 	defer sc.mu.Unlock()
 	if sc.snapshot == nil || sc.snapshot.covers < sc.writes {
-		return nil
+		return nil, false
 	}
-	return sc.snapshot
+	return sc.snapshot.keys, true
 }
 
 // Replace gives a stored key another secret, and another name unless
