@@ -249,6 +249,6 @@ func (s *Shared) Summary() string {
 // Detail is the body of the error.
 func (s *Shared) Detail() string {
 	return fmt.Sprintf("A byok_pool with exclusive = true owns every key of provider ID %q in %s %q, but another resource of this configuration has keys there, too: "+
-		"the two would remove each other's keys.\n\nMove the keys of the other resource into the pool, or set exclusive = false.",
+		"this pool would remove the keys of the other resource.\n\nMove the keys of the other resource into the pool, or set exclusive = false.",
 		clean(s.Pool.ProviderID), s.Pool.Scope.Kind, clean(s.Pool.Scope.ID))
 }

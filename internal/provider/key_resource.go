@@ -51,7 +51,7 @@ func (r *keyResource) IdentitySchema(_ context.Context, _ resource.IdentitySchem
 func (r *keyResource) Schema(_ context.Context, _ resource.SchemaRequest, resp *resource.SchemaResponse) {
 	resp.Schema = schema.Schema{
 		Version:             keySchemaVersion,
-		MarkdownDescription: "An AI provider API key that a Sim workspace brings along. Sim serves the keys of one provider ID in rotation, in the order of their creation; a workspace holds up to 10 of them.",
+		MarkdownDescription: "An API key of an AI provider, stored in Sim. Sim serves the keys of one provider ID in rotation, in the order of their creation; a workspace holds up to 10 of them.",
 		Attributes:          keyTable.attributes(),
 		Blocks:              keyTable.blocks(),
 	}
