@@ -23,8 +23,9 @@ type scopeKind struct {
 	article string
 	// attribute is the one with the ID of the scope.
 	attribute string
-	// description is that of the attribute; %s is what is stored there.
-	description string
+	// description is that of the attribute, identity that of the attribute of
+	// an identity; %s is what is stored there.
+	description, identity string
 	// whereID tells where a user finds the ID.
 	whereID string
 	// inherits: what a pool of the scope lacks can come from an organization.
@@ -58,6 +59,7 @@ var scopeKinds = [...]scopeKind{
 		article:     "a",
 		attribute:   "workspace_id",
 		description: "ID of the workspace. Default: `workspace_id` of the provider. A change replaces the %s.",
+		identity:    "ID of the workspace of the %s. Default: that of the provider.",
 		whereID:     "The ID is in the URL of the workspace, after /workspace/.",
 		listRefused: explanation{"not signed in, or no access to the workspace",
 			"Sim responds in the same way (401) to a session that is not valid and to a user without any permission on the workspace. Check both:\n\n" +
@@ -75,6 +77,7 @@ var scopeKinds = [...]scopeKind{
 		attribute: "organization_id",
 		description: "ID of the organization, for a %s that its workspaces inherit. Conflicts with `workspace_id`, and has no default. " +
 			"Needs an admin or owner of the organization, and a hosted Sim where the organization has an active plan. A change replaces the %[1]s.",
+		identity:     "ID of the organization, for a %s of an organization.",
 		whereID:      "The data source byok_workspaces lists the ID of the organization of each workspace.",
 		importPrefix: "organization/",
 		listRefused:  notSignedIn,
@@ -143,11 +146,6 @@ func planScope(config, prior scopeIDs, defaultID types.String) scopeIDs {
 		}
 	}
 	return planned
-}
-
-// planWorkspaceID is planScope for what can only be stored in a workspace.
-func planWorkspaceID(config, prior, defaultID types.String) types.String {
-	return planScope(scopeIDs{byok.Workspace: config}, scopeIDs{byok.Workspace: prior}, defaultID)[byok.Workspace]
 }
 
 // scopeRows are the rows of the attributes with the IDs of scopes. noun is what
