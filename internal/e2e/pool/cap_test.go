@@ -175,8 +175,8 @@ func TestNewAddress(t *testing.T) {
 		w.settled(t)
 		w.configure(t, poolWith("other", openai, keys(all...)), "moved {\n  from = byok_pool.openai\n  to   = byok_pool.other\n}\n")
 		before := w.storedIDs(t, openai)
-		w.wantEmptyPlan(t, "-parallelism=1")
-		w.Apply(t)
+		wantSays(t, w.Plan(t, "-parallelism=1"), "0 to add, 0 to change, 0 to destroy")
+		w.settled(t)
 		if got := w.storedIDs(t, openai); !maps.Equal(got, before) {
 			t.Errorf("stored are %v, before %v", got, before)
 		}
