@@ -125,6 +125,19 @@ func (c *Call) Declared(pool byok.Pool, keyID string) bool {
 	return c.plan.totals(pool).outcomes[keyID] != undeclared
 }
 
+// Empties reports whether the plan, as far as it is known, removes all of these
+// keys, which are those of a pool, and adds none.
+func (c *Call) Empties(pool byok.Pool, stored []string) bool {
+	if c == nil {
+		return false
+	}
+	c.ledger.mu.Lock()
+	defer c.ledger.mu.Unlock()
+	t := c.plan.totals(pool)
+	return !c.plan.applying && len(stored) > 0 && t.adds() == 0 &&
+		!slices.ContainsFunc(stored, func(id string) bool { return t.outcomes[id] != removed })
+}
+
 // declare enters a change.
 func (p *plan) declare(pool byok.Pool, change PoolChange) *Shared {
 	if p.applying {
@@ -236,6 +249,6 @@ func (s *Shared) Summary() string {
 // Detail is the body of the error.
 func (s *Shared) Detail() string {
 	return fmt.Sprintf("A byok_pool with exclusive = true owns every key of provider ID %q in %s %q, but another resource of this configuration has keys there, too: "+
-		"the two would remove each other's keys.\n\nMove the keys of the other resource into the pool, or set exclusive = false.",
+		"this pool would remove the keys of the other resource.\n\nMove the keys of the other resource into the pool, or set exclusive = false.",
 		clean(s.Pool.ProviderID), s.Pool.Scope.Kind, clean(s.Pool.Scope.ID))
 }

@@ -75,6 +75,7 @@ var badInputs = []badInput{
 	{"provider", set{"max_retries": -1}, "max_retries"},
 	{"provider", set{"max_retries": 101}, "max_retries"},
 	{"provider", set{"cap_check": "maybe"}, "cap_check"},
+	{"provider", set{"deployment": "cloud"}, "deployment"},
 	{"provider", set{"max_keys_per_provider": 0}, "max_keys_per_provider"},
 	{"provider", set{"workspace_id": "a/b"}, "workspace_id"},
 	{"provider", set{"workspace_id": "a b"}, "workspace_id"},
