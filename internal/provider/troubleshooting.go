@@ -90,6 +90,10 @@ func TroubleshootingHeadings() []string {
 		`Pool "…" is full, its cap is …`,
 		"… creates wait for removals of the same apply",
 
+		"The organization's keys step aside",
+		"The last key of a pool is removed",
+		"A self-hosted Sim does not use this key in workflows",
+
 		`Exclusive pool "…" has keys in another resource`,
 		"exclusive is not known at plan",
 		"keys is not known at plan",
