@@ -165,23 +165,6 @@ func (c *Client) Key(ctx context.Context, in byok.Scope, keyID string) (byok.Key
 	return key, nil
 }
 
-// ListedKeys is List without any I/O: ok is false where there is no snapshot yet
-// that shows all own writes. The keys are shared and must not be changed.
-func (c *Client) ListedKeys(in byok.Scope) (keys []byok.Key, ok bool) {
-	c.mu.Lock()
-	sc := c.scopes[in]
-	c.mu.Unlock()
-	if sc == nil {
-		return nil, false
-	}
-	sc.mu.Lock()
-	defer sc.mu.Unlock()
-	if sc.snapshot == nil || sc.snapshot.covers < sc.writes {
-		return nil, false
-	}
-	return sc.snapshot.keys, true
-}
-
 // Replace gives a stored key another secret, and another name unless
 // in.Name is nil, and returns its full record. It is repeated where a response
 // is lost: the outcome is the same.
