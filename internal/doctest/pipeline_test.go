@@ -359,6 +359,20 @@ func declare(t *testing.T, text string) func(dir string) {
 	}
 }
 
+// addPool makes checkouts declare a byok_pool beside the example.
+func addPool(t *testing.T, names ...string) func(dir string) {
+	return func(dir string) {
+		text := "resource \"byok_pool\" \"more\" {\n  provider_id = \"anthropic\"\n  keys = {\n"
+		for _, name := range names {
+			text += fmt.Sprintf("    %s = { api_key_wo = \"sk-real-%s-cccccccccc\" }\n", name, name)
+		}
+		text += "  }\n  lifecycle {\n    prevent_destroy = true\n  }\n}\n"
+		if err := os.WriteFile(filepath.Join(dir, "pool.tf"), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // pipelines is the life of a configuration in a pipeline: plan, apply, plan
 // again, drift, and a change that the policy denies.
 func pipelines(t *testing.T, s *acctest.Server, w *workshop, plan, apply, drift func() error) {
@@ -418,10 +432,20 @@ func TestGitHubActions(t *testing.T) {
 	for name, value := range reader {
 		admin[name] = value
 	}
-	pipelines(t, s, w,
-		func() error { return w.github("plan.yml", reader) },
-		func() error { return w.github("apply.yml", admin) },
-		func() error { return w.github("drift.yml", reader) })
+	plan := func() error { return w.github("plan.yml", reader) }
+	apply := func() error { return w.github("apply.yml", admin) }
+	pipelines(t, s, w, plan, apply, func() error { return w.github("drift.yml", reader) })
+
+	// Removing a key from a byok_pool is an update, which prevent_destroy
+	// does not stop.
+	w.edit = addPool(t, "a", "b")
+	if err := apply(); err != nil {
+		t.Fatal(err)
+	}
+	w.edit = addPool(t, "a")
+	if err := plan(); err == nil || !strings.Contains(err.Error(), `removes the key "b"`) {
+		t.Errorf("error %v, want the policy to deny it", err)
+	}
 }
 
 func TestGitLabCI(t *testing.T) {

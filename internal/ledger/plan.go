@@ -279,7 +279,7 @@ func (p *plan) quietTime() time.Duration {
 	if p.isCrowded() {
 		return p.quiet
 	}
-	return p.quiet / 6
+	return p.quiet / 12
 }
 
 // abandon takes back the waiter whose call was cancelled. The next call that

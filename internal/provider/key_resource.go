@@ -74,7 +74,7 @@ func (r *keyResource) ModifyPlan(ctx context.Context, req resource.ModifyPlanReq
 	creates, deletes := req.State.Raw.IsNull(), req.Plan.Raw.IsNull()
 	hint := req.ClientCapabilities.DeferralAllowed
 	call := r.operation.beginPlan(hint, deletes)
-	defer call.End()
+	defer func() { call.End() }()
 
 	var m plannedModels
 	if !creates {
@@ -97,6 +97,7 @@ func (r *keyResource) ModifyPlan(ctx context.Context, req resource.ModifyPlanReq
 		call.Remove(pool, m.prior.ID.ValueString())
 		resp.Diagnostics.Append(r.operation.endDiagnostics(ctx, call, pool)...)
 	case creates:
+		call = r.beginCreate(call, m)
 		verdict = r.modifyCreate(ctx, call, m, mayApply, resp)
 	default:
 		verdict = r.modifyUpdate(ctx, call, m, mayApply, resp)
@@ -110,6 +111,15 @@ func (r *keyResource) ModifyPlan(ctx context.Context, req resource.ModifyPlanReq
 type plannedModels struct {
 	config, proposed, prior keyModel
 	record                  keyRecord
+}
+
+// beginCreate is operation.beginCreate for a key that replaces none.
+func (r *keyResource) beginCreate(call *ledger.Call, m plannedModels) *ledger.Call {
+	pool, known := planCreate(m.config, m.proposed, r.operation.workspaceID).pool()
+	if !known || !m.record.absent() {
+		return call
+	}
+	return r.operation.beginCreate(call, types.StringValue(pool.String()), m.config.Name, m.config.secret())
 }
 
 func (r *keyResource) modifyCreate(ctx context.Context, call *ledger.Call, m plannedModels, mayApply bool, resp *resource.ModifyPlanResponse) ledger.Verdict {

@@ -1,8 +1,12 @@
 package provider
 
 import (
+	"crypto/sha256"
+	"fmt"
 	"sync"
 	"time"
+
+	"github.com/hashicorp/terraform-plugin-framework/types"
 
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/ledger"
 )
@@ -23,13 +27,16 @@ const snapshotAge = 2 * time.Minute
 //     ApplyResourceChange.
 //
 // terraform test, from 1.13 on, can configure a provider once for several plans
-// and applies. What proves a plan after an apply begins a new operation.
+// and applies. What proves a plan after an apply begins a new operation, and so
+// does a second plan of the same create.
 type phase struct {
 	mu      sync.Mutex
 	hinted  bool // some call had the hint, so Terraform gives it
 	plans   bool // a call occurred that only plans make
 	applies bool
 	listed  time.Time // since when lists are kept
+	// creates are digests of the creates that were planned.
+	creates map[[sha256.Size]byte]struct{}
 }
 
 // mayApply reports whether a planning call can be part of an apply. hint is its
@@ -73,6 +80,33 @@ func (o *operation) beginPlan(hint, removal bool) *ledger.Call {
 	return o.ledger.Begin()
 }
 
+// beginCreate returns the call in which a create is planned: call, or that of a
+// new operation, if the same create has been planned before. values tell
+// creates apart: the pool, names and secrets. Where one of them is not there or
+// not known, creates of one plan may look the same.
+func (o *operation) beginCreate(call *ledger.Call, values ...types.String) *ledger.Call {
+	digest := sha256.New()
+	for _, value := range values {
+		if value.IsNull() || value.IsUnknown() {
+			return call
+		}
+		fmt.Fprintf(digest, "%q ", value.ValueString())
+	}
+	create := [sha256.Size]byte(digest.Sum(nil))
+	o.phase.mu.Lock()
+	defer o.phase.mu.Unlock()
+	if _, again := o.phase.creates[create]; again && !o.phase.applies {
+		call.End()
+		o.restart()
+		call = o.ledger.Begin()
+	}
+	if o.phase.creates == nil {
+		o.phase.creates = map[[sha256.Size]byte]struct{}{}
+	}
+	o.phase.creates[create] = struct{}{}
+	return call
+}
+
 // beginApply begins a call that creates, updates or deletes a key.
 func (o *operation) beginApply() {
 	o.phase.mu.Lock()
@@ -83,7 +117,7 @@ func (o *operation) beginApply() {
 
 // restart begins a new operation.
 func (o *operation) restart() {
-	o.phase.plans, o.phase.applies = false, false
+	o.phase.plans, o.phase.applies, o.phase.creates = false, false, nil
 	o.phase.listed = time.Time{}
 	o.ledger.Restart()
 	o.notices.reset()

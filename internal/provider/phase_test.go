@@ -15,6 +15,7 @@ import (
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/byok"
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/ledger"
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/testkit/acctest"
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/testkit/tfcore"
 )
 
 // shortForms are the severities and first words of diagnostics.
@@ -105,6 +106,62 @@ func TestPhasePlanAfterPlan(t *testing.T) {
 			p.check(p.plan(nil, keyConfig, nil).resp.Diagnostics, nil)
 		}
 	}
+}
+
+// Several plans without an apply, before any key exists, and then an apply, of a
+// provider that is configured once. Nothing but the creates themselves shows
+// where one plan ends.
+func TestPhasePlansOfTheSameCreates(t *testing.T) {
+	t.Parallel()
+	const many = 8 // of them, twice are more than the cap
+	t.Run("byok_key", func(t *testing.T) {
+		t.Parallel()
+		p := newProtocol(t, acctest.Start(t))
+		config := func(i int) map[string]any {
+			return map[string]any{"provider_id": "openai", "api_key_wo": secretA, "name": strconv.Itoa(i)}
+		}
+		for range 3 {
+			for i := range many {
+				p.check(p.plan(nil, config(i), nil).resp.Diagnostics, nil)
+			}
+		}
+		for i := range many { // an apply plans again
+			_, _, diags := p.apply(p.planAs(true, nil, config(i), nil))
+			p.check(diags, nil)
+		}
+		for i := range byok.Cap - many {
+			p.check(p.plan(nil, config(many+i), nil).resp.Diagnostics, nil)
+		}
+		p.wantDiagnostics(p.plan(nil, config(byok.Cap), nil).resp.Diagnostics, asError+overByOne)
+	})
+	t.Run("byok_pool", func(t *testing.T) {
+		t.Parallel()
+		s := acctest.Start(t)
+		core := tfcore.New(t, func() tfprotov6.ProviderServer { return newServer(nil) }, map[string]any{"endpoint": s.URL, "workspace_id": s.WorkspaceID, "session_token": s.SessionToken}, 1)
+		declared := func(n int) map[string]any {
+			elements := map[string]any{}
+			for i := range n {
+				elements[strconv.Itoa(i)] = map[string]any{"api_key_wo": secretA}
+			}
+			return map[string]any{"provider_id": "openai", "keys": elements}
+		}
+		const address = poolTypeName + ".this"
+		one := core.Begin(t.Context(), false)
+		plan := func(n int) {
+			config := tfcore.Object(core.Type(address), declared(n))
+			one.PlanOne(t.Context(), address, config, tfcore.Instance{Value: tfcore.Null(core.Type(address))})
+		}
+		for range 3 {
+			plan(many)
+		}
+		if err := one.Err(); err != nil {
+			t.Error(err)
+		}
+		plan(byok.Cap + 1)
+		if one.Err() == nil {
+			t.Error("a pool over its cap is planned")
+		}
+	})
 }
 
 // Terraform Stacks and -allow-deferral set the hint in plans, too.

@@ -64,7 +64,7 @@ func (r *poolResource) ModifyPlan(ctx context.Context, req resource.ModifyPlanRe
 	creates, deletes := req.State.Raw.IsNull(), req.Plan.Raw.IsNull()
 	hint := req.ClientCapabilities.DeferralAllowed
 	call := r.operation.beginPlan(hint, deletes)
-	defer call.End()
+	defer func() { call.End() }()
 
 	m := plannedPools{mayApply: r.operation.phase.mayApply(hint)}
 	if !creates {
@@ -88,6 +88,7 @@ func (r *poolResource) ModifyPlan(ctx context.Context, req resource.ModifyPlanRe
 		call.RemovePool(pool, m.prior.ids())
 		resp.Diagnostics.Append(r.operation.endDiagnostics(ctx, call, pool)...)
 	case creates:
+		call = r.beginCreate(call, m)
 		verdict = r.modifyCreate(ctx, call, m, resp)
 	default:
 		verdict = r.modifyUpdate(ctx, call, m, resp)
@@ -101,6 +102,19 @@ type plannedPools struct {
 	config, prior poolModel
 	record        poolRecord
 	mayApply      bool
+}
+
+// beginCreate is operation.beginCreate for a pool that replaces none.
+func (r *poolResource) beginCreate(call *ledger.Call, m plannedPools) *ledger.Call {
+	pool, known := planPool(m.config, poolModel{}, poolRecord{}, r.operation.workspaceID).planned.pool()
+	if !known || !m.record.absent() || m.config.Keys.unknown {
+		return call
+	}
+	values := []types.String{types.StringValue(pool.String())}
+	for _, name := range m.config.names() {
+		values = append(values, types.StringValue(name), m.config.Keys.elements[name].APIKeyWO)
+	}
+	return r.operation.beginCreate(call, values...)
 }
 
 func (r *poolResource) modifyCreate(ctx context.Context, call *ledger.Call, m plannedPools, resp *resource.ModifyPlanResponse) ledger.Verdict {

@@ -48,6 +48,10 @@ func TestCrash(t *testing.T) {
 		t.Parallel()
 		crash(t, newSite(t, cluster(t, pgtest.WithFsync()).Database(t)), 3, keysOf, func() {})
 	})
+	t.Run("postgres, pools", func(t *testing.T) {
+		t.Parallel()
+		crash(t, newSite(t, cluster(t, pgtest.WithFsync()).Database(t)), 3, poolsOf, func() {})
+	})
 }
 
 // keysOf and poolsOf start a driver of byok_key and of byok_pool.

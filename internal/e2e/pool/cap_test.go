@@ -135,50 +135,56 @@ func TestExclusiveIsAlone(t *testing.T) {
 	}
 }
 
-// A full pool whose resource has a new address, and a key that goes from one
-// resource of a pool to another, are no cap errors, in whatever order Terraform
-// plans the two resources.
+// A full pool whose resource has a new address keeps its keys with a moved
+// block.
 func TestNewAddress(t *testing.T) {
 	t.Parallel()
 	all := span("a", 1, 10)
-	for title, tc := range map[string]struct{ before, after []string }{
-		"of a resource": {
-			[]string{pool(openai, keys(all...))},
-			[]string{poolWith("other", openai, keys(all...))},
-		},
-		"of a key": {
-			[]string{poolWith("one", openai, keys(all[:5]...)), poolWith("two", openai, keys(all[5:]...))},
-			[]string{poolWith("one", openai, keys(all[:4]...)), poolWith("two", openai, keys(all[4:]...))},
-		},
-	} {
-		t.Run(title, func(t *testing.T) {
-			t.Parallel()
-			w := newWorld(t)
-			w.configure(t, tc.before...)
-			w.settled(t)
-			w.configure(t, tc.after...)
-			for range 3 {
-				if planned := w.Plan(t); planned.Exit != 2 {
-					t.Fatalf("the plan fails:\n%s", planned.Output)
-				}
-			}
-			w.settled(t)
-			if got := w.storedNames(t, openai); len(got) != len(all) {
-				t.Errorf("stored are %v", got)
-			}
-		})
+	w := newWorld(t)
+	w.configure(t, pool(openai, keys(all...)))
+	w.settled(t)
+	w.configure(t, poolWith("other", openai, keys(all...)), "moved {\n  from = byok_pool.openai\n  to   = byok_pool.other\n}\n")
+	before := w.storedIDs(t, openai)
+	wantSays(t, w.Plan(t, "-parallelism=1"), "0 to add, 0 to change, 0 to destroy")
+	w.settled(t)
+	if got := w.storedIDs(t, openai); !maps.Equal(got, before) {
+		t.Errorf("stored are %v, before %v", got, before)
 	}
-	t.Run("moved", func(t *testing.T) {
-		t.Parallel()
-		w := newWorld(t)
-		w.configure(t, pool(openai, keys(all...)))
-		w.settled(t)
-		w.configure(t, poolWith("other", openai, keys(all...)), "moved {\n  from = byok_pool.openai\n  to   = byok_pool.other\n}\n")
-		before := w.storedIDs(t, openai)
-		w.wantEmptyPlan(t, "-parallelism=1")
-		w.Apply(t)
-		if got := w.storedIDs(t, openai); !maps.Equal(got, before) {
-			t.Errorf("stored are %v, before %v", got, before)
-		}
-	})
+}
+
+// terraform test plans and applies in turn. From 1.13 on it configures the
+// provider of a test file once for all of its runs.
+func TestTerraformTest(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.configure(t, `
+variable "n" { type = number }
+
+resource "byok_pool" "openai" {
+  provider_id = "openai"
+  keys        = { for i in range(var.n) : "k${i}" => { api_key_wo = "sk-test-0123456789-${i}" } }
+}
+
+resource "byok_key" "google" {
+  count       = var.n
+  provider_id = "google"
+  name        = "k${count.index}"
+  api_key_wo  = "sk-test-0123456789-${count.index}"
+}
+`)
+	file := fmt.Sprintf("provider \"byok\" {\n  endpoint = %q\n}\n", w.server.URL)
+	run := func(name, command string, n int) {
+		file += fmt.Sprintf("run %q {\n  command = %s\n  variables {\n    n = %d\n  }\n}\n", name, command, n)
+		w.Write(t, "cap.tftest.hcl", file)
+	}
+	run("a_plan", "plan", 8)
+	run("the_same_plan", "plan", 8)
+	run("an_apply", "apply", 8)
+	run("a_plan_after_it", "plan", 10)
+	w.Must(t, "test", "-no-color")
+	if left := w.server.List(t, w.server.WorkspaceID); len(left) > 0 {
+		t.Errorf("left are %v", left)
+	}
+	run("too_many", "plan", 11)
+	w.wantError(t, []string{"test"}, would(11), `Pool "google" would hold 11 keys, its cap is 10`)
 }
