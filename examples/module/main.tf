@@ -33,37 +33,34 @@ variable "secrets" {
   ephemeral   = true
 }
 
-locals {
-  keys = merge([
-    for workspace, pool in var.pools : {
-      for name, version in pool.keys : "${workspace}/${name}" => {
-        workspace    = workspace
-        workspace_id = pool.workspace_id
-        name         = name
-        version      = version
-      }
+resource "byok_pool" "this" {
+  for_each = var.pools
+
+  workspace_id = each.value.workspace_id
+  provider_id  = var.provider_id
+
+  keys = {
+    for name, version in each.value.keys : name => {
+      api_key_wo         = var.secrets[each.key][name]
+      api_key_wo_version = version
     }
-  ]...)
+  }
 }
 
-resource "byok_key" "this" {
-  for_each = local.keys
-
-  workspace_id       = each.value.workspace_id
-  provider_id        = var.provider_id
-  name               = each.value.name
-  api_key_wo         = var.secrets[each.value.workspace][each.value.name]
-  api_key_wo_version = each.value.version
+locals {
+  keys = merge([
+    for workspace, pool in byok_pool.this : { for name, key in pool.keys : "${workspace}/${name}" => key }
+  ]...)
 }
 
 check "readable" {
   assert {
-    condition     = alltrue([for key in byok_key.this : !startswith(key.masked_key, "•")])
+    condition     = alltrue([for key in local.keys : !startswith(key.masked_key, "•")])
     error_message = "Sim cannot decrypt one of the keys, or its secret has 8 characters or fewer."
   }
 }
 
 output "keys" {
   description = "ID and masked key, by workspace and name."
-  value       = { for address, key in byok_key.this : address => { id = key.id, masked_key = key.masked_key } }
+  value       = { for address, key in local.keys : address => { id = key.id, masked_key = key.masked_key } }
 }

@@ -341,17 +341,17 @@ func served(t *testing.T, s *acctest.Server) []string {
 	return all
 }
 
-// declare makes checkouts declare other keys than the example.
-func declare(t *testing.T, text string) func(dir string) {
+// withoutPool makes checkouts declare no keys.
+func withoutPool(t *testing.T) func(dir string) {
 	return func(dir string) {
 		file := filepath.Join(dir, "main.tf")
 		before, err := os.ReadFile(file)
 		if err != nil {
 			t.Fatal(err)
 		}
-		after := regexp.MustCompile(`(?s)default = \{.*?\n  \}`).ReplaceAllString(string(before), "default = "+text)
-		if after == string(before) {
-			t.Fatal("the example has no default to replace")
+		after, _, found := strings.Cut(string(before), "resource \"byok_pool\"")
+		if !found {
+			t.Fatal("the example has no pool")
 		}
 		if err := os.WriteFile(file, []byte(after), 0o600); err != nil {
 			t.Fatal(err)
@@ -405,8 +405,8 @@ func pipelines(t *testing.T, s *acctest.Server, w *workshop, plan, apply, drift 
 		t.Errorf("%d uploads, want %d: an apply without changes uploads", n, len(want))
 	}
 
-	w.edit = declare(t, "{\n  }")
-	fails(plan, `removes the last key of pool "openai"`)
+	w.edit = withoutPool(t)
+	fails(plan, `removes the last keys of pool "openai"`)
 	w.edit = nil
 
 	s.Delete(t, s.WorkspaceID, "openai", s.List(t, s.WorkspaceID)[0].ID)

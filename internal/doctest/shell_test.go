@@ -122,7 +122,7 @@ func TestModule(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	wrong := strings.Replace(string(text), "api_key_wo_version = each.value.version", "api_key_wo_version = 1", 1)
+	wrong := strings.Replace(string(text), "api_key_wo_version = version", "api_key_wo_version = 1", 1)
 	if err := os.WriteFile(file, []byte(wrong), 0o600); err != nil {
 		t.Fatal(err)
 	}

@@ -63,7 +63,7 @@ deny contains msg if {
 	msg := sprintf("%s: removes the last key of pool %q that this configuration manages", [change.address, change.change.before.provider_id])
 }
 
-pool(key) := [key.workspace_id, key.provider_id]
+pool(key) := [object.get(key, "workspace_id", null), object.get(key, "organization_id", null), key.provider_id]
 
 pools_after contains pool(change.change.after) if {
 	some change in changes

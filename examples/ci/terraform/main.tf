@@ -29,16 +29,18 @@ variable "openai_api_keys" {
   ephemeral   = true
 }
 
-resource "byok_key" "openai" {
-  for_each = var.openai_keys
+resource "byok_pool" "openai" {
+  provider_id = "openai"
 
-  provider_id        = "openai"
-  name               = each.key
-  api_key_wo         = var.openai_api_keys[each.key]
-  api_key_wo_version = each.value
+  keys = {
+    for name, version in var.openai_keys : name => {
+      api_key_wo         = var.openai_api_keys[name]
+      api_key_wo_version = version
+    }
+  }
 }
 
 output "keys" {
   description = "ID and masked key, by name."
-  value       = { for name, key in byok_key.openai : name => { id = key.id, masked_key = key.masked_key } }
+  value       = { for name, key in byok_pool.openai.keys : name => { id = key.id, masked_key = key.masked_key } }
 }

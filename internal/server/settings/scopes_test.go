@@ -5,11 +5,14 @@ import (
 	"log/slog"
 	"net/http"
 	"regexp"
+	"runtime"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/byok"
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/server"
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/testkit/acctest"
 )
@@ -449,6 +452,10 @@ func TestCopilotRoutes(t *testing.T) {
 		{w.superuser.SessionToken, "POST", "", `{"workspaceId":"w","provider":"openai","apiKey":"short"}`, `200 {"success":true}`},
 		{w.superuser.SessionToken, "POST", "", `{"workspaceId":"w","provider":"openai","apiKey":"shorter"}`, `200 {"success":true}`},
 	} {
+		// A replaced key is to be told from a new one by its times.
+		for before := byok.FormatTime(time.Now()); byok.FormatTime(time.Now()) == before; {
+			runtime.Gosched()
+		}
 		if got := send(step.session, step.method, step.query, step.body); got != step.want {
 			t.Errorf("%d: %s %s %s\n got %s\nwant %s", i, step.method, step.query, step.body, got, step.want)
 		}

@@ -3,7 +3,7 @@
 
 run "add" {
   assert {
-    condition     = { for name, key in byok_key.openai : name => key.name } == { primary = "primary", spare = "spare" }
+    condition     = { for name, key in byok_pool.openai.keys : name => key.name } == { primary = "primary", spare = "spare" }
     error_message = "A declared key is missing."
   }
 }
@@ -12,7 +12,7 @@ run "plan_again" {
   command = plan
 
   assert {
-    condition     = { for name, key in byok_key.openai : name => key.id } == { for name, key in run.add.keys : name => key.id }
+    condition     = { for name, key in byok_pool.openai.keys : name => key.id } == { for name, key in run.add.keys : name => key.id }
     error_message = "The plan replaces a key."
   }
 }
