@@ -195,5 +195,27 @@ func sealProperties(tb testing.TB) func(*rapid.T) {
 	}
 }
 
+// An iv and a tag of another length are no such value, however the rest reads.
+func TestOpenRefusesOtherLengths(t *testing.T) {
+	t.Parallel()
+	s := newSealer(t)
+	for part, name := range []string{"iv", "ciphertext", "tag"} {
+		want := seal.ErrMalformed
+		if name == "ciphertext" {
+			want = seal.ErrForeign
+		}
+		for change, edit := range map[string]func(string) string{
+			"longer":  func(digits string) string { return digits + "00" },
+			"shorter": func(digits string) string { return digits[2:] },
+		} {
+			parts := strings.Split(s.Seal("sk-test"), ":")
+			parts[part] = edit(parts[part])
+			if got, err := s.Open(strings.Join(parts, ":")); !errors.Is(err, want) {
+				t.Errorf("a %s %s: %q, %v; want %v", change, name, got, err, want)
+			}
+		}
+	}
+}
+
 // wellFormed is the form of what is stored. WIRE.md section 9.
 var wellFormed = regexp.MustCompile(`^[0-9a-fA-F]{32}:([0-9a-fA-F]{2})+:[0-9a-fA-F]{32}$`)
