@@ -2,7 +2,9 @@ package ledger
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -12,10 +14,10 @@ import (
 var whole = byok.Pool{Scope: byok.WorkspaceScope("ws"), ProviderID: "openai"}
 
 // holding returns a ledger of a workspace that stores n keys, id-0 and up, in
-// the pool.
+// the pool, and the key elsewhere in another one.
 func holding(n int) *Ledger {
-	return New(Config{Quiet: 50 * time.Millisecond, List: func(context.Context, byok.Scope) ([]byok.Key, error) {
-		var keys []byok.Key
+	return New(Config{Quiet: 3 * time.Second, List: func(context.Context, byok.Scope) ([]byok.Key, error) {
+		keys := []byok.Key{{ID: "elsewhere", ProviderID: "exa"}}
 		for i := range n {
 			keys = append(keys, byok.Key{ID: fmt.Sprintf("id-%d", i), ProviderID: whole.ProviderID})
 		}
@@ -36,6 +38,25 @@ func declare(t *testing.T, l *Ledger, change PoolChange) Verdict {
 	call := l.Begin()
 	defer call.End()
 	return call.Pool(t.Context(), whole, change)
+}
+
+// waitForCreates returns once the plan has counted n new keys of the pool and
+// has seen the list.
+func waitForCreates(t *testing.T, l *Ledger, n int) {
+	t.Helper()
+	for {
+		l.mu.Lock()
+		totals := l.plan.totals(whole)
+		done := totals.created == n && totals.listing != nil
+		l.mu.Unlock()
+		if done {
+			return
+		}
+		if t.Context().Err() != nil {
+			t.Fatal(t.Context().Err())
+		}
+		time.Sleep(time.Millisecond)
+	}
 }
 
 func TestPool(t *testing.T) {
@@ -75,6 +96,14 @@ func TestPool(t *testing.T) {
 			declare(t, l, PoolChange{Added: 10})
 			return declare(t, l, PoolChange{Added: 10, Replaces: true})
 		}, 0},
+		"replaced, beside a new resource": {3, func(t *testing.T, l *Ledger) Verdict {
+			declare(t, l, PoolChange{Added: 6})
+			declare(t, l, PoolChange{Kept: ids(0, 3)})
+			return declare(t, l, PoolChange{Added: 5, Replaces: true, Replaced: ids(0, 3)})
+		}, 11},
+		"replaced from another pool": {10, func(t *testing.T, l *Ledger) Verdict {
+			return declare(t, l, PoolChange{Added: 1, Replaces: true, Replaced: []string{"elsewhere"}})
+		}, 11},
 		"tainted": {10, func(t *testing.T, l *Ledger) Verdict {
 			call := l.Begin()
 			call.ReadPool(whole, ids(0, 10))
@@ -106,6 +135,27 @@ func TestPool(t *testing.T) {
 			call.End()
 			return <-verdicts
 		}, 0},
+		"another resource that goes later": {10, func(t *testing.T, l *Ledger) Verdict {
+			verdicts := make(chan Verdict)
+			go func() { verdicts <- declare(t, l, PoolChange{Added: 10}) }()
+			waitForCreates(t, l, 10)
+			call := l.Begin()
+			call.ReadPool(whole, ids(0, 10))
+			call.End()
+			call = l.Begin()
+			call.RemovePool(whole, ids(0, 10))
+			call.End()
+			return <-verdicts
+		}, 0},
+		"a key that goes later from another resource": {10, func(t *testing.T, l *Ledger) Verdict {
+			verdicts := make(chan Verdict)
+			go func() { verdicts <- declare(t, l, PoolChange{Kept: ids(0, 5), Added: 1}) }()
+			waitForCreates(t, l, 1)
+			if verdict := declare(t, l, PoolChange{Kept: ids(5, 9), Removed: ids(9, 10)}); len(verdict.Over) > 0 {
+				t.Error("reported at the resource that removes a key")
+			}
+			return <-verdicts
+		}, 0},
 		"applying": {10, func(t *testing.T, l *Ledger) Verdict { l.Apply(); return declare(t, l, PoolChange{Added: 10}) }, 0},
 	} {
 		t.Run(title, func(t *testing.T) {
@@ -117,9 +167,65 @@ func TestPool(t *testing.T) {
 				t.Fatalf("%d errors, want one for %d keys", len(verdict.Over), tc.over)
 			case verdict.Over[0].Total() != tc.over:
 				t.Errorf("the pool would hold %d keys, want %d", verdict.Over[0].Total(), tc.over)
+			case verdict.Over[0].Whole == strings.Contains(title, "single keys"):
+				t.Errorf("whole pools alone: %t", verdict.Over[0].Whole)
 			}
 			if verdict.Shared != nil {
 				t.Errorf("reported as shared: %s", verdict.Shared.Detail())
+			}
+		})
+	}
+}
+
+// A pool that swaps its keys waits for no other resource, so that nobody is
+// warned of creates that do.
+func TestSwapIsNotCrowded(t *testing.T) {
+	t.Parallel()
+	l := holding(byok.Cap)
+	declare(t, l, PoolChange{Removed: ids(0, byok.Cap), Added: byok.Cap})
+	call := l.Begin()
+	defer call.End()
+	if v := call.Create(t.Context(), byok.Pool{Scope: whole.Scope, ProviderID: "exa"}, ""); v.Crowded != nil || len(v.Over) > 0 {
+		t.Errorf("a create beside a swap: %+v", v)
+	}
+}
+
+// A pool that adds nothing is not listed.
+func TestPoolWithoutAddsIsNotListed(t *testing.T) {
+	t.Parallel()
+	down := New(Config{List: func(context.Context, byok.Scope) ([]byok.Key, error) { return nil, errors.New("down") }})
+	if v := declare(t, down, PoolChange{Kept: ids(0, 1), Removed: ids(1, 2)}); v.ListFailed != nil {
+		t.Errorf("no key is added, but %v", v.ListFailed)
+	}
+	if v := declare(t, down, PoolChange{Added: 1}); v.ListFailed == nil {
+		t.Error("a key is added, and the list that failed is not reported")
+	}
+}
+
+// The fast path keeps what there is nothing to say of.
+func TestKeepPoolUnchanged(t *testing.T) {
+	t.Parallel()
+	keep := func(l *Ledger, exclusive bool) bool {
+		call := l.Begin()
+		defer call.End()
+		return call.KeepPoolUnchanged(whole, ids(0, 1), exclusive)
+	}
+	for title, tc := range map[string]struct {
+		before    func(*Ledger)
+		exclusive bool
+		want      bool
+	}{
+		"alone":                     {func(*Ledger) {}, false, true},
+		"exclusive, alone":          {func(*Ledger) {}, true, true},
+		"beside another":            {func(l *Ledger) { keep(l, false) }, false, true},
+		"exclusive, beside another": {func(l *Ledger) { keep(l, false) }, true, false},
+		"beside an exclusive one":   {func(l *Ledger) { keep(l, true) }, false, false},
+	} {
+		t.Run(title, func(t *testing.T) {
+			t.Parallel()
+			l := holding(2)
+			if tc.before(l); keep(l, tc.exclusive) != tc.want {
+				t.Errorf("kept: %t, want %t", !tc.want, tc.want)
 			}
 		})
 	}

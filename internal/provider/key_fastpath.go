@@ -1,11 +1,8 @@
 package provider
 
 import (
-	"bytes"
+	"context"
 	"encoding/json"
-
-	"github.com/hashicorp/terraform-plugin-framework/types"
-	"github.com/vmihailenco/msgpack/v5"
 
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/fastpath"
 )
@@ -23,36 +20,38 @@ func (k keyFastPath) Valid(config []byte) bool {
 	return ok && keyTable.valid(m)
 }
 
-// Read needs a list that is there already.
-func (k keyFastPath) Read(state, private []byte) (identity []byte, unchanged bool) {
+// Read asks for the list that all reads of a plan share.
+func (k keyFastPath) Read(ctx context.Context, state, private []byte) (identity []byte, unchanged bool, err error) {
 	operation := k.provider.operation.Load()
 	if operation == nil {
-		return nil, false
+		return nil, false, nil
 	}
 	api, diags := operation.client("read the key")
 	if diags.HasError() {
-		return nil, false
+		return nil, false, nil
 	}
 	prior, ok := keyTable.decode(state)
 	if !ok {
-		return nil, false
+		return nil, false, nil
 	}
 	record, ok := decodePrivate(private, *prior)
 	if !ok {
-		return nil, false
+		return nil, false, nil
 	}
 	call := operation.beginRead()
 	defer call.End()
-	key, ok := api.Listed(prior.scope(), prior.ID.ValueString())
-	if !ok {
-		return nil, false
+	ctx, cancel := context.WithTimeout(ctx, defaultTimeout)
+	defer cancel()
+	key, err := api.Key(ctx, prior.scope(), prior.ID.ValueString())
+	if err != nil {
+		return nil, false, err
 	}
 	if _, _, changed := refresh(*prior, record, key); changed {
-		return nil, false
+		return nil, false, nil
 	}
 	pool, _ := prior.pool()
 	call.Read(pool, key.ID)
-	return prior.identity().encode(), true
+	return prior.identity().encode(), true, nil
 }
 
 // Plan leaves it to the framework to report drift.
@@ -90,26 +89,6 @@ func (k keyFastPath) Plan(req fastpath.PlanRequest) (private []byte, unchanged b
 		return nil, false
 	}
 	return private, true
-}
-
-// encode is the identity as Terraform's protocol carries it.
-func (i keyIdentity) encode() []byte {
-	var b bytes.Buffer
-	out := msgpack.NewEncoder(&b)
-	// Nothing that is written to a buffer fails.
-	_ = out.EncodeMapLen(3)
-	for _, attribute := range []struct { // sorted by name
-		name  string
-		value types.String
-	}{{"id", i.ID}, {"organization_id", i.OrganizationID}, {"workspace_id", i.WorkspaceID}} {
-		_ = out.EncodeString(attribute.name)
-		if attribute.value.IsNull() {
-			_ = out.EncodeNil()
-			continue
-		}
-		_ = out.EncodeString(attribute.value.ValueString())
-	}
-	return b.Bytes()
 }
 
 // decodePrivate returns the record in private state as the framework stores

@@ -7,12 +7,12 @@ import (
 	"github.com/hashicorp/terraform-plugin-framework/diag"
 	"github.com/hashicorp/terraform-plugin-framework/path"
 	"github.com/hashicorp/terraform-plugin-framework/resource"
-	"github.com/hashicorp/terraform-plugin-framework/resource/identityschema"
 	"github.com/hashicorp/terraform-plugin-framework/resource/schema"
 	"github.com/hashicorp/terraform-plugin-framework/types"
 
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/byok"
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/client"
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/fastpath"
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/ledger"
 )
 
@@ -45,28 +45,13 @@ func (r *keyResource) Metadata(_ context.Context, _ resource.MetadataRequest, re
 }
 
 func (r *keyResource) IdentitySchema(_ context.Context, _ resource.IdentitySchemaRequest, resp *resource.IdentitySchemaResponse) {
-	resp.IdentitySchema = identityschema.Schema{
-		Attributes: map[string]identityschema.Attribute{
-			"workspace_id": identityschema.StringAttribute{
-				OptionalForImport: true,
-				Description:       "ID of the workspace. Default: that of the provider.",
-			},
-			"organization_id": identityschema.StringAttribute{
-				OptionalForImport: true,
-				Description:       "ID of the organization, for a key of an organization.",
-			},
-			"id": identityschema.StringAttribute{
-				RequiredForImport: true,
-				Description:       "ID of the key.",
-			},
-		},
-	}
+	resp.IdentitySchema = keyIdentity.schema()
 }
 
 func (r *keyResource) Schema(_ context.Context, _ resource.SchemaRequest, resp *resource.SchemaResponse) {
 	resp.Schema = schema.Schema{
 		Version:             keySchemaVersion,
-		MarkdownDescription: "An AI provider API key that a Sim workspace brings along. Sim serves the keys of one provider ID in rotation, in the order of their creation; a workspace holds up to 10 of them.",
+		MarkdownDescription: "An API key of an AI provider, stored in Sim. Sim serves the keys of one provider ID in rotation, in the order of their creation; a workspace holds up to 10 of them.",
 		Attributes:          keyTable.attributes(),
 		Blocks:              keyTable.blocks(),
 	}
@@ -110,6 +95,7 @@ func (r *keyResource) ModifyPlan(ctx context.Context, req resource.ModifyPlanReq
 	case deletes:
 		pool, _ := m.prior.pool()
 		call.Remove(pool, m.prior.ID.ValueString())
+		resp.Diagnostics.Append(r.operation.endDiagnostics(ctx, call, pool)...)
 	case creates:
 		verdict = r.modifyCreate(ctx, call, m, mayApply, resp)
 	default:
@@ -143,7 +129,8 @@ func (r *keyResource) modifyCreate(ctx context.Context, call *ledger.Call, m pla
 	// The record of a replace is that of the replaced key.
 	verdict := call.Create(ctx, pool, m.record.ID)
 	if !mayApply {
-		resp.Diagnostics.Append(r.operation.entitlementDiagnostics(pool.Scope)...)
+		resp.Diagnostics.Append(r.operation.storeDiagnostics(pool)...)
+		resp.Diagnostics.Append(r.operation.beginDiagnostics(ctx, pool)...)
 	}
 	return verdict
 }
@@ -170,7 +157,7 @@ func (r *keyResource) modifyUpdate(ctx context.Context, call *ledger.Call, m pla
 		resp.Diagnostics.Append(driftDiagnostics(m.config, m.prior, p)...)
 	}
 	if !mayApply && p.upload {
-		resp.Diagnostics.Append(r.operation.entitlementDiagnostics(pool.Scope)...)
+		resp.Diagnostics.Append(r.operation.storeDiagnostics(pool)...)
 	}
 	return call.Keep(ctx, pool, m.prior.ID.ValueString())
 }
@@ -195,7 +182,9 @@ func (r *keyResource) modifyReplace(ctx context.Context, call *ledger.Call, m pl
 	}
 	verdict := call.Replace(ctx, from, id, to)
 	if !mayApply {
-		resp.Diagnostics.Append(r.operation.entitlementDiagnostics(to.Scope)...)
+		resp.Diagnostics.Append(r.operation.storeDiagnostics(to)...)
+		resp.Diagnostics.Append(r.operation.beginDiagnostics(ctx, to)...)
+		resp.Diagnostics.Append(r.operation.endDiagnostics(ctx, call, from)...)
 	}
 	return verdict
 }
@@ -266,7 +255,7 @@ func (r *keyResource) Create(ctx context.Context, req resource.CreateRequest, re
 		resp.Diagnostics.Append(incompleteDiagnostic(err, state.ref()))
 	}
 	resp.Diagnostics.Append(resp.State.Set(ctx, state.value(ctx))...)
-	resp.Diagnostics.Append(resp.Identity.Set(ctx, state.identity().value(ctx))...)
+	resp.Diagnostics.Append(resp.Identity.Set(ctx, state.identity().value())...)
 	resp.Diagnostics.Append(record.write(ctx, resp.Private, state)...)
 }
 
@@ -281,7 +270,7 @@ func (r *keyResource) Read(ctx context.Context, req resource.ReadRequest, resp *
 	if resp.Diagnostics.HasError() {
 		return
 	}
-	resp.Diagnostics.Append(resp.Identity.Set(ctx, prior.identity().value(ctx))...)
+	resp.Diagnostics.Append(resp.Identity.Set(ctx, prior.identity().value())...)
 	api, diags := r.operation.client("read the key")
 	if diags.HasError() {
 		return // at plan; the key may be as it was
@@ -289,7 +278,11 @@ func (r *keyResource) Read(ctx context.Context, req resource.ReadRequest, resp *
 	ctx, cancel := context.WithTimeout(ctx, timeouts.read)
 	defer cancel()
 
-	key, err := api.Key(ctx, prior.scope(), prior.ID.ValueString())
+	var key byok.Key
+	err := fastpath.ReadError(ctx)
+	if err == nil {
+		key, err = api.Key(ctx, prior.scope(), prior.ID.ValueString())
+	}
 	switch {
 	case client.IsKind(err, client.KindKeyNotFound):
 		resp.Diagnostics.Append(deletedDiagnostic(prior.ref()))
@@ -341,7 +334,7 @@ func (r *keyResource) Update(ctx context.Context, req resource.UpdateRequest, re
 		return
 	}
 	resp.Diagnostics.Append(resp.State.Set(ctx, state.value(ctx))...)
-	resp.Diagnostics.Append(resp.Identity.Set(ctx, state.identity().value(ctx))...)
+	resp.Diagnostics.Append(resp.Identity.Set(ctx, state.identity().value())...)
 	resp.Diagnostics.Append(record.write(ctx, resp.Private, state)...)
 }
 

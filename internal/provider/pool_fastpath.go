@@ -1,10 +1,8 @@
 package provider
 
 import (
-	"bytes"
+	"context"
 	"encoding/json"
-
-	"github.com/vmihailenco/msgpack/v5"
 
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/fastpath"
 )
@@ -21,33 +19,35 @@ func (f poolFastPath) Valid(config []byte) bool {
 	return ok && poolTable.valid(m) && len(mapKeyDiagnostics(*m)) == 0
 }
 
-// Read needs a list that is there already.
-func (f poolFastPath) Read(state, private []byte) (identity []byte, unchanged bool) {
+// Read asks for the list that all reads of a plan share.
+func (f poolFastPath) Read(ctx context.Context, state, private []byte) (identity []byte, unchanged bool, err error) {
 	operation := f.provider.operation.Load()
 	if operation == nil {
-		return nil, false
+		return nil, false, nil
 	}
 	api, diags := operation.client("read the pool")
 	if diags.HasError() {
-		return nil, false
+		return nil, false, nil
 	}
 	prior, ok := poolTable.decode(state)
 	if !ok {
-		return nil, false
+		return nil, false, nil
 	}
 	record, ok := decodePoolPrivate(private, *prior)
 	if !ok {
-		return nil, false
+		return nil, false, nil
 	}
 	call := operation.beginRead()
 	defer call.End()
+	ctx, cancel := context.WithTimeout(ctx, defaultPoolTimeout)
+	defer cancel()
 	pool, _ := prior.pool()
-	keys, ok := api.ListedKeys(pool.Scope)
-	if !ok || refreshPool(*prior, record, inPool(keys, pool)).changed {
-		return nil, false
+	keys, err := api.List(ctx, pool.Scope)
+	if err != nil || refreshPool(*prior, record, inPool(keys, pool)).changed {
+		return nil, false, err
 	}
 	call.ReadPool(pool, prior.ids())
-	return prior.identity().encode(), true
+	return prior.identity().encode(), true, nil
 }
 
 // Plan leaves it to the framework to report drift.
@@ -97,19 +97,6 @@ func (p poolPlan) changes() bool {
 		}
 	}
 	return false
-}
-
-// encode is the identity as Terraform's protocol carries it.
-func (i poolIdentity) encode() []byte {
-	var b bytes.Buffer
-	out := msgpack.NewEncoder(&b)
-	// Nothing that is written to a buffer fails.
-	_ = out.EncodeMapLen(2)
-	_ = out.EncodeString("provider_id")
-	_ = out.EncodeString(i.ProviderID.ValueString())
-	_ = out.EncodeString("workspace_id")
-	_ = out.EncodeString(i.WorkspaceID.ValueString())
-	return b.Bytes()
 }
 
 // decodePoolPrivate returns the record in private state as the framework

@@ -5,12 +5,12 @@ import (
 
 	"github.com/hashicorp/terraform-plugin-framework/path"
 	"github.com/hashicorp/terraform-plugin-framework/resource"
-	"github.com/hashicorp/terraform-plugin-framework/resource/identityschema"
 	"github.com/hashicorp/terraform-plugin-framework/resource/schema"
 	"github.com/hashicorp/terraform-plugin-framework/types"
 
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/byok"
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/client"
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/fastpath"
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/ledger"
 )
 
@@ -24,8 +24,8 @@ var (
 
 const poolTypeName = "byok_pool"
 
-// poolResource is byok_pool: the keys of one provider ID in one workspace, as
-// one resource. Terraform makes one for each call.
+// poolResource is byok_pool: the keys of one provider ID in one scope, as one
+// resource. Terraform makes one for each call.
 type poolResource struct{ configuredResource }
 
 func newPoolResource() resource.Resource { return &poolResource{configuredResource{&operation{}}} }
@@ -35,23 +35,12 @@ func (r *poolResource) Metadata(_ context.Context, _ resource.MetadataRequest, r
 }
 
 func (r *poolResource) IdentitySchema(_ context.Context, _ resource.IdentitySchemaRequest, resp *resource.IdentitySchemaResponse) {
-	resp.IdentitySchema = identityschema.Schema{
-		Attributes: map[string]identityschema.Attribute{
-			"workspace_id": identityschema.StringAttribute{
-				OptionalForImport: true,
-				Description:       "ID of the workspace. Default: that of the provider.",
-			},
-			"provider_id": identityschema.StringAttribute{
-				RequiredForImport: true,
-				Description:       "AI provider that the keys belong to.",
-			},
-		},
-	}
+	resp.IdentitySchema = poolIdentity.schema()
 }
 
 func (r *poolResource) Schema(_ context.Context, _ resource.SchemaRequest, resp *resource.SchemaResponse) {
 	resp.Schema = schema.Schema{
-		MarkdownDescription: "The pool of keys that a Sim workspace holds for one AI provider, as one resource. Sim serves the keys of a pool in rotation, in the order of their creation; a pool holds up to 10.",
+		MarkdownDescription: "The pool of keys that a Sim workspace, or an organization for its workspaces, holds for one AI provider, as one resource. Sim serves the keys of a pool in rotation, in the order of their creation; a pool holds up to 10.",
 		Attributes:          poolTable.attributes(),
 		Blocks:              poolTable.blocks(),
 	}
@@ -97,6 +86,7 @@ func (r *poolResource) ModifyPlan(ctx context.Context, req resource.ModifyPlanRe
 	case deletes:
 		pool, _ := m.prior.pool()
 		call.RemovePool(pool, m.prior.ids())
+		resp.Diagnostics.Append(r.operation.endDiagnostics(ctx, call, pool)...)
 	case creates:
 		verdict = r.modifyCreate(ctx, call, m, resp)
 	default:
@@ -125,6 +115,8 @@ func (r *poolResource) modifyCreate(ctx context.Context, call *ledger.Call, m pl
 		Added: p.adds(), Exclusive: p.planned.Exclusive.ValueBool(), Replaces: !m.record.absent(), Replaced: m.record.ids(),
 	})
 	if !m.mayApply {
+		resp.Diagnostics.Append(r.operation.storeDiagnostics(pool)...)
+		resp.Diagnostics.Append(r.operation.beginDiagnostics(ctx, pool)...)
 		r.reportLeftAlone(ctx, call, p, pool, m.record, resp)
 	}
 	return verdict
@@ -134,7 +126,7 @@ func (r *poolResource) modifyCreate(ctx context.Context, call *ledger.Call, m pl
 // that is known.
 func (r *poolResource) checkCreate(p poolPlan, resp *resource.ModifyPlanResponse) (pool byok.Pool, known bool) {
 	resp.Diagnostics.Append(newKeyDiagnostics(p)...)
-	if p.planned.WorkspaceID.IsNull() {
+	if p.planned.scopeFields().values().isNull() {
 		resp.Diagnostics.Append(missingScopeDiagnostic())
 		return byok.Pool{}, false
 	}
@@ -195,6 +187,13 @@ func (r *poolResource) modifyUpdate(ctx context.Context, call *ledger.Call, m pl
 		// Terraform drops the warnings of the second planning call.
 		created := planPool(m.config, poolModel{}, poolRecord{}, r.operation.workspaceID)
 		if to, known := r.checkCreate(created, resp); known && !m.mayApply {
+			if r.operation.ledger != nil {
+				// The second call has the list, too; a failure is reported there.
+				_, _ = r.operation.api.List(ctx, to.Scope)
+			}
+			resp.Diagnostics.Append(r.operation.storeDiagnostics(to)...)
+			resp.Diagnostics.Append(r.operation.beginDiagnostics(ctx, to)...)
+			resp.Diagnostics.Append(r.operation.endDiagnostics(ctx, call, pool)...)
 			r.reportLeftAlone(ctx, call, created, to, planned, resp)
 		}
 		return ledger.Verdict{}
@@ -212,7 +211,12 @@ func (r *poolResource) modifyUpdate(ctx context.Context, call *ledger.Call, m pl
 	if p.planned.Keys.unknown && !m.mayApply {
 		resp.Diagnostics.Append(unknownKeysDiagnostic(m.prior, p))
 	}
-	return call.Pool(ctx, pool, poolChange(m.prior, p))
+	verdict := call.Pool(ctx, pool, poolChange(m.prior, p))
+	if !m.mayApply && p.stores() {
+		resp.Diagnostics.Append(r.operation.storeDiagnostics(pool)...)
+		resp.Diagnostics.Append(r.operation.beginDiagnostics(ctx, pool)...)
+	}
+	return verdict
 }
 
 // poolChange is what a plan tells the ledger about a pool that exists.
@@ -239,7 +243,7 @@ func (r *poolResource) Create(ctx context.Context, req resource.CreateRequest, r
 	resp.Diagnostics.Append(plan.read(ctx, req.Plan)...)
 	limits, diags := durationsOf(plan.Timeouts, defaultPoolTimeout)
 	resp.Diagnostics.Append(diags...)
-	config.WorkspaceID = plan.WorkspaceID
+	config = config.withScope(plan.scopeFields().values())
 	p := planPool(config, poolModel{}, poolRecord{}, plan.WorkspaceID)
 	resp.Diagnostics.Append(newKeyDiagnostics(p)...)
 	if resp.Diagnostics.HasError() {
@@ -256,7 +260,7 @@ func (r *poolResource) Create(ctx context.Context, req resource.CreateRequest, r
 		return
 	}
 	resp.Diagnostics.Append(resp.State.Set(ctx, w.state.value(ctx))...)
-	resp.Diagnostics.Append(resp.Identity.Set(ctx, w.state.identity().value(ctx))...)
+	resp.Diagnostics.Append(resp.Identity.Set(ctx, w.state.identity().value())...)
 	resp.Diagnostics.Append(w.record.write(ctx, resp.Private, w.state)...)
 }
 
@@ -271,7 +275,7 @@ func (r *poolResource) Read(ctx context.Context, req resource.ReadRequest, resp 
 	if resp.Diagnostics.HasError() {
 		return
 	}
-	resp.Diagnostics.Append(resp.Identity.Set(ctx, prior.identity().value(ctx))...)
+	resp.Diagnostics.Append(resp.Identity.Set(ctx, prior.identity().value())...)
 	api, diags := r.operation.client("read the pool")
 	if diags.HasError() {
 		return // at plan; the keys may be as they were
@@ -280,7 +284,11 @@ func (r *poolResource) Read(ctx context.Context, req resource.ReadRequest, resp 
 	defer cancel()
 
 	pool, _ := prior.pool()
-	keys, err := api.List(ctx, pool.Scope)
+	var keys []byok.Key
+	err := fastpath.ReadError(ctx)
+	if err == nil {
+		keys, err = api.List(ctx, pool.Scope)
+	}
 	if err != nil {
 		resp.Diagnostics.Append(clientDiagnostic(err, "read", keysRef(pool)))
 		return
@@ -305,7 +313,7 @@ func (r *poolResource) Update(ctx context.Context, req resource.UpdateRequest, r
 	limits, diags := durationsOf(plan.Timeouts, defaultPoolTimeout)
 	resp.Diagnostics.Append(diags...)
 	record := readPoolRecord(ctx, req.Private, prior)
-	config.WorkspaceID = plan.WorkspaceID
+	config = config.withScope(plan.scopeFields().values())
 	p := planPool(config, prior, record, plan.WorkspaceID)
 	resp.Diagnostics.Append(newKeyDiagnostics(p)...)
 	if resp.Diagnostics.HasError() {
@@ -321,7 +329,7 @@ func (r *poolResource) Update(ctx context.Context, req resource.UpdateRequest, r
 	w.update(ctx)
 	resp.Diagnostics.Append(w.diags...)
 	resp.Diagnostics.Append(resp.State.Set(ctx, w.state.value(ctx))...)
-	resp.Diagnostics.Append(resp.Identity.Set(ctx, w.state.identity().value(ctx))...)
+	resp.Diagnostics.Append(resp.Identity.Set(ctx, w.state.identity().value())...)
 	resp.Diagnostics.Append(w.record.write(ctx, resp.Private, w.state)...)
 }
 

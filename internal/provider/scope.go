@@ -23,8 +23,9 @@ type scopeKind struct {
 	article string
 	// attribute is the one with the ID of the scope.
 	attribute string
-	// description is that of the attribute; %s is what is stored there.
-	description string
+	// description is that of the attribute, identity that of the attribute of
+	// an identity; %s is what is stored there.
+	description, identity string
 	// whereID tells where a user finds the ID.
 	whereID string
 	// inherits: what a pool of the scope lacks can come from an organization.
@@ -45,7 +46,7 @@ const defaultKind = byok.Workspace
 
 // notSignedIn is what a 401 means where it means nothing else.
 var notSignedIn = explanation{"not signed in",
-	"The session is not valid, or no longer valid. session_token (" + envSessionToken + ") is the whole value of the session cookie, with the dot and the signature, of this very endpoint. " +
+	"The session is not valid, or no longer valid. session_token (" + envSessionToken + ") is the whole value of the session cookie, with the dot and the signature, for this endpoint. " +
 		"Sign in again and use the new value, or use email and password."}
 
 // notTheAPI is what a response means that is not of the API.
@@ -58,11 +59,12 @@ var scopeKinds = [...]scopeKind{
 		article:     "a",
 		attribute:   "workspace_id",
 		description: "ID of the workspace. Default: `workspace_id` of the provider. A change replaces the %s.",
+		identity:    "ID of the workspace of the %s. Default: that of the provider.",
 		whereID:     "The ID is in the URL of the workspace, after /workspace/.",
 		listRefused: explanation{"not signed in, or no access to the workspace",
 			"Sim responds in the same way (401) to a session that is not valid and to a user without any permission on the workspace. Check both:\n\n" +
-				"- Is the session valid? session_token (" + envSessionToken + ") is the whole value of the session cookie, with the dot and the signature, of this very endpoint; it expires, and it ends at a sign-out.\n" +
-				"- May the user read the workspace? An admin of the workspace can invite them; read permission is enough for a plan."},
+				"- May the user read the workspace? If the provider has signed in at the beginning of this run, this is the cause. Correct workspace_id, or ask an admin of the workspace to invite the user; read permission is enough for a plan.\n" +
+				"- Is the session valid? session_token (" + envSessionToken + ") is the whole value of the session cookie, with the dot and the signature, for this endpoint; it expires, and it ends at a sign-out."},
 		forbidden: explanation{"not an admin of the workspace",
 			"Only admins of a workspace, and admins of its organization, can add, replace and delete its keys. Sim responds in the same way (403) when the workspace does not exist or is archived. Check both:\n\n" +
 				"- Is workspace_id right, and is the workspace on this endpoint?\n" +
@@ -75,6 +77,7 @@ var scopeKinds = [...]scopeKind{
 		attribute: "organization_id",
 		description: "ID of the organization, for a %s that its workspaces inherit. Conflicts with `workspace_id`, and has no default. " +
 			"Needs an admin or owner of the organization, and a hosted Sim where the organization has an active plan. A change replaces the %[1]s.",
+		identity:     "ID of the organization, for a %s of an organization.",
 		whereID:      "The data source byok_workspaces lists the ID of the organization of each workspace.",
 		importPrefix: "organization/",
 		listRefused:  notSignedIn,
@@ -145,11 +148,6 @@ func planScope(config, prior scopeIDs, defaultID types.String) scopeIDs {
 	return planned
 }
 
-// planWorkspaceID is planScope for what can only be stored in a workspace.
-func planWorkspaceID(config, prior, defaultID types.String) types.String {
-	return planScope(scopeIDs{byok.Workspace: config}, scopeIDs{byok.Workspace: prior}, defaultID)[byok.Workspace]
-}
-
 // scopeRows are the rows of the attributes with the IDs of scopes. noun is what
 // is stored there.
 func scopeRows[M any](noun string, fields func(*M) scopeFields) []row[M] {
@@ -198,6 +196,11 @@ func parseScope(parts []string, keep int) (scope byok.Scope, rest []string) {
 		return byok.WorkspaceScope(parts[0]), parts[1:]
 	}
 	return byok.Scope{}, parts
+}
+
+// storeDiagnostics is about a plan that adds or replaces keys of a pool.
+func (o *operation) storeDiagnostics(pool byok.Pool) diag.Diagnostics {
+	return append(o.entitlementDiagnostics(pool.Scope), o.deploymentDiagnostics(pool)...)
 }
 
 // entitlementDiagnostics reports that no key can be stored in a scope, as far as

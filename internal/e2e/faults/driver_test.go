@@ -49,7 +49,8 @@ type driver interface {
 // spec is a configuration: a key by address.
 type spec map[string]key
 
-// key is one resource.
+// key is one resource. workspaceID is a workspace, or that of an organization as
+// byok.Scope writes it: organization/ID.
 type key struct {
 	workspaceID, providerID string
 	name                    string // empty for none
@@ -71,7 +72,8 @@ const (
 )
 
 func (k key) attributes() map[string]any {
-	set := map[string]any{"workspace_id": k.workspaceID, "provider_id": k.providerID}
+	set := map[string]any{"provider_id": k.providerID}
+	setScope(set, k.workspaceID)
 	if k.name != "" {
 		set["name"] = k.name
 	}
@@ -130,7 +132,8 @@ func (s spec) pooled() map[string]map[string]any {
 		}
 		label := poolType + poolLabel(k.workspaceID, k.providerID)
 		if all[label] == nil {
-			all[label] = map[string]any{"workspace_id": k.workspaceID, "provider_id": k.providerID, "keys": map[string]any{}}
+			all[label] = map[string]any{"provider_id": k.providerID, "keys": map[string]any{}}
+			setScope(all[label], k.workspaceID)
 			if k.patience != "" {
 				all[label]["timeouts"] = map[string]any{"create": k.patience, "update": k.patience}
 			}
@@ -141,7 +144,21 @@ func (s spec) pooled() map[string]map[string]any {
 }
 
 func poolLabel(workspaceID, providerID string) string {
-	return "pool_" + workspaceID + "_" + providerID
+	return "pool_" + strings.ReplaceAll(workspaceID, "/", "_") + "_" + providerID
+}
+
+// scopeOf is the reverse of byok.Scope.String.
+func scopeOf(workspaceID string) byok.Scope {
+	if id, ok := strings.CutPrefix(workspaceID, byok.OrganizationScope("").String()); ok {
+		return byok.OrganizationScope(id)
+	}
+	return byok.WorkspaceScope(workspaceID)
+}
+
+// setScope sets the attribute for the scope of a resource.
+func setScope(attributes map[string]any, workspaceID string) {
+	scope := scopeOf(workspaceID)
+	attributes[scope.Kind.String()+"_id"] = scope.ID
 }
 
 // pooledHCL is pooled as configuration.
@@ -155,7 +172,13 @@ func (s spec) pooledHCL(t *testing.T) string {
 		if err != nil {
 			t.Fatal(err)
 		}
-		fmt.Fprintf(&b, "resource \"byok_pool\" %q {\n  workspace_id = %q\n  provider_id = %q\n  keys = %s\n}\n", label, pool["workspace_id"], pool["provider_id"], keys)
+		fmt.Fprintf(&b, "resource \"byok_pool\" %q {\n  keys = %s\n", label, keys)
+		for _, name := range []string{"workspace_id", "organization_id", "provider_id"} {
+			if value, ok := pool[name]; ok {
+				fmt.Fprintf(&b, "  %s = %q\n", name, value)
+			}
+		}
+		b.WriteString("}\n")
 	}
 	return b.String()
 }
@@ -372,8 +395,9 @@ type foreignKey struct {
 // addForeign stores a key for another owner.
 func (f foreign) add(t *testing.T, server *acctest.Server, p pool, secret, name string) {
 	t.Helper()
-	id := server.Add(t, p.workspaceID, p.providerID, secret, name)
-	for _, stored := range server.List(t, p.workspaceID) {
+	scope := scopeOf(p.workspaceID)
+	id := server.AddTo(t, byok.Pool{Scope: scope, ProviderID: p.providerID}, secret, name)
+	for _, stored := range server.ListIn(t, scope) {
 		if stored.ID == id {
 			if f[p] == nil {
 				f[p] = map[string]foreignKey{}
@@ -476,8 +500,10 @@ type generator struct {
 	pools    []pool
 	room     map[pool]int // what other owners leave free
 	patience string
-	owner    string // begins every secret, and so every mask, when set
-	next     int
+	// inheriting is a workspace of the organization, if there is one.
+	inheriting string
+	owner      string // begins every secret, and so every mask, when set
+	next       int
 }
 
 // names are few, so that names are not unique. Some keys have none.

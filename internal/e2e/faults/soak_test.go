@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -33,6 +34,7 @@ const soakRate = 0.2
 type soakTotals struct {
 	mu                               sync.Mutex
 	runs, applies, failed            int
+	organizations                    int // runs with pools of an organization
 	adds, replaces, deletes, queries int // as the server did them
 	requests                         int // as the proxy saw them
 	faults                           map[faultproxy.Kind]int
@@ -108,20 +110,23 @@ func soak(t *testing.T, runs int, start func(t *testing.T, provider map[string]a
 		}
 	})
 	v := totals.verdict
-	t.Logf("seeds %d to %d: %d runs, %d applies (%d failed and were followed by another), %d adds, %d replaces, %d deletes, %d lists done by the server\n"+
+	t.Logf("seeds %d to %d: %d runs, %d with pools of an organization, %d applies (%d failed and were followed by another), %d adds, %d replaces, %d deletes, %d lists done by the server\n"+
 		"%d requests at the proxy, faults %v\n"+
 		"%d duplicates, %d losses, %d wrong secrets, %d wrong deletes, %d changes to keys of other owners",
-		*soakSeed, *soakSeed+uint64(runs)-1, totals.runs, totals.applies, totals.failed, totals.adds, totals.replaces, totals.deletes, totals.queries,
+		*soakSeed, *soakSeed+uint64(runs)-1, totals.runs, totals.organizations, totals.applies, totals.failed, totals.adds, totals.replaces, totals.deletes, totals.queries,
 		totals.requests, totals.faults,
 		v.duplicates, v.losses, v.wrongSecrets, v.wrongDeletes, v.foreignChanges)
 	if !v.clean() {
 		t.Error("not every run came out right")
 	}
+	if runs >= 12 && totals.organizations == 0 {
+		t.Error("no run had a pool of an organization")
+	}
 }
 
 func soakRun(t *testing.T, seed uint64, totals *soakTotals, start func(t *testing.T, provider map[string]any, seed uint64) driver) {
 	random := rand.New(rand.NewPCG(seed, 1))
-	server := acctest.Start(t)
+	server := acctest.Start(t, acctest.Hosted())
 	proxy, endpoint := faulty(t, server.URL, faultproxy.Options{
 		Seed: seed, Rate: soakRate, Kinds: append(faultproxy.Kinds(), faultproxy.Redirect),
 	})
@@ -169,7 +174,7 @@ func soakRun(t *testing.T, seed uint64, totals *soakTotals, start func(t *testin
 	if err := d.apply(t, declared); err != nil {
 		t.Errorf("the apply without faults fails: %v", err)
 	}
-	v := judge(t, server, declared, d.ids(t), others)
+	v := judge(t, scopes{server, g.inheriting}, declared, d.ids(t), others)
 	if changes := d.plan(t, declared); changes != "" {
 		t.Errorf("the plan after it is not empty:\n%s", changes)
 	}
@@ -178,6 +183,9 @@ func soakRun(t *testing.T, seed uint64, totals *soakTotals, start func(t *testin
 	defer totals.mu.Unlock()
 	totals.runs++
 	totals.applies += applies
+	if slices.ContainsFunc(g.pools, func(p pool) bool { return scopeOf(p.workspaceID).Kind == byok.Organization }) {
+		totals.organizations++
+	}
 	totals.failed += failed
 	totals.requests += requests
 	for kind, n := range faults {
@@ -225,6 +233,26 @@ func summaries(err error) string {
 	return fmt.Sprint(counts)
 }
 
+// scopes is the store of a run, with the workspace that inherits what an
+// organization holds.
+type scopes struct {
+	*acctest.Server
+	inheriting string
+}
+
+func (s scopes) List(t testing.TB, workspaceID string) []byok.Key {
+	t.Helper()
+	return s.ListIn(t, scopeOf(workspaceID))
+}
+
+func (s scopes) Resolve(t testing.TB, workspaceID, providerID string) *acctest.Served {
+	t.Helper()
+	if scopeOf(workspaceID).Kind == byok.Organization {
+		workspaceID = s.inheriting
+	}
+	return s.Server.Resolve(t, workspaceID, providerID)
+}
+
 // population makes pools in several workspaces, some with keys of other owners
 // that look just like those of the configuration.
 func population(t *testing.T, server *acctest.Server, random *rand.Rand) (*generator, foreign) {
@@ -234,6 +262,12 @@ func population(t *testing.T, server *acctest.Server, random *rand.Rand) (*gener
 	workspaces := []string{server.WorkspaceID}
 	for range random.IntN(3) {
 		workspaces = append(workspaces, server.NewWorkspace(t))
+	}
+	// Half of the runs have an organization, too.
+	if random.IntN(2) == 0 {
+		id := server.NewOrganization(t)
+		g.inheriting = server.NewNamedWorkspace(t, "Team", id)
+		workspaces = append(workspaces, byok.OrganizationScope(id).String())
 	}
 	providerIDs := byok.ProviderIDs()
 	for range 1 + random.IntN(4) {

@@ -14,6 +14,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/byok"
 )
 
 // The life of keys, from creation to destruction, with saved plans.
@@ -41,8 +43,10 @@ func TestNoLeakInLife(t *testing.T) {
 	s.configure("new ", 0, "life")
 	apply() // rename
 
-	for _, key := range s.server.List(t, s.server.WorkspaceID) { // drift
-		s.server.Replace(t, s.server.WorkspaceID, key.ProviderID, key.ID, s.canary(useForeign, "ascii").value, nil)
+	for _, scope := range s.scopes() { // drift
+		for _, key := range s.server.ListIn(t, scope) {
+			s.server.ReplaceIn(t, byok.Pool{Scope: scope, ProviderID: key.ProviderID}, key.ID, s.canary(useForeign, "ascii").value, nil)
+		}
 	}
 	if e := s.must("plan", "-no-color"); !strings.Contains(e.stdout+e.stderr, "Key changed outside of Terraform") {
 		t.Errorf("drift is not noticed:\n%s", e.stdout)
@@ -60,8 +64,10 @@ func TestNoLeakInLife(t *testing.T) {
 	}
 	s.must("validate", "-no-color")
 	s.must("destroy", "-no-color", "-auto-approve")
-	if left := s.server.List(t, s.server.WorkspaceID); len(left) > 0 {
-		t.Errorf("%d keys are left", len(left))
+	for _, scope := range s.scopes() {
+		if left := s.server.ListIn(t, scope); len(left) > 0 {
+			t.Errorf("%d keys are left in the %s", len(left), scope.Kind)
+		}
 	}
 }
 
@@ -80,8 +86,8 @@ func TestNoLeakInImport(t *testing.T) {
 		if i%2 == 1 && key.Shape != "pem" {
 			stored = s.canary(useForeign, key.Shape)
 		}
-		id := s.server.Add(t, s.server.WorkspaceID, key.ProviderID, stored.value, key.Name)
-		fmt.Fprintf(&blocks, "import {\n  to = %s\n  id = %q\n}\n", key.Address(), key.importID(id))
+		id := s.server.AddTo(t, s.pool(key), stored.value, key.Name)
+		fmt.Fprintf(&blocks, "import {\n  to = %s\n  id = %q\n}\n", key.Address(), s.importID(key, id))
 	}
 	s.configure("", 0, "import")
 	s.tf.Write(t, "imports.tf", blocks.String())

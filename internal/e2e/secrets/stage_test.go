@@ -39,6 +39,9 @@ type stage struct {
 	runs   int
 	// createTimeout is that of every key, or empty.
 	createTimeout string
+	// organizationID is an organization, and inheriting a workspace of it that
+	// has no keys of its own.
+	organizationID, inheriting string
 	// marker is part of the name of every resource.
 	marker string
 
@@ -54,8 +57,10 @@ type stagedKey struct {
 	Group, Shape string
 	WriteOnly    bool
 	// Pool: the key is that of a byok_pool.
-	Pool   bool
-	secret canary
+	Pool bool
+	// Organization: the key is stored in the organization.
+	Organization bool
+	secret       canary
 }
 
 // Address is that of the resource.
@@ -67,11 +72,24 @@ func (k stagedKey) Address() string {
 }
 
 // importID is what imports the key.
-func (k stagedKey) importID(id string) string {
-	if k.Pool {
-		return k.ProviderID
+func (s *stage) importID(k *stagedKey, id string) string {
+	switch pool := s.pool(k); {
+	case k.Pool:
+		return pool.String()
+	case k.Organization:
+		return pool.String() + "/" + id
 	}
 	return id
+}
+
+// pool is where a key is stored.
+func (s *stage) pool(k *stagedKey) byok.Pool {
+	return byok.Pool{Scope: s.scopes()[k.Organization], ProviderID: k.ProviderID}
+}
+
+// scopes are the organization (true) and the workspace of the provider.
+func (s *stage) scopes() map[bool]byok.Scope {
+	return map[bool]byok.Scope{false: byok.WorkspaceScope(s.server.WorkspaceID), true: byok.OrganizationScope(s.organizationID)}
 }
 
 func newStage(t *testing.T) *stage {
@@ -80,10 +98,12 @@ func newStage(t *testing.T) *stage {
 	s.tf = tfrun.New(t)
 	s.db = filepath.Join(t.TempDir(), "byok.db")
 	s.password, s.header = s.canary(usePassword, "quotes"), s.canary(useHeader, "ascii")
-	s.server = acctest.Start(t, acctest.WithDatabase("sqlite:"+s.db), acctest.WithMiddleware(s.faults.wrap), func(c *server.Config) {
+	s.server = acctest.Start(t, acctest.Hosted(), acctest.WithDatabase("sqlite:"+s.db), acctest.WithMiddleware(s.faults.wrap), func(c *server.Config) {
 		c.Logger = slog.New(slog.NewJSONHandler(s.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 		c.Bootstrap.Users[0].Password = s.password.value
 	})
+	s.organizationID = s.server.NewOrganization(t)
+	s.inheriting = s.server.NewNamedWorkspace(t, "Team", s.organizationID)
 	s.sessionCanaries(s.server.SessionToken)
 	s.faults.signedIn = s.sessionCanaries
 	s.session = canaryOf(useSession, "as given", s.server.SessionToken)
@@ -113,11 +133,12 @@ func (s *stage) sessionCanaries(token string) {
 }
 
 // addKeys puts keys of every shape into a group, one of each attribute and
-// shape. Pools are left to one key each, as far as provider IDs go.
+// shape; two of four are those of the organization. Pools are left to one key
+// each, as far as provider IDs go.
 func (s *stage) addKeys(group string) {
 	for _, writeOnly := range []bool{false, true} {
-		for _, shape := range shapes {
-			s.addKey(group, shape, writeOnly)
+		for i, shape := range shapes {
+			s.addKey(group, shape, writeOnly).Organization = i%4 >= 2
 		}
 	}
 }
@@ -204,6 +225,7 @@ provider "byok" {
   provider    = byok.signed_in
   provider_id = "{{.ProviderID}}"
   exclusive   = true
+  {{if .Organization}}organization_id = "{{$.OrganizationID}}"{{end}}
   keys = {
     "{{.Name}}" = { api_key_wo = var.write_only["{{.Name}}"], name = "{{$.Prefix}}{{.Name}}" }
   }
@@ -212,6 +234,7 @@ provider "byok" {
   api_key_wo  = var.write_only["{{.Name}}"]
   {{else}}api_key     = var.api_keys["{{.Name}}"]
   {{end}}provider_id = "{{.ProviderID}}"
+  {{if .Organization}}organization_id = "{{$.OrganizationID}}"{{end}}
   name        = "{{$.Prefix}}{{.Name}}"
 {{end}}  {{with $.CreateTimeout}}timeouts { create = "{{.}}" }{{end}}
 }
@@ -242,7 +265,7 @@ func (s *stage) configure(prefix string, retries int, groups ...string) {
 	var b bytes.Buffer
 	if err := configuration.Execute(&b, map[string]any{
 		"Endpoint": s.server.URL, "WorkspaceID": s.server.WorkspaceID, "Email": s.server.Email, "Keys": keys, "Prefix": prefix, "Retries": retries,
-		"CreateTimeout": s.createTimeout,
+		"CreateTimeout": s.createTimeout, "OrganizationID": s.organizationID,
 	}); err != nil {
 		s.Fatal(err)
 	}
@@ -460,7 +483,11 @@ func (s *stage) served(groups ...string) {
 		if !slices.Contains(groups, key.Group) {
 			continue
 		}
-		got := s.server.Resolve(s.T, s.server.WorkspaceID, key.ProviderID)
+		workspaceID := s.server.WorkspaceID
+		if key.Organization {
+			workspaceID = s.inheriting
+		}
+		got := s.server.Resolve(s.T, workspaceID, key.ProviderID)
 		if got == nil || got.APIKey != key.secret.value {
 			s.Errorf("the server does not serve the secret of %s", name)
 		}

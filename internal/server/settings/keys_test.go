@@ -59,6 +59,46 @@ func TestSections(t *testing.T) {
 	}
 }
 
+// Keys of provider IDs that no section has, as a newer Sim may have stored, are
+// shown. The API refuses to change them.
+func TestUnlistedProviders(t *testing.T) {
+	t.Parallel()
+	w := startWorld(t)
+	w.Add(t, w.WorkspaceID, "exa", "exa-0123456789abcdef", "")
+	b := newTab(t, w.URL)
+	b.session(w.SessionToken)
+	b.open(w.page(""))
+	if b.visible("[data-group=other]") {
+		t.Error("there is a section of other providers without any")
+	}
+	for i, id := range []string{"later_one", "another"} {
+		w.Add(t, w.WorkspaceID, "xai", fmt.Sprintf("xai-0123456789abcde%d", i), "moved")
+		w.Exec(t, "UPDATE workspace_byok_keys SET provider_id = $1 WHERE provider_id = 'xai'", id)
+	}
+	b.open(w.page(""))
+	rows := eval[[]string](b, `[...document.querySelectorAll("[data-group=other] .row")].map((r) => r.innerText.replace(/\s+/g, " "))`)
+	want := []string{"A another Not a provider ID of this server 1 key View", "L later_one Not a provider ID of this server 1 key View"}
+	if diff := cmp.Diff(want, rows); diff != "" {
+		t.Error(diff)
+	}
+	b.shows("#summary", "3 keys · 3 providers")
+	b.click(manage("later_one"))
+	b.shows("#manage", "This server does not have this provider ID: its keys can be looked at, but not changed.")
+	b.shows("#manage-keys", "moved")
+	buttons := `[...document.querySelectorAll("#manage button")].filter((e) => e.checkVisibility()).map((e) => e.innerText).join()`
+	if got := eval[string](b, buttons); got != "Close" {
+		t.Errorf("the dialog has the buttons %s", got)
+	}
+	checkAxe(b)
+	b.click("#manage [data-close]")
+	b.click(manage("exa"))
+	if got := eval[string](b, buttons); got != "Update,Delete,Close,Add Key" {
+		t.Errorf("the next dialog has the buttons %s", got)
+	}
+	b.open(w.page("tab=rotation"))
+	b.shows("#pools", "later_one")
+}
+
 // The search matches names and descriptions without case, and stands in the
 // URL.
 func TestSearch(t *testing.T) {
@@ -354,6 +394,7 @@ func TestRefusals(t *testing.T) {
 	b.shows("#edit-problem", "may have been stored or not")
 	typed("sk-typed-0123456")
 	b.click("#edit [data-close]")
+	b.until("!document.querySelector('#edit').open")
 	if got := eval[string](b, "document.querySelector('#edit-key').value"); got != "" {
 		t.Errorf("a closed dialog keeps %q", got)
 	}
@@ -385,6 +426,35 @@ func TestRefusals(t *testing.T) {
 	typed("sk-typed-again-1")
 	if got := w.List(t, w.WorkspaceID); len(got) != 1 || got[0].ID != id || got[0].MaskedKey != "sk-012...cdef" {
 		t.Errorf("stored are %+v", got)
+	}
+}
+
+// A dialog that is opened again before the browser has told of its closing
+// keeps what is typed.
+func TestReopenedDialog(t *testing.T) {
+	t.Parallel()
+	w := startWorld(t)
+	w.Add(t, w.WorkspaceID, "openai", "sk-0123456789abcdef", "one")
+	b := newTab(t, w.URL)
+	b.session(w.SessionToken)
+	b.open(w.page(""))
+	b.click(manage("openai"))
+	b.click("#manage-add")
+	for _, closing := range []string{"document.querySelector('#edit [data-close]').click()", "edit.dispatchEvent(new Event('cancel', { cancelable: true }))"} {
+		got := eval[string](b, `(async () => {
+			const edit = document.querySelector("#edit"), field = document.querySelector("#edit-key");
+			field.value = "sk-abandoned-0123";
+			const closed = new Promise((done) => edit.addEventListener("close", done, { once: true }));
+			`+closing+`;
+			if (edit.open || field.value) return "open, with " + field.value;
+			document.querySelector("#manage-add").click();
+			field.value = "sk-typed-01234567";
+			await closed;
+			return field.value;
+		})()`)
+		if want := "sk-typed-01234567"; got != want {
+			t.Errorf("after %s the field holds %q, want %q", closing, got, want)
+		}
 	}
 }
 
