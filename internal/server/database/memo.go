@@ -29,7 +29,14 @@ func newWatch(ctx context.Context, db *sql.DB) (*watch, error) {
 	return &watch{db: db, conn: conn, stmt: stmt}, nil
 }
 
-func (w *watch) close() error { return errors.Join(w.conn.Close(), w.db.Close()) }
+// close can be called again, as that of a sql.DB.
+func (w *watch) close() error {
+	err := w.conn.Close()
+	if errors.Is(err, sql.ErrConnDone) {
+		err = nil
+	}
+	return errors.Join(err, w.db.Close())
+}
 
 // version returns a number that only grows; ok is false where it cannot be told.
 func (w *watch) version() (version int64, ok bool) {

@@ -65,3 +65,11 @@ func TestMemo(t *testing.T) {
 		t.Errorf("after an error: %d, %v", n, err)
 	}
 }
+
+func TestCloseTwice(t *testing.T) {
+	t.Parallel()
+	db := open(t, "sqlite::memory:") // closes it again
+	if err := db.Close(); err != nil {
+		t.Error(err)
+	}
+}
