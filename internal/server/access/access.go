@@ -60,6 +60,8 @@ type Access struct {
 	random      io.Reader
 	signer      signer
 	hasher      *hasher
+	sessions    *database.Memo[string, SignedIn]
+	grants      *database.Memo[grantKey, Permission]
 	session     *sql.Stmt
 	revoked     *sql.Stmt
 	grant       *sql.Stmt
@@ -69,8 +71,10 @@ type Access struct {
 func New(ctx context.Context, cfg Config) (*Access, error) {
 	a := &Access{
 		db: cfg.DB, read: cfg.DB.Read, write: writer{cfg.DB.Write, cfg.DB}, now: cfg.Now, random: cfg.Random,
-		signer: signer{secret: []byte(cfg.Secret)},
-		hasher: newHasher(cfg.PasswordCost, cfg.Random),
+		signer:   signer{secret: []byte(cfg.Secret)},
+		hasher:   newHasher(cfg.PasswordCost, cfg.Random),
+		sessions: database.NewMemo[string, SignedIn](cfg.DB),
+		grants:   database.NewMemo[grantKey, Permission](cfg.DB),
 	}
 	for _, q := range []struct {
 		into  **sql.Stmt
@@ -84,6 +88,10 @@ func New(ctx context.Context, cfg Config) (*Access, error) {
 	}
 	return a, nil
 }
+
+// AtOneMoment lets what a request reads be of one moment. It is for a request
+// that only reads and ends soon.
+func AtOneMoment(ctx context.Context) context.Context { return database.AtOneMoment(ctx) }
 
 // querier is a database or a transaction.
 type querier interface {

@@ -46,19 +46,26 @@ func (a *Access) WorkspacePermission(ctx context.Context, userID, workspaceID st
 	if !storable(workspaceID) {
 		return None, ErrNotFound
 	}
-	var owner string
-	var permission, role sql.NullString
-	err := a.readRow(ctx, a.grant, func(row *sql.Row) error { return row.Scan(&owner, &permission, &role) }, workspaceID, userID)
+	permission, err := a.grants.Read(ctx, grantKey{userID, workspaceID}, func() (Permission, error) {
+		var owner string
+		var permission, role sql.NullString
+		err := a.readRow(ctx, a.grant, func(row *sql.Row) error { return row.Scan(&owner, &permission, &role) }, workspaceID, userID)
+		if owner == userID || Role(role.String).Manages() {
+			return Admin, err
+		}
+		return Permission(permission.String), err
+	}, func(Permission) bool { return true })
 	switch {
 	case errors.Is(err, sql.ErrNoRows):
 		return None, ErrNotFound
 	case err != nil:
 		return None, fmt.Errorf("workspace permission: %w", err)
-	case owner == userID, Role(role.String).Manages():
-		return Admin, nil
 	}
-	return Permission(permission.String), nil
+	return permission, nil
 }
+
+// grantKey says whose permission on what is asked for.
+type grantKey struct{ userID, workspaceID string }
 
 // WorkspaceOrganization returns the ID of the organization that a workspace
 // belongs to, or "".

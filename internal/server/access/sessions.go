@@ -81,18 +81,19 @@ const findRevocation = "SELECT revoked_at FROM byok_server_revocations WHERE use
 // FindSession returns the live session of a token, or ErrNotFound. An expired
 // session is removed.
 func (a *Access) FindSession(ctx context.Context, token string) (SignedIn, error) {
-	var in SignedIn
 	if !storable(token) {
-		return in, ErrNotFound
+		return SignedIn{}, ErrNotFound
 	}
-	s := &in.Session
-	err := a.readRow(ctx, a.session, func(row *sql.Row) error { return scanSession(row, &in) }, token)
+	in, err := a.sessions.Read(ctx, token, func() (in SignedIn, err error) {
+		err = a.readRow(ctx, a.session, func(row *sql.Row) error { return scanSession(row, &in) }, token)
+		return in, err
+	}, func(SignedIn) bool { return true })
 	switch {
 	case errors.Is(err, sql.ErrNoRows):
 		return in, ErrNotFound
 	case err != nil:
 		return in, fmt.Errorf("find session: %w", err)
-	case s.ExpiresAt.Before(a.now()):
+	case in.Session.ExpiresAt.Before(a.now()):
 		if err := a.EndSession(ctx, token); err != nil {
 			return in, err
 		}

@@ -17,6 +17,7 @@ var success = []byte(`{"success":true}`)
 
 // listWorkspaceKeys is GET /api/workspaces/{id}/byok-keys. WIRE.md section 4.
 func listWorkspaceKeys(x *exchange) answer {
+	x.Request = x.Request.WithContext(access.AtOneMoment(x.Request.Context()))
 	if err := x.authenticate(); err != nil {
 		return x.fail(err, keystore.Workspace)
 	}

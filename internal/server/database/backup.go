@@ -34,7 +34,7 @@ func (db *DB) Backup(ctx context.Context, path string) (err error) {
 	if err := checkCopy(ctx, name); err != nil {
 		return fmt.Errorf("backup: %w", err)
 	}
-	if err := sync(name); err != nil {
+	if err := syncFile(name); err != nil {
 		return fmt.Errorf("backup: %w", err)
 	}
 	// A link never replaces a file.
@@ -43,7 +43,7 @@ func (db *DB) Backup(ctx context.Context, path string) (err error) {
 	} else if err != nil {
 		return fmt.Errorf("backup: %w", err)
 	}
-	return sync(filepath.Dir(path))
+	return syncFile(filepath.Dir(path))
 }
 
 // checkCopy lets SQLite read the whole copy.
@@ -67,7 +67,7 @@ func checkCopy(ctx context.Context, name string) (err error) {
 	return nil
 }
 
-func sync(path string) error {
+func syncFile(path string) error {
 	file, err := os.Open(path) //nolint:gosec // the operator names it
 	if err != nil {
 		return err

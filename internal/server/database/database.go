@@ -50,6 +50,8 @@ type DB struct {
 	schema string
 	// opened is the file at Path when it was opened.
 	opened os.FileInfo
+	// watch tells when a SQLite database changes; nil on PostgreSQL.
+	watch *watch
 	// readers has a slot for each connection of Read on SQLite.
 	readers chan struct{}
 }
@@ -168,7 +170,11 @@ func (db *DB) Close() error {
 	if db.Read == db.Write {
 		return db.Write.Close()
 	}
-	return errors.Join(db.Read.Close(), db.Write.Close())
+	errs := []error{db.Read.Close(), db.Write.Close()}
+	if db.watch != nil {
+		errs = append(errs, db.watch.close())
+	}
+	return errors.Join(errs...)
 }
 
 // Ping reports whether the database responds on each pool of connections that
@@ -236,11 +242,12 @@ func openSQLite(ctx context.Context, name string, query url.Values, pragmas ...s
 		"foreign_keys(ON)",
 		"cache_size(-16000)",
 	)...)
+	var watching *sql.DB
 	db := &DB{Dialect: SQLite, readers: make(chan struct{}, sqliteReaders)}
 	for _, pool := range []struct {
 		into        **sql.DB
 		connections int
-	}{{&db.Write, 1}, {&db.Read, sqliteReaders}} {
+	}{{&db.Write, 1}, {&db.Read, sqliteReaders}, {&watching, 1}} {
 		conn, err := sql.Open("sqlite", name+"?"+query.Encode())
 		if err != nil {
 			return nil, err
@@ -248,13 +255,20 @@ func openSQLite(ctx context.Context, name string, query url.Values, pragmas ...s
 		conn.SetMaxOpenConns(pool.connections)
 		conn.SetMaxIdleConns(pool.connections)
 		if err := conn.PingContext(ctx); err != nil {
-			if db.Write != nil {
-				err = errors.Join(err, db.Write.Close())
+			for _, opened := range []*sql.DB{db.Write, db.Read} {
+				if opened != nil {
+					err = errors.Join(err, opened.Close())
+				}
 			}
 			return nil, errors.Join(err, conn.Close())
 		}
 		*pool.into = conn
 	}
+	watch, err := newWatch(ctx, watching)
+	if err != nil {
+		return nil, errors.Join(err, watching.Close(), db.Close())
+	}
+	db.watch = watch
 	return db, nil
 }
 

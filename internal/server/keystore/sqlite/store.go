@@ -8,6 +8,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -21,6 +22,7 @@ type Store struct {
 	db        *database.DB
 	now       func() time.Time
 	writes    *queue
+	lists     *database.Memo[keystore.Owner, []keystore.Record]
 	workspace *statements
 	org       *statements
 }
@@ -57,7 +59,7 @@ const (
 // New returns a store on a migrated database, which it does not close. now is
 // the clock that stamps keys.
 func New(ctx context.Context, db *database.DB, now func() time.Time) (*Store, error) {
-	s := &Store{db: db, now: now, writes: newQueue(db)}
+	s := &Store{db: db, now: now, writes: newQueue(db), lists: database.NewMemo[keystore.Owner, []keystore.Record](db)}
 	var err error
 	if s.workspace, err = prepare(ctx, db, "workspace"); err == nil {
 		s.org, err = prepare(ctx, db, "organization")
@@ -103,8 +105,10 @@ func (s *Store) List(ctx context.Context, owner keystore.Owner) ([]keystore.Reco
 	if !keystore.Storable(owner.ID) {
 		return nil, nil
 	}
-	records, err := read(ctx, s.db, s.on(owner.Scope).list, scanRecord, owner.ID)
-	return records, explain("list keys", err)
+	records, err := s.lists.Read(ctx, owner, func() ([]keystore.Record, error) {
+		return read(ctx, s.db, s.on(owner.Scope).list, scanRecord, owner.ID)
+	}, isSmall)
+	return slices.Clone(records), explain("list keys", err)
 }
 
 // Visit implements keystore.Store.
@@ -151,6 +155,17 @@ func (s *Store) Pool(ctx context.Context, pool keystore.Pool) ([]keystore.Sealed
 		return key, err
 	}, pool.ID, pool.ProviderID)
 	return keys, explain("read pool", err)
+}
+
+// keptBytes is how much sealed text a list may have to be kept.
+const keptBytes = 64 << 10
+
+func isSmall(all []keystore.Record) bool {
+	size := 0
+	for _, r := range all {
+		size += len(r.Sealed)
+	}
+	return size <= keptBytes
 }
 
 // Add implements keystore.Store.
