@@ -25,6 +25,11 @@ type scopeKind struct {
 	attribute string
 	// description is that of the attribute; %s is what is stored there.
 	description string
+	// listDescription is that of the attribute of a list block; %s is what is
+	// listed.
+	listDescription string
+	// canListEvery: a list block can ask for every scope of the kind.
+	canListEvery bool
 	// whereID tells where a user finds the ID.
 	whereID string
 	// inherits: what a pool of the scope lacks can come from an organization.
@@ -58,7 +63,10 @@ var scopeKinds = [...]scopeKind{
 		article:     "a",
 		attribute:   "workspace_id",
 		description: "ID of the workspace. Default: `workspace_id` of the provider. A change replaces the %s.",
-		whereID:     "The ID is in the URL of the workspace, after /workspace/.",
+		listDescription: "IDs of the workspaces whose %s are listed. `[\"*\"]` is every workspace that the user has any permission on. " +
+			"Default: `workspace_id` of the provider, unless another attribute chooses where to look.",
+		canListEvery: true,
+		whereID:      "The ID is in the URL of the workspace, after /workspace/.",
 		listRefused: explanation{"not signed in, or no access to the workspace",
 			"Sim responds in the same way (401) to a session that is not valid and to a user without any permission on the workspace. Check both:\n\n" +
 				"- Is the session valid? session_token (" + envSessionToken + ") is the whole value of the session cookie, with the dot and the signature, of this very endpoint; it expires, and it ends at a sign-out.\n" +
@@ -75,9 +83,10 @@ var scopeKinds = [...]scopeKind{
 		attribute: "organization_id",
 		description: "ID of the organization, for a %s that its workspaces inherit. Conflicts with `workspace_id`, and has no default. " +
 			"Needs an admin or owner of the organization, and a hosted Sim where the organization has an active plan. A change replaces the %[1]s.",
-		whereID:      "The data source byok_workspaces lists the ID of the organization of each workspace.",
-		importPrefix: "organization/",
-		listRefused:  notSignedIn,
+		listDescription: "IDs of organizations whose %s are listed, for an admin or owner of each.",
+		whereID:         "The data source byok_workspaces lists the ID of the organization of each workspace.",
+		importPrefix:    "organization/",
+		listRefused:     notSignedIn,
 		forbidden: explanation{"no access to the organization",
 			"The server, or a gateway in front of it, refuses access to the keys of the organization. Check organization_id, and the role of the user."},
 		noRoutes: explanation{"the server has no keys of organizations",
