@@ -1,11 +1,7 @@
 package provider
 
 import (
-	"bytes"
 	"encoding/json"
-
-	"github.com/hashicorp/terraform-plugin-framework/types"
-	"github.com/vmihailenco/msgpack/v5"
 
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/fastpath"
 )
@@ -90,26 +86,6 @@ func (k keyFastPath) Plan(req fastpath.PlanRequest) (private []byte, unchanged b
 		return nil, false
 	}
 	return private, true
-}
-
-// encode is the identity as Terraform's protocol carries it.
-func (i keyIdentity) encode() []byte {
-	var b bytes.Buffer
-	out := msgpack.NewEncoder(&b)
-	// Nothing that is written to a buffer fails.
-	_ = out.EncodeMapLen(3)
-	for _, attribute := range []struct { // sorted by name
-		name  string
-		value types.String
-	}{{"id", i.ID}, {"organization_id", i.OrganizationID}, {"workspace_id", i.WorkspaceID}} {
-		_ = out.EncodeString(attribute.name)
-		if attribute.value.IsNull() {
-			_ = out.EncodeNil()
-			continue
-		}
-		_ = out.EncodeString(attribute.value.ValueString())
-	}
-	return b.Bytes()
 }
 
 // decodePrivate returns the record in private state as the framework stores

@@ -16,8 +16,7 @@ func newKeyList() list.ListResource {
 		typeName:           keyTypeName,
 		description: "Finds stored keys, whether Terraform manages them or not, for `terraform query` (Terraform 1.14 and later). " +
 			"Needs read permission on each workspace, or the role of admin or owner in an organization.",
-		noun:  "keys",
-		kinds: []byok.ScopeKind{byok.Workspace, byok.Organization},
+		noun: "keys",
 		find: func(in byok.Scope, keys []byok.Key) (all []found) {
 			for _, key := range keys {
 				m := importedKey(in, key)

@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/hashicorp/terraform-plugin-framework-timeouts/resource/timeouts"
-	"github.com/hashicorp/terraform-plugin-framework/attr"
 	"github.com/hashicorp/terraform-plugin-framework/diag"
 	"github.com/hashicorp/terraform-plugin-framework/path"
 	"github.com/hashicorp/terraform-plugin-framework/types"
@@ -43,23 +42,8 @@ func (m *keyModel) read(ctx context.Context, from objectReader) diag.Diagnostics
 // value is m as the framework's Set takes it.
 func (m keyModel) value(ctx context.Context) types.Object { return keyTable.value(ctx, &m) }
 
-// keyIdentity is what Terraform 1.12 and later know a byok_key by.
-type keyIdentity struct {
-	WorkspaceID    types.String `tfsdk:"workspace_id"`
-	OrganizationID types.String `tfsdk:"organization_id"`
-	ID             types.String `tfsdk:"id"`
-}
-
-// value is i as the framework's Set takes it.
-func (i keyIdentity) value(context.Context) types.Object {
-	return types.ObjectValueMust(
-		map[string]attr.Type{"workspace_id": types.StringType, "organization_id": types.StringType, "id": types.StringType},
-		map[string]attr.Value{"workspace_id": i.WorkspaceID, "organization_id": i.OrganizationID, "id": i.ID},
-	)
-}
-
-func (m keyModel) identity() keyIdentity {
-	return keyIdentity{WorkspaceID: m.WorkspaceID, OrganizationID: m.OrganizationID, ID: m.ID}
+func (m keyModel) identity() identity {
+	return identity{&keyIdentity, m.scopeFields().values(), m.ID}
 }
 
 // ref names the key in messages.

@@ -7,7 +7,6 @@ import (
 	"github.com/hashicorp/terraform-plugin-framework/diag"
 	"github.com/hashicorp/terraform-plugin-framework/path"
 	"github.com/hashicorp/terraform-plugin-framework/resource"
-	"github.com/hashicorp/terraform-plugin-framework/resource/identityschema"
 	"github.com/hashicorp/terraform-plugin-framework/resource/schema"
 	"github.com/hashicorp/terraform-plugin-framework/types"
 
@@ -45,22 +44,7 @@ func (r *keyResource) Metadata(_ context.Context, _ resource.MetadataRequest, re
 }
 
 func (r *keyResource) IdentitySchema(_ context.Context, _ resource.IdentitySchemaRequest, resp *resource.IdentitySchemaResponse) {
-	resp.IdentitySchema = identityschema.Schema{
-		Attributes: map[string]identityschema.Attribute{
-			"workspace_id": identityschema.StringAttribute{
-				OptionalForImport: true,
-				Description:       "ID of the workspace. Default: that of the provider.",
-			},
-			"organization_id": identityschema.StringAttribute{
-				OptionalForImport: true,
-				Description:       "ID of the organization, for a key of an organization.",
-			},
-			"id": identityschema.StringAttribute{
-				RequiredForImport: true,
-				Description:       "ID of the key.",
-			},
-		},
-	}
+	resp.IdentitySchema = keyIdentity.schema()
 }
 
 func (r *keyResource) Schema(_ context.Context, _ resource.SchemaRequest, resp *resource.SchemaResponse) {
@@ -266,7 +250,7 @@ func (r *keyResource) Create(ctx context.Context, req resource.CreateRequest, re
 		resp.Diagnostics.Append(incompleteDiagnostic(err, state.ref()))
 	}
 	resp.Diagnostics.Append(resp.State.Set(ctx, state.value(ctx))...)
-	resp.Diagnostics.Append(resp.Identity.Set(ctx, state.identity().value(ctx))...)
+	resp.Diagnostics.Append(resp.Identity.Set(ctx, state.identity().value())...)
 	resp.Diagnostics.Append(record.write(ctx, resp.Private, state)...)
 }
 
@@ -281,7 +265,7 @@ func (r *keyResource) Read(ctx context.Context, req resource.ReadRequest, resp *
 	if resp.Diagnostics.HasError() {
 		return
 	}
-	resp.Diagnostics.Append(resp.Identity.Set(ctx, prior.identity().value(ctx))...)
+	resp.Diagnostics.Append(resp.Identity.Set(ctx, prior.identity().value())...)
 	api, diags := r.operation.client("read the key")
 	if diags.HasError() {
 		return // at plan; the key may be as it was
@@ -341,7 +325,7 @@ func (r *keyResource) Update(ctx context.Context, req resource.UpdateRequest, re
 		return
 	}
 	resp.Diagnostics.Append(resp.State.Set(ctx, state.value(ctx))...)
-	resp.Diagnostics.Append(resp.Identity.Set(ctx, state.identity().value(ctx))...)
+	resp.Diagnostics.Append(resp.Identity.Set(ctx, state.identity().value())...)
 	resp.Diagnostics.Append(record.write(ctx, resp.Private, state)...)
 }
 

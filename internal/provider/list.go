@@ -36,8 +36,6 @@ type listResource struct {
 	typeName, description string
 	// noun is what the resource stores, in the plural.
 	noun string
-	// kinds are where the resource can be stored.
-	kinds []byok.ScopeKind
 	// find returns the instances that the keys of one scope make up, sorted.
 	// The keys are those that the list block asks for.
 	find func(in byok.Scope, keys []byok.Key) []found
@@ -46,14 +44,11 @@ type listResource struct {
 // found is one instance.
 type found struct {
 	displayName string
-	identity    objectWriter
+	identity    identity
 	// resource is the state that an import of the instance would have.
-	resource objectWriter
-}
-
-// objectWriter is a model of a resource or an identity.
-type objectWriter interface {
-	value(context.Context) types.Object
+	resource interface {
+		value(context.Context) types.Object
+	}
 }
 
 func (r *listResource) Metadata(_ context.Context, _ resource.MetadataRequest, resp *resource.MetadataResponse) {
@@ -72,13 +67,12 @@ func (r *listResource) ListResourceConfigSchema(_ context.Context, _ list.ListRe
 			Validators:          eachOf(providerIDCheck),
 		},
 	}
-	for _, kind := range r.kinds {
-		of := scopeKinds[kind]
+	for kind, of := range scopeKinds {
 		attributes[of.listAttribute()] = schema.ListAttribute{
 			ElementType:         types.StringType,
 			Optional:            true,
-			MarkdownDescription: fmt.Sprintf(of.listDescription, r.noun),
-			Validators:          eachOf(listedIDCheck(kind)),
+			MarkdownDescription: fmt.Sprintf(of.listed, r.noun),
+			Validators:          eachOf(listedIDCheck(byok.ScopeKind(kind))),
 		}
 	}
 	resp.Schema = schema.Schema{MarkdownDescription: r.description, Attributes: attributes}
@@ -122,8 +116,8 @@ func (r *listResource) List(ctx context.Context, req list.ListRequest, stream *l
 type query struct {
 	list.ListRequest
 	scopes []byok.Scope
-	// every are the kinds whose scopes are all wanted.
-	every []byok.ScopeKind
+	// everyWorkspace: all workspaces of the user are wanted as well.
+	everyWorkspace bool
 	// providerIDs are the wanted ones; all is for all of them.
 	providerIDs []string
 	all         bool
@@ -132,23 +126,23 @@ type query struct {
 func (r *listResource) read(ctx context.Context, req list.ListRequest) (q query, diags diag.Diagnostics) {
 	q.ListRequest = req
 	chosen := false
-	for _, kind := range r.kinds {
-		ids, null, more := stringsAt(ctx, req, scopeKinds[kind].listAttribute())
+	for kind, of := range scopeKinds {
+		ids, null, more := stringsAt(ctx, req, of.listAttribute())
 		diags.Append(more...)
 		chosen = chosen || !null
 		for _, id := range ids {
-			if id == everyScope && scopeKinds[kind].canListEvery {
-				q.every = append(q.every, kind)
+			if id == everyScope && of.canListEvery {
+				q.everyWorkspace = true
 				continue
 			}
-			q.scopes = append(q.scopes, byok.Scope{Kind: kind, ID: id})
+			q.scopes = append(q.scopes, byok.Scope{Kind: byok.ScopeKind(kind), ID: id})
 		}
 	}
 	if !chosen {
 		id := r.operation.workspaceID
 		switch {
 		case id.IsNull():
-			diags.Append(missingListScopeDiagnostic(r.kinds))
+			diags.Append(missingListScopeDiagnostic())
 		case id.IsUnknown():
 			diags.Append(unknownConfigurationDiagnostic("list "+r.noun, []string{scopeKinds[defaultKind].attribute}))
 		}
@@ -210,7 +204,7 @@ func (r *listResource) results(ctx context.Context, q query) iter.Seq2[list.List
 // that the user did not name.
 func (q query) resolve(ctx context.Context, api *client.Client) (scopes []byok.Scope, names map[byok.Scope]string, err error) {
 	scopes, names = slices.Clone(q.scopes), map[byok.Scope]string{}
-	if len(q.every) > 0 {
+	if q.everyWorkspace {
 		ctx, cancel := context.WithTimeout(ctx, defaultTimeout)
 		defer cancel()
 		workspaces, err := api.Workspaces(ctx)
@@ -239,7 +233,7 @@ func listKeys(ctx context.Context, api *client.Client, in byok.Scope) ([]byok.Ke
 func (q query) result(ctx context.Context, instance found) list.ListResult {
 	result := q.NewListResult(ctx)
 	result.DisplayName = printable(instance.displayName)
-	result.Diagnostics.Append(result.Identity.Set(ctx, instance.identity.value(ctx))...)
+	result.Diagnostics.Append(result.Identity.Set(ctx, instance.identity.value())...)
 	if q.IncludeResource {
 		result.Diagnostics.Append(result.Resource.Set(ctx, instance.resource.value(ctx))...)
 	}
@@ -316,10 +310,10 @@ func listDiagnostic(err error, in byok.Scope) diag.Diagnostic {
 
 // missingListScopeDiagnostic says which attributes of a list block choose
 // scopes.
-func missingListScopeDiagnostic(kinds []byok.ScopeKind) diag.Diagnostic {
+func missingListScopeDiagnostic() diag.Diagnostic {
 	var attributes []string
-	for _, kind := range kinds {
-		attributes = append(attributes, scopeKinds[kind].listAttribute())
+	for _, of := range scopeKinds {
+		attributes = append(attributes, of.listAttribute())
 	}
 	return diag.NewErrorDiagnostic("Missing "+attributes[0], fmt.Sprintf(
 		"Set %s in the config block of the list (workspace_ids = [\"*\"] is every workspace of the user), or workspace_id in the provider block (%s).", strings.Join(attributes, " or "), envWorkspaceID))

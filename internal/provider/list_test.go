@@ -1,6 +1,7 @@
 package provider
 
 import (
+	stdcmp "cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -121,6 +122,7 @@ func TestList(t *testing.T) {
 		"no provider ID":    {keys, map[string]any{"workspace_ids": ids(one), "provider_ids": ids()}, nil, "one=1", 0},
 		"pools":             {pools, map[string]any{"workspace_ids": ids(one, two)}, []string{"one/anthropic", "one/openai", "two/openai"}, "one=1 two=1", 0},
 		"pools by provider": {pools, map[string]any{"workspace_ids": ids(one, two), "provider_ids": ids("openai")}, []string{"one/openai", "two/openai"}, "one=1 two=1", 0},
+		"pool of both":      {pools, map[string]any{"workspace_ids": ids(two), "organization_ids": ids(organizationID)}, []string{"two/openai", "org/openai"}, "org=1 two=1", 0},
 		"pool of default":   {pools, nil, []string{"default/openai"}, "default=1", 0},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -139,7 +141,7 @@ func TestList(t *testing.T) {
 				}
 				label := title[fmt.Sprint(result.Identity["id"])]
 				if tc.typeName == pools {
-					label = names[fmt.Sprint(result.Identity["workspace_id"])] + "/" + fmt.Sprint(result.Identity["provider_id"])
+					label = names[fmt.Sprint(stdcmp.Or(result.Identity["workspace_id"], result.Identity["organization_id"]))] + "/" + fmt.Sprint(result.Identity["provider_id"])
 				}
 				got = append(got, label)
 				for _, secret := range []string{secretA, secretB, "\x1b"} {
@@ -211,7 +213,7 @@ func TestListGeneratesCleanConfiguration(t *testing.T) {
 		fill   func(config, listed map[string]any)
 	}{
 		keyTypeName: {where, 12, func(config, listed map[string]any) { config["api_key_wo"] = secrets[listed["id"]] }},
-		poolTypeName: {map[string]any{"workspace_ids": where["workspace_ids"]}, 4, func(config, listed map[string]any) {
+		poolTypeName: {where, 6, func(config, listed map[string]any) {
 			for name, key := range config["keys"].(map[string]any) {
 				key.(map[string]any)["api_key_wo"] = secrets[listed["keys"].(map[string]any)[name].(map[string]any)["id"]]
 			}

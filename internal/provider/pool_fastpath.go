@@ -1,10 +1,7 @@
 package provider
 
 import (
-	"bytes"
 	"encoding/json"
-
-	"github.com/vmihailenco/msgpack/v5"
 
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/fastpath"
 )
@@ -97,19 +94,6 @@ func (p poolPlan) changes() bool {
 		}
 	}
 	return false
-}
-
-// encode is the identity as Terraform's protocol carries it.
-func (i poolIdentity) encode() []byte {
-	var b bytes.Buffer
-	out := msgpack.NewEncoder(&b)
-	// Nothing that is written to a buffer fails.
-	_ = out.EncodeMapLen(2)
-	_ = out.EncodeString("provider_id")
-	_ = out.EncodeString(i.ProviderID.ValueString())
-	_ = out.EncodeString("workspace_id")
-	_ = out.EncodeString(i.WorkspaceID.ValueString())
-	return b.Bytes()
 }
 
 // decodePoolPrivate returns the record in private state as the framework

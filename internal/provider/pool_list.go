@@ -15,9 +15,8 @@ func newPoolList() list.ListResource {
 		configuredResource: configuredResource{&operation{}},
 		typeName:           poolTypeName,
 		description: "Finds pools that store at least one key, whether Terraform manages them or not, for `terraform query` (Terraform 1.14 and later). " +
-			"Needs read permission on each workspace.",
-		noun:  "pools",
-		kinds: []byok.ScopeKind{byok.Workspace},
+			"Needs read permission on each workspace, or the role of admin or owner in an organization.",
+		noun: "pools",
 		find: func(in byok.Scope, keys []byok.Key) (all []found) {
 			for len(keys) > 0 {
 				pool := byok.Pool{Scope: in, ProviderID: keys[0].ProviderID}

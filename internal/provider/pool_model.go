@@ -23,6 +23,7 @@ const defaultPoolTimeout = 20 * time.Minute
 // planned, or as stored in state. Each field has a row in poolTable.
 type poolModel struct {
 	WorkspaceID    types.String
+	OrganizationID types.String
 	ProviderID     types.String
 	Keys           objectMap[poolKey]
 	Exclusive      types.Bool
@@ -46,21 +47,26 @@ type poolKey struct {
 // unmanagedKey is another key of the pool.
 type unmanagedKey struct{ Name, MaskedKey, CreatedBy, CreatedAt types.String }
 
-// poolIdentity is what Terraform 1.12 and later know a byok_pool by.
-type poolIdentity struct {
-	WorkspaceID types.String `tfsdk:"workspace_id"`
-	ProviderID  types.String `tfsdk:"provider_id"`
-}
-
-func (m poolModel) identity() poolIdentity {
-	return poolIdentity{WorkspaceID: m.WorkspaceID, ProviderID: m.ProviderID}
+func (m poolModel) identity() identity {
+	return identity{&poolIdentity, m.scopeFields().values(), m.ProviderID}
 }
 
 // pool is what the model declares or stores; known is false while that is not
 // known.
 func (m poolModel) pool() (pool byok.Pool, known bool) {
-	return byok.Pool{Scope: byok.WorkspaceScope(m.WorkspaceID.ValueString()), ProviderID: m.ProviderID.ValueString()},
-		!m.WorkspaceID.IsUnknown() && !m.ProviderID.IsUnknown()
+	scope, known := m.scopeFields().values().scope()
+	return byok.Pool{Scope: scope, ProviderID: m.ProviderID.ValueString()}, known && !m.ProviderID.IsUnknown()
+}
+
+// scopeFields are the fields with the IDs of scopes.
+func (m *poolModel) scopeFields() scopeFields {
+	return scopeFields{byok.Workspace: &m.WorkspaceID, byok.Organization: &m.OrganizationID}
+}
+
+// withScope returns m in another scope.
+func (m poolModel) withScope(ids scopeIDs) poolModel {
+	m.scopeFields().set(ids)
+	return m
 }
 
 // names returns the map keys of keys, sorted: the order of adds.
@@ -85,7 +91,7 @@ func (m poolModel) ids() (ids []string) {
 func (m poolModel) key(name string) keyModel {
 	element := m.Keys.elements[name]
 	return keyModel{
-		WorkspaceID: m.WorkspaceID, ProviderID: m.ProviderID, OnRemoteChange: m.OnRemoteChange,
+		WorkspaceID: m.WorkspaceID, OrganizationID: m.OrganizationID, ProviderID: m.ProviderID, OnRemoteChange: m.OnRemoteChange,
 		APIKeyWO: element.APIKeyWO, APIKeyWOVersion: element.APIKeyWOVersion, Name: element.Name,
 		ID: element.ID, MaskedKey: element.MaskedKey,
 		CreatedBy: element.CreatedBy, CreatedAt: element.CreatedAt, UpdatedAt: element.UpdatedAt,
@@ -203,12 +209,4 @@ func nullTimeouts() timeouts.Value {
 	return timeouts.Value{Object: types.ObjectNull(map[string]attr.Type{
 		"create": types.StringType, "read": types.StringType, "update": types.StringType, "delete": types.StringType,
 	})}
-}
-
-// value is i as the framework's Set takes it.
-func (i poolIdentity) value(context.Context) types.Object {
-	return types.ObjectValueMust(
-		map[string]attr.Type{"workspace_id": types.StringType, "provider_id": types.StringType},
-		map[string]attr.Value{"workspace_id": i.WorkspaceID, "provider_id": i.ProviderID},
-	)
 }

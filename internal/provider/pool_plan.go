@@ -45,14 +45,19 @@ func (p poolPlan) adds() (n int) {
 	return n
 }
 
+// stores reports whether the plan adds or replaces keys.
+func (p poolPlan) stores() bool {
+	return p.adds() > 0 || slices.ContainsFunc(p.keys, func(key poolKeyPlan) bool { return key.update.upload })
+}
+
 // planPool decides what happens to a pool. prior is the zero poolModel for one
 // that is to be created. It is pure, so that the plan, the second look at the
 // start of the apply, and the apply itself come to the same end from the same
 // values, and so that it can be tested alone.
 func planPool(config, prior poolModel, record poolRecord, defaultWorkspaceID types.String) poolPlan {
-	creates := prior.WorkspaceID.IsNull()
+	creates := prior.ProviderID.IsNull()
 	config = config.withDefaults()
-	config.WorkspaceID = planWorkspaceID(config.WorkspaceID, prior.WorkspaceID, defaultWorkspaceID)
+	config = config.withScope(planScope(config.scopeFields().values(), prior.scopeFields().values(), defaultWorkspaceID))
 
 	p := poolPlan{planned: config}
 	if creates {

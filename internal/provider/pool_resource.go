@@ -5,7 +5,6 @@ import (
 
 	"github.com/hashicorp/terraform-plugin-framework/path"
 	"github.com/hashicorp/terraform-plugin-framework/resource"
-	"github.com/hashicorp/terraform-plugin-framework/resource/identityschema"
 	"github.com/hashicorp/terraform-plugin-framework/resource/schema"
 	"github.com/hashicorp/terraform-plugin-framework/types"
 
@@ -24,8 +23,8 @@ var (
 
 const poolTypeName = "byok_pool"
 
-// poolResource is byok_pool: the keys of one provider ID in one workspace, as
-// one resource. Terraform makes one for each call.
+// poolResource is byok_pool: the keys of one provider ID in one scope, as one
+// resource. Terraform makes one for each call.
 type poolResource struct{ configuredResource }
 
 func newPoolResource() resource.Resource { return &poolResource{configuredResource{&operation{}}} }
@@ -35,23 +34,12 @@ func (r *poolResource) Metadata(_ context.Context, _ resource.MetadataRequest, r
 }
 
 func (r *poolResource) IdentitySchema(_ context.Context, _ resource.IdentitySchemaRequest, resp *resource.IdentitySchemaResponse) {
-	resp.IdentitySchema = identityschema.Schema{
-		Attributes: map[string]identityschema.Attribute{
-			"workspace_id": identityschema.StringAttribute{
-				OptionalForImport: true,
-				Description:       "ID of the workspace. Default: that of the provider.",
-			},
-			"provider_id": identityschema.StringAttribute{
-				RequiredForImport: true,
-				Description:       "AI provider that the keys belong to.",
-			},
-		},
-	}
+	resp.IdentitySchema = poolIdentity.schema()
 }
 
 func (r *poolResource) Schema(_ context.Context, _ resource.SchemaRequest, resp *resource.SchemaResponse) {
 	resp.Schema = schema.Schema{
-		MarkdownDescription: "The pool of keys that a Sim workspace holds for one AI provider, as one resource. Sim serves the keys of a pool in rotation, in the order of their creation; a pool holds up to 10.",
+		MarkdownDescription: "The pool of keys that a Sim workspace, or an organization for its workspaces, holds for one AI provider, as one resource. Sim serves the keys of a pool in rotation, in the order of their creation; a pool holds up to 10.",
 		Attributes:          poolTable.attributes(),
 		Blocks:              poolTable.blocks(),
 	}
@@ -125,6 +113,7 @@ func (r *poolResource) modifyCreate(ctx context.Context, call *ledger.Call, m pl
 		Added: p.adds(), Exclusive: p.planned.Exclusive.ValueBool(), Replaces: !m.record.absent(), Replaced: m.record.ids(),
 	})
 	if !m.mayApply {
+		resp.Diagnostics.Append(r.operation.entitlementDiagnostics(pool.Scope)...)
 		r.reportLeftAlone(ctx, call, p, pool, m.record, resp)
 	}
 	return verdict
@@ -134,7 +123,7 @@ func (r *poolResource) modifyCreate(ctx context.Context, call *ledger.Call, m pl
 // that is known.
 func (r *poolResource) checkCreate(p poolPlan, resp *resource.ModifyPlanResponse) (pool byok.Pool, known bool) {
 	resp.Diagnostics.Append(newKeyDiagnostics(p)...)
-	if p.planned.WorkspaceID.IsNull() {
+	if p.planned.scopeFields().values().isNull() {
 		resp.Diagnostics.Append(missingScopeDiagnostic())
 		return byok.Pool{}, false
 	}
@@ -195,6 +184,7 @@ func (r *poolResource) modifyUpdate(ctx context.Context, call *ledger.Call, m pl
 		// Terraform drops the warnings of the second planning call.
 		created := planPool(m.config, poolModel{}, poolRecord{}, r.operation.workspaceID)
 		if to, known := r.checkCreate(created, resp); known && !m.mayApply {
+			resp.Diagnostics.Append(r.operation.entitlementDiagnostics(to.Scope)...)
 			r.reportLeftAlone(ctx, call, created, to, planned, resp)
 		}
 		return ledger.Verdict{}
@@ -212,7 +202,11 @@ func (r *poolResource) modifyUpdate(ctx context.Context, call *ledger.Call, m pl
 	if p.planned.Keys.unknown && !m.mayApply {
 		resp.Diagnostics.Append(unknownKeysDiagnostic(m.prior, p))
 	}
-	return call.Pool(ctx, pool, poolChange(m.prior, p))
+	verdict := call.Pool(ctx, pool, poolChange(m.prior, p))
+	if !m.mayApply && p.stores() {
+		resp.Diagnostics.Append(r.operation.entitlementDiagnostics(pool.Scope)...)
+	}
+	return verdict
 }
 
 // poolChange is what a plan tells the ledger about a pool that exists.
@@ -239,7 +233,7 @@ func (r *poolResource) Create(ctx context.Context, req resource.CreateRequest, r
 	resp.Diagnostics.Append(plan.read(ctx, req.Plan)...)
 	limits, diags := durationsOf(plan.Timeouts, defaultPoolTimeout)
 	resp.Diagnostics.Append(diags...)
-	config.WorkspaceID = plan.WorkspaceID
+	config = config.withScope(plan.scopeFields().values())
 	p := planPool(config, poolModel{}, poolRecord{}, plan.WorkspaceID)
 	resp.Diagnostics.Append(newKeyDiagnostics(p)...)
 	if resp.Diagnostics.HasError() {
@@ -256,7 +250,7 @@ func (r *poolResource) Create(ctx context.Context, req resource.CreateRequest, r
 		return
 	}
 	resp.Diagnostics.Append(resp.State.Set(ctx, w.state.value(ctx))...)
-	resp.Diagnostics.Append(resp.Identity.Set(ctx, w.state.identity().value(ctx))...)
+	resp.Diagnostics.Append(resp.Identity.Set(ctx, w.state.identity().value())...)
 	resp.Diagnostics.Append(w.record.write(ctx, resp.Private, w.state)...)
 }
 
@@ -271,7 +265,7 @@ func (r *poolResource) Read(ctx context.Context, req resource.ReadRequest, resp 
 	if resp.Diagnostics.HasError() {
 		return
 	}
-	resp.Diagnostics.Append(resp.Identity.Set(ctx, prior.identity().value(ctx))...)
+	resp.Diagnostics.Append(resp.Identity.Set(ctx, prior.identity().value())...)
 	api, diags := r.operation.client("read the pool")
 	if diags.HasError() {
 		return // at plan; the keys may be as they were
@@ -305,7 +299,7 @@ func (r *poolResource) Update(ctx context.Context, req resource.UpdateRequest, r
 	limits, diags := durationsOf(plan.Timeouts, defaultPoolTimeout)
 	resp.Diagnostics.Append(diags...)
 	record := readPoolRecord(ctx, req.Private, prior)
-	config.WorkspaceID = plan.WorkspaceID
+	config = config.withScope(plan.scopeFields().values())
 	p := planPool(config, prior, record, plan.WorkspaceID)
 	resp.Diagnostics.Append(newKeyDiagnostics(p)...)
 	if resp.Diagnostics.HasError() {
@@ -321,7 +315,7 @@ func (r *poolResource) Update(ctx context.Context, req resource.UpdateRequest, r
 	w.update(ctx)
 	resp.Diagnostics.Append(w.diags...)
 	resp.Diagnostics.Append(resp.State.Set(ctx, w.state.value(ctx))...)
-	resp.Diagnostics.Append(resp.Identity.Set(ctx, w.state.identity().value(ctx))...)
+	resp.Diagnostics.Append(resp.Identity.Set(ctx, w.state.identity().value())...)
 	resp.Diagnostics.Append(w.record.write(ctx, resp.Private, w.state)...)
 }
 

@@ -2,141 +2,56 @@ package provider
 
 import (
 	"context"
+	"slices"
 
 	"github.com/hashicorp/terraform-plugin-framework-timeouts/resource/timeouts"
-	"github.com/hashicorp/terraform-plugin-framework-validators/int64validator"
-	"github.com/hashicorp/terraform-plugin-framework-validators/stringvalidator"
 	"github.com/hashicorp/terraform-plugin-framework/resource/schema"
 	"github.com/hashicorp/terraform-plugin-framework/resource/schema/booldefault"
-	"github.com/hashicorp/terraform-plugin-framework/resource/schema/stringdefault"
 	"github.com/hashicorp/terraform-plugin-framework/schema/validator"
-
-	"github.com/terraform-provider-byok/terraform-provider-byok/internal/byok"
+	"github.com/hashicorp/terraform-plugin-framework/types"
 )
 
 // poolKeyTable holds the attributes of an element of keys.
-var poolKeyTable = newTable([]row[poolKey]{
-	{
-		name:  "api_key_wo",
-		role:  secret,
-		field: func(m *poolKey) any { return &m.APIKeyWO },
-		schema: schema.StringAttribute{
-			Optional:  true,
-			WriteOnly: true,
-			Sensitive: true, // for the reason that keyTable gives
-			MarkdownDescription: "Secret of the key, write-only: never in state or plan, and may come from an ephemeral resource. A new key needs it. " +
-				"Without `api_key_wo_version`, a salted hash of it is kept in private state, and a changed value replaces the secret in place.",
-			Validators: []validator.String{apiKeyCheck},
+var poolKeyTable = newTable(slices.Concat(
+	writeOnlyRows("A new key needs it.", func(m *poolKey) writeOnlyFields { return writeOnlyFields{&m.APIKeyWO, &m.APIKeyWOVersion} }),
+	storedRows(func(m *poolKey) storedFields {
+		return storedFields{&m.ID, &m.MaskedKey, &m.CreatedBy, &m.CreatedAt, &m.UpdatedAt}
+	}),
+	[]row[poolKey]{
+		{
+			name:  "name",
+			role:  configurable,
+			field: func(m *poolKey) any { return &m.Name },
+			schema: schema.StringAttribute{
+				Optional: true,
+				Computed: true,
+				MarkdownDescription: "Label of the key, up to 120 characters; need not be unique. Default: the map key. `\"\"` stands for a key without a name. " +
+					"The API takes a new name only together with the secret.",
+				Validators: []validator.String{nameCheck},
+			},
 		},
 	},
-	{
-		name:  "api_key_wo_version",
-		role:  configurable,
-		field: func(m *poolKey) any { return &m.APIKeyWOVersion },
-		schema: schema.Int64Attribute{
-			Optional: true,
-			MarkdownDescription: "Version of `api_key_wo`, at least 1. When set, a change of it, and nothing else, uploads `api_key_wo`, and nothing derived from the value is stored. " +
-				"Needed for a value that differs from run to run, or between plan and apply.",
-			Validators: []validator.Int64{ownValueInt64{int64validator.AtLeast(1)}},
-		},
-	},
-	{
-		name:  "name",
-		role:  configurable,
-		field: func(m *poolKey) any { return &m.Name },
-		schema: schema.StringAttribute{
-			Optional: true,
-			Computed: true,
-			MarkdownDescription: "Label of the key, up to 120 characters; need not be unique. Default: the map key. `\"\"` stands for a key without a name. " +
-				"The API takes a new name only together with the secret.",
-			Validators: []validator.String{nameCheck},
-		},
-	},
-	{
-		name:   "id",
-		role:   computed,
-		field:  func(m *poolKey) any { return &m.ID },
-		schema: schema.StringAttribute{Computed: true, MarkdownDescription: "ID of the key. Stays the same when the secret or the name changes."},
-	},
-	{
-		name:   "masked_key",
-		role:   computed,
-		field:  func(m *poolKey) any { return &m.MaskedKey },
-		schema: schema.StringAttribute{Computed: true, MarkdownDescription: "What Sim shows of the secret, such as `sk-pro...7Qz3`. Eight bullets for a secret of up to 8 characters, and for one that the server cannot decrypt."},
-	},
-	{
-		name:   "created_by",
-		role:   computed,
-		field:  func(m *poolKey) any { return &m.CreatedBy },
-		schema: schema.StringAttribute{Computed: true, MarkdownDescription: "ID of the user who added the key, if Sim still knows."},
-	},
-	{
-		name:   "created_at",
-		role:   computed,
-		field:  func(m *poolKey) any { return &m.CreatedAt },
-		schema: schema.StringAttribute{Computed: true, MarkdownDescription: "When the key was added (RFC 3339, UTC). It decides the place in the rotation."},
-	},
-	{
-		name:   "updated_at",
-		role:   computed,
-		field:  func(m *poolKey) any { return &m.UpdatedAt },
-		schema: schema.StringAttribute{Computed: true, MarkdownDescription: "When the secret or the name was last written (RFC 3339, UTC)."},
-	},
-})
+))
 
 // unmanagedKeyTable holds the attributes of an element of unmanaged.
-var unmanagedKeyTable = newTable([]row[unmanagedKey]{
-	{
+var unmanagedKeyTable = newTable(append(
+	storedRows(func(m *unmanagedKey) storedFields {
+		return storedFields{maskedKey: &m.MaskedKey, createdBy: &m.CreatedBy, createdAt: &m.CreatedAt}
+	}),
+	row[unmanagedKey]{
 		name:   "name",
 		role:   computed,
 		field:  func(m *unmanagedKey) any { return &m.Name },
 		schema: schema.StringAttribute{Computed: true, MarkdownDescription: "Label of the key, or null."},
 	},
-	{
-		name:   "masked_key",
-		role:   computed,
-		field:  func(m *unmanagedKey) any { return &m.MaskedKey },
-		schema: schema.StringAttribute{Computed: true, MarkdownDescription: "What Sim shows of the secret."},
-	},
-	{
-		name:   "created_by",
-		role:   computed,
-		field:  func(m *unmanagedKey) any { return &m.CreatedBy },
-		schema: schema.StringAttribute{Computed: true, MarkdownDescription: "ID of the user who added the key, or null."},
-	},
-	{
-		name:   "created_at",
-		role:   computed,
-		field:  func(m *unmanagedKey) any { return &m.CreatedAt },
-		schema: schema.StringAttribute{Computed: true, MarkdownDescription: "When the key was added (RFC 3339, UTC)."},
-	},
-})
+))
 
 // poolTable holds the attributes of byok_pool. The map keys of keys are checked
 // by mapKeyDiagnostics: a validator of the map would keep every configuration
 // from the fast path.
-var poolTable = newTable([]row[poolModel]{
-	{
-		name:  "workspace_id",
-		role:  placing,
-		field: func(m *poolModel) any { return &m.WorkspaceID },
-		schema: schema.StringAttribute{
-			Optional:            true,
-			Computed:            true,
-			MarkdownDescription: "ID of the workspace. Default: `workspace_id` of the provider. A change replaces the pool.",
-			Validators:          []validator.String{idChecks[byok.Workspace]},
-		},
-	},
-	{
-		name:  "provider_id",
-		role:  placing,
-		field: func(m *poolModel) any { return &m.ProviderID },
-		schema: schema.StringAttribute{
-			Required:            true,
-			MarkdownDescription: "AI provider that the keys belong to, such as `openai` or `anthropic`. Unrecognized IDs produce a warning, because newer servers may support more providers. A change replaces the pool.",
-			Validators:          []validator.String{providerIDCheck},
-		},
-	},
+var poolTable = newTable(append(scopeRows("pool", (*poolModel).scopeFields), []row[poolModel]{
+	providerIDRow("pool", func(m *poolModel) *types.String { return &m.ProviderID }),
+	onRemoteChangeRow(func(m *poolModel) *types.String { return &m.OnRemoteChange }),
 	{
 		name:     "keys",
 		role:     configurable,
@@ -173,19 +88,6 @@ var poolTable = newTable([]row[poolModel]{
 		},
 	},
 	{
-		name:  "on_remote_change",
-		role:  configurable,
-		field: func(m *poolModel) any { return &m.OnRemoteChange },
-		schema: schema.StringAttribute{
-			Optional: true,
-			Computed: true,
-			Default:  stringdefault.StaticString(onRemoteChangeRepair),
-			MarkdownDescription: "What a plan does about a key that another user has replaced or renamed: `repair` (default) warns and puts the declared secret and name back, `warn` only warns. " +
-				"A key that was deleted is planned for creation in either case.",
-			Validators: []validator.String{ownValueString{stringvalidator.OneOf(onRemoteChanges...)}},
-		},
-	},
-	{
 		name:  "timeouts",
 		role:  configurable,
 		field: func(m *poolModel) any { return &m.Timeouts },
@@ -197,4 +99,4 @@ var poolTable = newTable([]row[poolModel]{
 			DeleteDescription: "How long deleting all keys may take. Default: `20m`.",
 		}),
 	},
-})
+}...))

@@ -23,11 +23,10 @@ type scopeKind struct {
 	article string
 	// attribute is the one with the ID of the scope.
 	attribute string
-	// description is that of the attribute; %s is what is stored there.
-	description string
-	// listDescription is that of the attribute of a list block; %s is what is
-	// listed.
-	listDescription string
+	// description is that of the attribute, identity that of the attribute of
+	// an identity, listed that of the attribute of a list block; %s is what is
+	// stored there.
+	description, identity, listed string
 	// canListEvery: a list block can ask for every scope of the kind.
 	canListEvery bool
 	// whereID tells where a user finds the ID.
@@ -63,7 +62,8 @@ var scopeKinds = [...]scopeKind{
 		article:     "a",
 		attribute:   "workspace_id",
 		description: "ID of the workspace. Default: `workspace_id` of the provider. A change replaces the %s.",
-		listDescription: "IDs of the workspaces whose %s are listed. `[\"*\"]` is every workspace that the user has any permission on. " +
+		identity:    "ID of the workspace of the %s. Default: that of the provider.",
+		listed: "IDs of the workspaces whose %s are listed. `[\"*\"]` is every workspace that the user has any permission on. " +
 			"Default: `workspace_id` of the provider, unless another attribute chooses where to look.",
 		canListEvery: true,
 		whereID:      "The ID is in the URL of the workspace, after /workspace/.",
@@ -83,10 +83,11 @@ var scopeKinds = [...]scopeKind{
 		attribute: "organization_id",
 		description: "ID of the organization, for a %s that its workspaces inherit. Conflicts with `workspace_id`, and has no default. " +
 			"Needs an admin or owner of the organization, and a hosted Sim where the organization has an active plan. A change replaces the %[1]s.",
-		listDescription: "IDs of organizations whose %s are listed, for an admin or owner of each.",
-		whereID:         "The data source byok_workspaces lists the ID of the organization of each workspace.",
-		importPrefix:    "organization/",
-		listRefused:     notSignedIn,
+		identity:     "ID of the organization, for a %s of an organization.",
+		listed:       "IDs of organizations whose %s are listed, for an admin or owner of each.",
+		whereID:      "The data source byok_workspaces lists the ID of the organization of each workspace.",
+		importPrefix: "organization/",
+		listRefused:  notSignedIn,
 		forbidden: explanation{"no access to the organization",
 			"The server, or a gateway in front of it, refuses access to the keys of the organization. Check organization_id, and the role of the user."},
 		noRoutes: explanation{"the server has no keys of organizations",
@@ -152,11 +153,6 @@ func planScope(config, prior scopeIDs, defaultID types.String) scopeIDs {
 		}
 	}
 	return planned
-}
-
-// planWorkspaceID is planScope for what can only be stored in a workspace.
-func planWorkspaceID(config, prior, defaultID types.String) types.String {
-	return planScope(scopeIDs{byok.Workspace: config}, scopeIDs{byok.Workspace: prior}, defaultID)[byok.Workspace]
 }
 
 // scopeRows are the rows of the attributes with the IDs of scopes. noun is what

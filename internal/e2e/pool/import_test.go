@@ -76,10 +76,10 @@ func TestImportErrors(t *testing.T) {
 	w := newWorld(t)
 	for id, want := range map[string]string{
 		"openai":                     "There are no keys of provider ID \"openai\"",
-		"a/b/c":                      `"a/b/c" has 3 parts between slashes, at most 2 are expected`,
-		"/openai":                    `Part 1 of "/openai" is empty or has white space.`,
+		"a/b/c":                      `"a/b/c" has 3 parts separated by slashes, which is more than expected`,
+		"/openai":                    `Part 1 of "/openai" is empty or contains whitespace.`,
 		"nosuchworkspace/openai":     "workspace not found",
-		w.server.WorkspaceID + "/ x": "is empty or has white space",
+		w.server.WorkspaceID + "/ x": "is empty or contains whitespace",
 	} {
 		w.configure(t, pool(openai, keys("a")), importing("byok_pool.openai", id))
 		w.wantError(t, []string{"plan"}, want)

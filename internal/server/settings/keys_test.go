@@ -354,6 +354,7 @@ func TestRefusals(t *testing.T) {
 	b.shows("#edit-problem", "may have been stored or not")
 	typed("sk-typed-0123456")
 	b.click("#edit [data-close]")
+	b.until("!document.querySelector('#edit').open")
 	if got := eval[string](b, "document.querySelector('#edit-key').value"); got != "" {
 		t.Errorf("a closed dialog keeps %q", got)
 	}
@@ -385,6 +386,35 @@ func TestRefusals(t *testing.T) {
 	typed("sk-typed-again-1")
 	if got := w.List(t, w.WorkspaceID); len(got) != 1 || got[0].ID != id || got[0].MaskedKey != "sk-012...cdef" {
 		t.Errorf("stored are %+v", got)
+	}
+}
+
+// A dialog that is opened again before the browser has told of its closing
+// keeps what is typed.
+func TestReopenedDialog(t *testing.T) {
+	t.Parallel()
+	w := startWorld(t)
+	w.Add(t, w.WorkspaceID, "openai", "sk-0123456789abcdef", "one")
+	b := newTab(t, w.URL)
+	b.session(w.SessionToken)
+	b.open(w.page(""))
+	b.click(manage("openai"))
+	b.click("#manage-add")
+	for _, closing := range []string{"document.querySelector('#edit [data-close]').click()", "edit.dispatchEvent(new Event('cancel', { cancelable: true }))"} {
+		got := eval[string](b, `(async () => {
+			const edit = document.querySelector("#edit"), field = document.querySelector("#edit-key");
+			field.value = "sk-abandoned-0123";
+			const closed = new Promise((done) => edit.addEventListener("close", done, { once: true }));
+			`+closing+`;
+			if (edit.open || field.value) return "open, with " + field.value;
+			document.querySelector("#manage-add").click();
+			field.value = "sk-typed-01234567";
+			await closed;
+			return field.value;
+		})()`)
+		if want := "sk-typed-01234567"; got != want {
+			t.Errorf("after %s the field holds %q, want %q", closing, got, want)
+		}
 	}
 }
 

@@ -65,7 +65,7 @@ $("#edit-eye").addEventListener("click", () => {
   apiKey.focus();
 });
 addEventListener("pagehide", forget);
-edit.addEventListener("close", forget);
+edit.addEventListener("close", () => edit.open || forget()); // closed by the browser
 
 $("#edit-form").addEventListener("submit", async (event) => {
   event.preventDefault();
@@ -75,8 +75,7 @@ $("#edit-form").addEventListener("submit", async (event) => {
   try {
     const done = await current.save({ apiKey: apiKey.value.trim(), name: name.value.trim() });
     setBusy(false);
-    forget(); // the close event comes later
-    edit.close();
+    close(edit);
     done?.();
   } catch (refusal) {
     setBusy(false);
@@ -105,7 +104,7 @@ $("#delete-do").addEventListener("click", async () => {
   try {
     const done = await current.remove();
     setBusy(false);
-    remove.close();
+    close(remove);
     done?.();
   } catch (refusal) {
     setBusy(false);
@@ -114,6 +113,19 @@ $("#delete-do").addEventListener("click", async () => {
   }
 });
 
-// What is under way is seen to its end.
-for (const dialog of [edit, remove]) dialog.addEventListener("cancel", (event) => busy && event.preventDefault());
-for (const button of all("[data-close]")) button.addEventListener("click", () => busy || button.closest("dialog").close());
+// close closes a dialog and forgets at once what was typed. The close event
+// comes later: by then the dialog may be open again and hold what was typed
+// since.
+function close(dialog) {
+  if (dialog === edit) forget();
+  dialog.close();
+}
+
+// A change under way is waited for.
+for (const dialog of [edit, remove]) {
+  dialog.addEventListener("cancel", (event) => {
+    event.preventDefault();
+    if (!busy) close(dialog);
+  });
+}
+for (const button of all("[data-close]")) button.addEventListener("click", () => busy || close(button.closest("dialog")));
