@@ -284,15 +284,15 @@ func failed(d diag.Diagnostic) list.ListResult {
 }
 
 func limitDiagnostic(limit int64, next outlook) diag.Diagnostic {
-	var rest []string
+	detail := fmt.Sprintf("The list stops after %d, its limit.", limit)
 	if next.more {
-		rest = append(rest, "There are more.")
+		detail += " The last workspace or organization has more."
 	}
 	if next.unasked > 0 {
-		rest = append(rest, fmt.Sprintf("%d of the workspaces and organizations were not asked.", next.unasked))
+		detail += fmt.Sprintf(" Workspaces and organizations that were not asked: %d.", next.unasked)
 	}
-	return diag.NewWarningDiagnostic("Results end at the limit", fmt.Sprintf(
-		"The list has %d results, which is its limit. %s Set limit in the list block (default: 100), or ask for fewer workspaces or provider IDs.", limit, strings.Join(rest, " ")))
+	return diag.NewWarningDiagnostic("Results end at the limit", detail+
+		" Set limit in the list block (default: 100), or ask for fewer workspaces or provider IDs.")
 }
 
 // listDiagnostic is about a scope whose keys cannot be listed.
@@ -308,13 +308,8 @@ func listDiagnostic(err error, in byok.Scope) diag.Diagnostic {
 	return diag.NewErrorDiagnostic(d.Summary(), joinParagraphs(d.Detail(), advice))
 }
 
-// missingListScopeDiagnostic says which attributes of a list block choose
-// scopes.
+// missingListScopeDiagnostic says how a list block chooses where to look.
 func missingListScopeDiagnostic() diag.Diagnostic {
-	var attributes []string
-	for _, of := range scopeKinds {
-		attributes = append(attributes, of.listAttribute())
-	}
-	return diag.NewErrorDiagnostic("Missing "+attributes[0], fmt.Sprintf(
-		"Set %s in the config block of the list (workspace_ids = [\"*\"] is every workspace of the user), or workspace_id in the provider block (%s).", strings.Join(attributes, " or "), envWorkspaceID))
+	return diag.NewErrorDiagnostic("Missing workspace_ids", "Set workspace_ids or organization_ids in the config block of the list, or workspace_id in the provider block ("+envWorkspaceID+"). "+
+		`workspace_ids = ["*"] is every workspace of the user.`)
 }

@@ -314,15 +314,15 @@ func TestListStops(t *testing.T) {
 		warns        string
 		lists        string
 	}{
-		"limit 1":                     {[]any{first, second}, 1, 0, 1, "were not asked", "first=1"},
-		"all of the first":            {[]any{first, second}, int64(firstHas), 0, firstHas, "1 of the workspaces and organizations were not asked", "first=1"},
+		"limit 1":                     {[]any{first, second}, 1, 0, 1, "were not asked: 1.", "first=1"},
+		"all of the first":            {[]any{first, second}, int64(firstHas), 0, firstHas, "stops after " + fmt.Sprint(firstHas) + ", its limit. Workspaces and organizations that were not asked: 1.", "first=1"},
 		"as many as both have":        {[]any{first, second}, int64(full) + 1, 0, full + 1, "", "first=1 second=1"},
-		"Terraform's default":         {[]any{s.WorkspaceID}, terraformsLimit, 0, terraformsLimit, "There are more.", ""},
+		"Terraform's default":         {[]any{s.WorkspaceID}, terraformsLimit, 0, terraformsLimit, "The last workspace or organization has more.", ""},
 		"as many as there are":        {[]any{s.WorkspaceID}, int64(full), 0, full, "", ""},
 		"no limit":                    {[]any{s.WorkspaceID}, 0, 0, full, "", ""},
 		"stops without a limit":       {[]any{first, second}, 0, 1, 1, "", "first=1"},
 		"stops before the limit":      {[]any{first, second}, terraformsLimit, 1, 1, "", "first=1"},
-		"stops at the limit, no more": {[]any{first, second}, 1, 1, 1, "were not asked", "first=1"},
+		"stops at the limit, no more": {[]any{first, second}, 1, 1, 1, "were not asked: 1.", "first=1"},
 	} {
 		t.Run(title, func(t *testing.T) {
 			o := beginQuery(t, s, s.SessionToken, "")
