@@ -4,7 +4,9 @@
 set -euo pipefail
 
 cat <<TEXT
-Built $1/terraform-provider-byok and $1/byok-server.
+Built $1/terraform-provider-byok and $1/byok-server. To find them by name:
+
+export PATH="$1:\$PATH"
 
 To use this provider, paste this into ~/.terraformrc (OpenTofu: ~/.tofurc; on
 Windows %APPDATA%\\terraform.rc), or into a file that TF_CLI_CONFIG_FILE names:

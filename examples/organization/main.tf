@@ -1,4 +1,4 @@
-# One configuration for an organization: its shared keys, and one key in each of
+# One configuration for an organization: its shared keys, and a pool in each of
 # its workspaces. The user is an admin of the organization.
 
 terraform {
@@ -40,24 +40,22 @@ locals {
 }
 
 # Every workspace without OpenAI keys of its own uses these.
-resource "byok_key" "shared" {
-  for_each = var.shared_openai_names
-
+resource "byok_pool" "shared" {
   organization_id = var.organization_id
   provider_id     = "openai"
-  name            = each.key
-  api_key_wo      = var.shared_openai_api_keys[each.key]
+
+  keys = { for name in var.shared_openai_names : name => { api_key_wo = var.shared_openai_api_keys[name] } }
 }
 
 # Each workspace has an Anthropic key of its own, so that its use can be told
 # from that of the others.
-resource "byok_key" "anthropic" {
+resource "byok_pool" "anthropic" {
   for_each = local.workspaces
 
   workspace_id = each.key
   provider_id  = "anthropic"
-  name         = each.value
-  api_key_wo   = var.anthropic_api_key
+
+  keys = { own = { api_key_wo = var.anthropic_api_key, name = each.value } }
 }
 
 output "workspaces" {

@@ -128,14 +128,28 @@ func (c *Client) Entitled(ctx context.Context, in byok.Scope) (bool, error) {
 // ListedNotEntitled is the reverse of Entitled without any I/O: false where the
 // snapshot is not there yet.
 func (c *Client) ListedNotEntitled(in byok.Scope) bool {
+	s := c.listed(in)
+	return s != nil && !s.entitled
+}
+
+// ListedKeys is List without any I/O: ok is false where the snapshot is not
+// there yet. The keys are shared and must not be changed.
+func (c *Client) ListedKeys(in byok.Scope) (keys []byok.Key, ok bool) {
+	if s := c.listed(in); s != nil {
+		return s.keys, true
+	}
+	return nil, false
+}
+
+// listed is the newest snapshot of a scope that there is, or nil.
+func (c *Client) listed(in byok.Scope) *snapshot {
 	c.mu.Lock()
 	sc := c.scopes[in]
 	c.mu.Unlock()
 	if sc == nil {
-		return false
+		return nil
 	}
-	s := sc.current()
-	return s != nil && !s.entitled
+	return sc.current()
 }
 
 // Key returns one key from the snapshot, or KindKeyNotFound.
@@ -149,40 +163,6 @@ func (c *Client) Key(ctx context.Context, in byok.Scope, keyID string) (byok.Key
 		return byok.Key{}, c.fail(OpList, byok.Pool{Scope: in}, keyID, &failure{kind: KindKeyNotFound})
 	}
 	return key, nil
-}
-
-// Listed is Key without any I/O: ok is false where the snapshot is not there
-// yet, and where it does not show the key.
-func (c *Client) Listed(in byok.Scope, keyID string) (key byok.Key, ok bool) {
-	if s := c.listed(in); s != nil {
-		return s.key(keyID)
-	}
-	return byok.Key{}, false
-}
-
-// ListedKeys is List without any I/O: ok is false where the snapshot is not
-// there yet. The keys are shared and must not be changed.
-func (c *Client) ListedKeys(in byok.Scope) (keys []byok.Key, ok bool) {
-	if s := c.listed(in); s != nil {
-		return s.keys, true
-	}
-	return nil, false
-}
-
-// listed returns a snapshot that shows all own writes, or nil.
-func (c *Client) listed(in byok.Scope) *snapshot {
-	c.mu.Lock()
-	sc := c.scopes[in]
-	c.mu.Unlock()
-	if sc == nil {
-		return nil
-	}
-	sc.mu.Lock()
-	defer sc.mu.Unlock()
-	if sc.snapshot == nil || sc.snapshot.covers < sc.writes {
-		return nil
-	}
-	return sc.snapshot
 }
 
 // Replace gives a stored key another secret, and another name unless

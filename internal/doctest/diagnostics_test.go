@@ -13,10 +13,17 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/provider"
 )
 
 // gap stands for what differs from case to case in a summary.
 const gap = "…"
+
+// sample fills the gaps of a summary.
+var sample = strings.NewReplacer(`"`+gap+`"`, `"Some: \"thing\""`, gap, "at least 11 of max_retries")
 
 // summaryArgument is the position of the summary in calls that make a
 // diagnostic.
@@ -26,13 +33,19 @@ var summaryArgument = map[string]int{
 }
 
 // The page about troubleshooting has every summary of the provider's
-// diagnostics, under an anchor, and no other.
+// diagnostics, under an anchor that the diagnostic links to, and no other.
 func TestTroubleshootingHasEveryDiagnostic(t *testing.T) {
 	t.Parallel()
 	inCode := map[string]string{} // position by anchor
 	for _, dir := range []string{"internal/provider", "internal/ledger", "internal/client"} {
 		for text, at := range summaries(t, filepath.Join(root, dir)) {
-			inCode[anchorOf(text)] = at + ": " + text
+			anchor := provider.TroubleshootingAnchor(text)
+			inCode[anchor] = at + ": " + text
+			for _, summary := range []string{sample.Replace(text), "Cannot create key: " + sample.Replace(text)} {
+				if url := provider.TroubleshootingURL(summary); !strings.HasSuffix(url, "/docs/guides/troubleshooting#"+anchor) {
+					t.Errorf("%s: %q links to %q, want #%s", at, summary, url, anchor)
+				}
+			}
 		}
 	}
 	if len(inCode) < 40 {
@@ -40,16 +53,18 @@ func TestTroubleshootingHasEveryDiagnostic(t *testing.T) {
 	}
 	page := read(t, "templates/guides/troubleshooting.md.tmpl")
 	onPage := map[string]bool{}
+	var headings []string
 	for _, match := range regexp.MustCompile(`(?m)^<a id="(.*)"></a>\n\n### (.*)$|^### (.*)$`).FindAllStringSubmatch(page, -1) {
 		switch {
 		case match[3] != "":
 			t.Errorf("the heading %q has no anchor", match[3])
-		case anchorOf(match[2]) != match[1]:
-			t.Errorf("the heading %q has the anchor %q, want %q", match[2], match[1], anchorOf(match[2]))
+		case provider.TroubleshootingAnchor(match[2]) != match[1]:
+			t.Errorf("the heading %q has the anchor %q, want %q", match[2], match[1], provider.TroubleshootingAnchor(match[2]))
 		case onPage[match[1]]:
 			t.Errorf("the anchor %q is there twice", match[1])
 		default:
 			onPage[match[1]] = true
+			headings = append(headings, match[2])
 			if inCode[match[1]] == "" {
 				t.Errorf("the code has no diagnostic %q", match[2])
 			}
@@ -60,11 +75,9 @@ func TestTroubleshootingHasEveryDiagnostic(t *testing.T) {
 			t.Errorf("%s: templates/guides/troubleshooting.md.tmpl has no heading for it: <a id=%q></a>", at, anchor)
 		}
 	}
-}
-
-// anchorOf is the anchor of a summary: its words, without what differs.
-func anchorOf(summary string) string {
-	return strings.Trim(regexp.MustCompile(`[^a-z0-9_]+`).ReplaceAllString(strings.ToLower(summary), "-"), "-")
+	if diff := cmp.Diff(headings, provider.TroubleshootingHeadings()); diff != "" {
+		t.Errorf("the headings of the page, and those that the provider links to:\n%s", diff)
+	}
 }
 
 // summaries returns the summaries in a folder with their positions.
@@ -186,7 +199,7 @@ func (s *scan) add(expression ast.Expr) {
 	}
 }
 
-var verb = regexp.MustCompile(`%[a-z]`)
+var verbs = regexp.MustCompile(`%[a-z]`)
 
 // text is a summary with gaps; a gap alone where it was made elsewhere.
 func (s *scan) text(expression ast.Expr) (string, bool) {
@@ -203,7 +216,7 @@ func (s *scan) text(expression ast.Expr) (string, bool) {
 			switch selector.Sel.Name {
 			case "Sprintf":
 				format, ok := s.text(e.Args[0])
-				return verb.ReplaceAllString(format, gap), ok
+				return verbs.ReplaceAllString(strings.ReplaceAll(format, "%q", `"`+gap+`"`), gap), ok
 			case "Summary":
 				return gap, true
 			}
@@ -277,9 +290,6 @@ var e = explanation{"in a table", "advice"}
 	}
 	slices.Sort(got)
 	want := []string{"A warning", "Cannot read thing", "Cannot … key", "Invalid thing", "Invalid …", "Not found", "Plain", `Pool "…" holds …`, "a title", "in a table"}
-	for i, text := range want {
-		want[i] = strings.ReplaceAll(text, `"…"`, "…")
-	}
 	slices.Sort(want)
 	if !slices.Equal(got, want) {
 		t.Errorf("summaries %q, want %q", got, want)

@@ -16,7 +16,7 @@ func TestIndexHasEveryProviderID(t *testing.T) {
 		t.Fatal("no section on provider IDs")
 	}
 	var listed []string
-	for _, row := range regexp.MustCompile("(?m)^\\| `([^`]+)` \\| [^|]+ \\| [^|]+ \\|$").FindAllStringSubmatch(section[1], -1) {
+	for _, row := range regexp.MustCompile("(?m)^\\| `([^`]+)` \\| [^|]+ \\| [^|]+ \\| [^|]+ \\|$").FindAllStringSubmatch(section[1], -1) {
 		listed = append(listed, row[1])
 	}
 	if want := byok.ProviderIDs(); !slices.Equal(listed, want) {

@@ -10,13 +10,14 @@
 // and the prior and the proposed state are equal byte for byte in every
 // attribute that is not write-only, by the schema that Terraform was given. In
 // every other case, and for every value of a form that is not understood here
-// or by the resource, the framework decides. Nothing has been sent or recorded
-// by then, so the call can be repeated.
+// or by the resource, the framework decides. Nothing has been changed or
+// recorded by then, so the call can be repeated.
 package fastpath
 
 import (
 	"bytes"
 	"context"
+	"sync"
 
 	"github.com/hashicorp/terraform-plugin-go/tfprotov6"
 	"github.com/vmihailenco/msgpack/v5/msgpcode"
@@ -34,14 +35,15 @@ type Framework interface {
 }
 
 // Resource is a managed resource with an identity. Every method may decline,
-// and must do so without side effects. Values are MessagePack, as in the
+// and must then have changed nothing. Values are MessagePack, as in the
 // protocol.
 type Resource interface {
 	// Valid reports whether validation finds nothing to report.
 	Valid(config []byte) bool
-	// Read reports whether a read would leave the state and private state as
-	// they are, with nothing to report. It also returns the identity.
-	Read(state, private []byte) (identity []byte, unchanged bool)
+	// Read reports whether a read leaves the state and private state as they
+	// are, with nothing to report. It also returns the identity. It may ask the
+	// API; the framework's read gets an error of that from ReadError.
+	Read(ctx context.Context, state, private []byte) (identity []byte, unchanged bool, err error)
 	// Plan reports whether the resource plans no change, with nothing to
 	// report. It also returns the planned private state. The proposed state is
 	// that of the request: it equals the prior one, apart from the schema's
@@ -61,11 +63,12 @@ type Server struct {
 	Framework
 	resources map[string]Resource
 	schemas   *schemas
+	reads     *reads
 }
 
 // New puts a fast path for resources, by type name, in front of next.
 func New(next Framework, resources map[string]Resource) Server {
-	return Server{Framework: next, resources: resources, schemas: &schemas{}}
+	return Server{Framework: next, resources: resources, schemas: &schemas{}, reads: &reads{cancels: map[int]context.CancelFunc{}}}
 }
 
 // GetProviderSchema also keeps what the fast path needs of the schemas.
@@ -111,26 +114,81 @@ func (s Server) ValidateResourceConfig(ctx context.Context, req *tfprotov6.Valid
 // ReadResource returns the state that was sent.
 func (s Server) ReadResource(ctx context.Context, req *tfprotov6.ReadResourceRequest) (*tfprotov6.ReadResourceResponse, error) {
 	if r, _, ok := s.resource(req.TypeName); ok {
-		if resp := read(r, req); resp != nil {
+		resp, err := s.read(ctx, r, req)
+		if resp != nil {
 			return resp, nil
+		}
+		if err != nil {
+			ctx = context.WithValue(ctx, readError{}, err)
 		}
 	}
 	return s.Framework.ReadResource(ctx, req)
 }
 
-func read(r Resource, req *tfprotov6.ReadResourceRequest) *tfprotov6.ReadResourceResponse {
+// read returns a response, an error of the API, or neither.
+func (s Server) read(ctx context.Context, r Resource, req *tfprotov6.ReadResourceRequest) (*tfprotov6.ReadResourceResponse, error) {
 	state := encoded(req.CurrentState)
 	if state == nil {
-		return nil
+		return nil, nil
 	}
-	identity, unchanged := r.Read(state, req.Private)
-	if !unchanged {
-		return nil
+	ctx, release := s.reads.begin(ctx)
+	defer release()
+	identity, unchanged, err := r.Read(ctx, state, req.Private)
+	if err != nil || !unchanged {
+		return nil, err
 	}
 	if req.CurrentIdentity != nil && !bytes.Equal(encoded(req.CurrentIdentity.IdentityData), identity) {
-		return nil
+		return nil, nil
 	}
-	return &tfprotov6.ReadResourceResponse{NewState: req.CurrentState, Private: req.Private, NewIdentity: identityOf(identity)}
+	return &tfprotov6.ReadResourceResponse{NewState: req.CurrentState, Private: req.Private, NewIdentity: identityOf(identity)}, nil
+}
+
+// readError is the key of an error in the context of a read.
+type readError struct{}
+
+// ReadError returns the error that the fast path got from the API in the same
+// read, so that the framework's read need not ask again; nil if there was none.
+func ReadError(ctx context.Context) error {
+	err, _ := ctx.Value(readError{}).(error)
+	return err
+}
+
+// StopProvider also ends the reads of the fast path.
+func (s Server) StopProvider(ctx context.Context, req *tfprotov6.StopProviderRequest) (*tfprotov6.StopProviderResponse, error) {
+	s.reads.stop()
+	return s.Framework.StopProvider(ctx, req)
+}
+
+// reads are those of the fast path that are under way.
+type reads struct {
+	mu      sync.Mutex
+	begun   int
+	cancels map[int]context.CancelFunc
+}
+
+// begin returns the context of a read that stop ends, and what releases it.
+func (r *reads) begin(ctx context.Context) (_ context.Context, release func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.begun++
+	read := r.begun
+	r.cancels[read] = cancel
+	return ctx, func() {
+		cancel()
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		delete(r.cancels, read)
+	}
+}
+
+// stop ends the reads under way; as in the framework, later ones are made.
+func (r *reads) stop() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, cancel := range r.cancels {
+		cancel()
+	}
 }
 
 // PlanResourceChange returns the prior state that was sent.

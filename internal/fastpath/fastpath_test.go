@@ -3,6 +3,7 @@ package fastpath
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -210,7 +211,8 @@ func TestFromJSON(t *testing.T) {
 // framework counts the calls that reach it.
 type framework struct {
 	Framework
-	calls []string
+	calls     []string
+	readError error // of the newest read
 }
 
 func (f *framework) GetProviderSchema(context.Context, *tfprotov6.GetProviderSchemaRequest) (*tfprotov6.GetProviderSchemaResponse, error) {
@@ -227,8 +229,14 @@ func (f *framework) ValidateResourceConfig(context.Context, *tfprotov6.ValidateR
 	return nil, nil
 }
 
-func (f *framework) ReadResource(context.Context, *tfprotov6.ReadResourceRequest) (*tfprotov6.ReadResourceResponse, error) {
+func (f *framework) ReadResource(ctx context.Context, _ *tfprotov6.ReadResourceRequest) (*tfprotov6.ReadResourceResponse, error) {
 	f.calls = append(f.calls, "read")
+	f.readError = ReadError(ctx)
+	return nil, nil
+}
+
+func (f *framework) StopProvider(context.Context, *tfprotov6.StopProviderRequest) (*tfprotov6.StopProviderResponse, error) {
+	f.calls = append(f.calls, "stop")
 	return nil, nil
 }
 
@@ -240,8 +248,11 @@ func (f *framework) PlanResourceChange(context.Context, *tfprotov6.PlanResourceC
 // yes is a resource that always sees nothing to do, as a faulty one would.
 type yes struct{ asked int }
 
-func (y *yes) Valid([]byte) bool               { y.asked++; return true }
-func (y *yes) Read(_, _ []byte) ([]byte, bool) { y.asked++; return []byte{0x80}, true }
+func (y *yes) Valid([]byte) bool { y.asked++; return true }
+func (y *yes) Read(context.Context, []byte, []byte) ([]byte, bool, error) {
+	y.asked++
+	return []byte{0x80}, true, nil
+}
 func (y *yes) Plan(PlanRequest) (private []byte, unchanged bool) {
 	y.asked++
 	return []byte("private"), true
@@ -319,6 +330,68 @@ func TestServerReads(t *testing.T) {
 		if resp != nil && (resp.NewState != state || string(resp.Private) != string(tc.req.Private) || resp.NewIdentity == nil) {
 			t.Errorf("%s: %+v", title, resp)
 		}
+	}
+}
+
+// reader is a resource whose reads are as a function says.
+type reader struct {
+	yes
+	read func(context.Context) error
+}
+
+func (r *reader) Read(ctx context.Context, _, _ []byte) ([]byte, bool, error) {
+	return nil, false, r.read(ctx)
+}
+
+// The framework's read gets the error of the API, and makes the read of a
+// resource that has changed.
+func TestServerHandsOnReadErrors(t *testing.T) {
+	t.Parallel()
+	req := &tfprotov6.ReadResourceRequest{TypeName: "thing", CurrentState: &tfprotov6.DynamicValue{MsgPack: []byte{0x80}}}
+	for _, want := range []error{nil, errors.New("refused")} {
+		f := &framework{}
+		resource := &reader{read: func(context.Context) error { return want }}
+		if _, err := New(f, map[string]Resource{"thing": resource}).ReadResource(t.Context(), req); err != nil {
+			t.Fatal(err)
+		}
+		if !slices.Equal(f.calls, []string{"read"}) || !errors.Is(f.readError, want) {
+			t.Errorf("the framework got %v with the error %v, want %v", f.calls, f.readError, want)
+		}
+	}
+	if err := ReadError(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
+// Ctrl-C ends a read that waits for the API, and no later one.
+func TestServerStopsReads(t *testing.T) {
+	t.Parallel()
+	req := &tfprotov6.ReadResourceRequest{TypeName: "thing", CurrentState: &tfprotov6.DynamicValue{MsgPack: []byte{0x80}}}
+	f, begun := &framework{}, make(chan struct{})
+	resource := &reader{read: func(ctx context.Context) error {
+		close(begun)
+		<-ctx.Done()
+		return ctx.Err()
+	}}
+	server := New(f, map[string]Resource{"thing": resource})
+	ended := make(chan error)
+	go func() {
+		_, err := server.ReadResource(t.Context(), req)
+		ended <- err
+	}()
+	<-begun
+	if _, err := server.StopProvider(t.Context(), &tfprotov6.StopProviderRequest{}); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-ended; err != nil || !errors.Is(f.readError, context.Canceled) {
+		t.Errorf("%v; the framework got the error %v", err, f.readError)
+	}
+	resource.read = func(ctx context.Context) error { return ctx.Err() }
+	if _, err := server.ReadResource(t.Context(), req); err != nil || f.readError != nil {
+		t.Errorf("after the stop: %v, %v", err, f.readError)
+	}
+	if !slices.Equal(f.calls, []string{"stop", "read", "read"}) {
+		t.Errorf("the framework got %v", f.calls)
 	}
 }
 

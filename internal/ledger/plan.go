@@ -240,9 +240,9 @@ func (p *plan) tick(now time.Time, w *waiter) (next time.Time) {
 		return now.Add(p.quiet) // released: the channel is closed
 	}
 	if p.inFlight > 1 { // the one in flight is the waiter
-		return now.Add(p.quiet)
+		return now.Add(p.quietTime())
 	}
-	if next := p.active.Add(p.quiet); next.After(now) {
+	if next := p.active.Add(p.quietTime()); next.After(now) {
 		return next
 	}
 	var over []*totals
@@ -265,6 +265,21 @@ func (p *plan) tick(now time.Time, w *waiter) (next time.Time) {
 	}
 	p.release(verdict)
 	return now.Add(p.quiet)
+}
+
+// quietTime is how long no call may have begun or ended before the plan counts
+// as complete. A resource that has a whole pool removes its keys in one call, so
+// that fewer calls are missing than where each key is a resource.
+func (p *plan) quietTime() time.Duration {
+	for t := range p.overfull {
+		if t.singles {
+			return p.quiet
+		}
+	}
+	if p.isCrowded() {
+		return p.quiet
+	}
+	return p.quiet / 6
 }
 
 // abandon takes back the waiter whose call was cancelled. The next call that
@@ -434,14 +449,21 @@ func (t *totals) overCap(limit int, settled, sequential bool) *OverCap {
 		Sequential: sequential && !whole,
 	}
 	if settled {
-		for _, key := range t.listing.keys[t.pool.ProviderID] {
-			if t.outcomes[key.ID] == undeclared {
-				o.Unmanaged = append(o.Unmanaged, key)
-			}
-		}
-		slices.SortFunc(o.Unmanaged, rotationOrder)
+		o.Unmanaged = t.unmanaged()
 	}
 	return o
+}
+
+// unmanaged returns the stored keys that no call has declared, in rotation
+// order.
+func (t *totals) unmanaged() (keys []byok.Key) {
+	for _, key := range t.listing.keys[t.pool.ProviderID] {
+		if t.outcomes[key.ID] == undeclared {
+			keys = append(keys, key)
+		}
+	}
+	slices.SortFunc(keys, rotationOrder)
+	return keys
 }
 
 // rotationOrder is the order in which a pool serves its keys. WIRE.md

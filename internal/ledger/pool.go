@@ -10,8 +10,10 @@ import (
 )
 
 // A resource that has a whole pool declares it in one call. What the plan does
-// to the pool is then known at once, and nothing waits, unless single keys of
-// the same pool are resources, too.
+// to the pool is then mostly known at once. A call waits, before it reports,
+// where single keys of the same pool are resources, too; and for a short time
+// where the pool has keys that no call has declared so far: those of another
+// resource, which the plan may be about to remove, or of nobody.
 
 // PoolChange is what a plan does with the keys of one resource in one pool.
 type PoolChange struct {
@@ -74,7 +76,7 @@ func (c *Call) RemovePool(pool byok.Pool, keyIDs []string) {
 
 // Pool declares that the plan creates, keeps or changes a resource that has keys
 // of the pool. It lists the scope when keys are added. It returns at once,
-// except where keys of the pool are resources of their own: then it waits and
+// except where other resources can still change the verdict: then it waits and
 // reports as Create does.
 func (c *Call) Pool(ctx context.Context, pool byok.Pool, change PoolChange) Verdict {
 	if c == nil {
@@ -121,6 +123,19 @@ func (c *Call) Declared(pool byok.Pool, keyID string) bool {
 	c.ledger.mu.Lock()
 	defer c.ledger.mu.Unlock()
 	return c.plan.totals(pool).outcomes[keyID] != undeclared
+}
+
+// Empties reports whether the plan, as far as it is known, removes all of these
+// keys, which are those of a pool, and adds none.
+func (c *Call) Empties(pool byok.Pool, stored []string) bool {
+	if c == nil {
+		return false
+	}
+	c.ledger.mu.Lock()
+	defer c.ledger.mu.Unlock()
+	t := c.plan.totals(pool)
+	return !c.plan.applying && len(stored) > 0 && t.adds() == 0 &&
+		!slices.ContainsFunc(stored, func(id string) bool { return t.outcomes[id] != removed })
 }
 
 // declare enters a change.
@@ -206,15 +221,15 @@ func (p *plan) shareKey(pool byok.Pool) *Shared {
 	return p.share(p.totals(pool), false)
 }
 
-// decidePool returns the verdict of a call that declares a pool. Only single
-// keys can still change it.
+// decidePool returns the verdict of a call that declares a pool. Only other
+// resources with keys of the pool can still change it.
 func (p *plan) decidePool(now time.Time, pool byok.Pool) (Verdict, *waiter) {
 	t := p.totals(pool)
 	_, overfull := p.overfull[t]
 	switch {
 	case p.applying || !overfull:
 		return Verdict{}, nil
-	case !t.singles || t.certain(p.cap):
+	case t.certain(p.cap), !t.singles && len(t.unmanaged()) == 0:
 		verdict := p.report(!t.singles, t)
 		p.releaseIfClear()
 		return verdict, nil
@@ -234,6 +249,6 @@ func (s *Shared) Summary() string {
 // Detail is the body of the error.
 func (s *Shared) Detail() string {
 	return fmt.Sprintf("A byok_pool with exclusive = true owns every key of provider ID %q in %s %q, but another resource of this configuration has keys there, too: "+
-		"the two would remove each other's keys.\n\nMove the keys of the other resource into the pool, or set exclusive = false.",
+		"this pool would remove the keys of the other resource.\n\nMove the keys of the other resource into the pool, or set exclusive = false.",
 		clean(s.Pool.ProviderID), s.Pool.Scope.Kind, clean(s.Pool.Scope.ID))
 }

@@ -14,7 +14,7 @@ var whole = byok.Pool{Scope: byok.WorkspaceScope("ws"), ProviderID: "openai"}
 // holding returns a ledger of a workspace that stores n keys, id-0 and up, in
 // the pool.
 func holding(n int) *Ledger {
-	return New(Config{Quiet: 50 * time.Millisecond, List: func(context.Context, byok.Scope) ([]byok.Key, error) {
+	return New(Config{Quiet: 3 * time.Second, List: func(context.Context, byok.Scope) ([]byok.Key, error) {
 		var keys []byok.Key
 		for i := range n {
 			keys = append(keys, byok.Key{ID: fmt.Sprintf("id-%d", i), ProviderID: whole.ProviderID})
@@ -36,6 +36,25 @@ func declare(t *testing.T, l *Ledger, change PoolChange) Verdict {
 	call := l.Begin()
 	defer call.End()
 	return call.Pool(t.Context(), whole, change)
+}
+
+// waitForCreates returns once the plan has counted n new keys of the pool and
+// has seen the list.
+func waitForCreates(t *testing.T, l *Ledger, n int) {
+	t.Helper()
+	for {
+		l.mu.Lock()
+		totals := l.plan.totals(whole)
+		done := totals.created == n && totals.listing != nil
+		l.mu.Unlock()
+		if done {
+			return
+		}
+		if t.Context().Err() != nil {
+			t.Fatal(t.Context().Err())
+		}
+		time.Sleep(time.Millisecond)
+	}
 }
 
 func TestPool(t *testing.T) {
@@ -104,6 +123,27 @@ func TestPool(t *testing.T) {
 			call = l.Begin()
 			call.Remove(whole, "id-0")
 			call.End()
+			return <-verdicts
+		}, 0},
+		"another resource that goes later": {10, func(t *testing.T, l *Ledger) Verdict {
+			verdicts := make(chan Verdict)
+			go func() { verdicts <- declare(t, l, PoolChange{Added: 10}) }()
+			waitForCreates(t, l, 10)
+			call := l.Begin()
+			call.ReadPool(whole, ids(0, 10))
+			call.End()
+			call = l.Begin()
+			call.RemovePool(whole, ids(0, 10))
+			call.End()
+			return <-verdicts
+		}, 0},
+		"a key that goes later from another resource": {10, func(t *testing.T, l *Ledger) Verdict {
+			verdicts := make(chan Verdict)
+			go func() { verdicts <- declare(t, l, PoolChange{Kept: ids(0, 5), Added: 1}) }()
+			waitForCreates(t, l, 1)
+			if verdict := declare(t, l, PoolChange{Kept: ids(5, 9), Removed: ids(9, 10)}); len(verdict.Over) > 0 {
+				t.Error("reported at the resource that removes a key")
+			}
 			return <-verdicts
 		}, 0},
 		"applying": {10, func(t *testing.T, l *Ledger) Verdict { l.Apply(); return declare(t, l, PoolChange{Added: 10}) }, 0},

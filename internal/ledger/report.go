@@ -77,6 +77,9 @@ func (o *OverCap) Detail() string {
 			to, id = "byok_pool.example", o.Pool.String()
 		}
 		fmt.Fprintf(&b, "    import {\n      to = %s\n      id = %q\n    }\n\n", to, id)
+		if o.Whole {
+			b.WriteString("- If the keys above are those of a byok_pool that has a new address in your configuration, add a moved block.\n")
+		}
 		if o.Sequential {
 			b.WriteString("- If your configuration removes one of the keys above, Terraform may not have planned that yet, as happens with -parallelism=1. Plan again with the default parallelism.\n")
 		}
@@ -85,8 +88,8 @@ func (o *OverCap) Detail() string {
 		b.WriteString("- A replaced key counts as removed and added. With create_before_destroy, both are stored for a moment, which a full pool does not allow.\n")
 	}
 	b.WriteString("- If this is an apply, and its plan passed, keys have been added since by another user: plan again.\n")
-	b.WriteString("- To destroy everything, run terraform destroy -refresh=false. Without it, Terraform plans what is missing before it plans to destroy.\n")
-	b.WriteString("- If the server has another cap, set max_keys_per_provider in the provider block.")
+	b.WriteString("- If the server has another cap, set max_keys_per_provider in the provider block.\n")
+	b.WriteString("- If you ran terraform destroy, run it with -refresh=false. Without it, Terraform first plans the keys that are missing, and that plan fails.")
 	return b.String()
 }
 

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -48,7 +49,8 @@ func TestAccRequestsOfAWalk(t *testing.T) {
 	tf := newTerraform(t, nil, keys(s, n, `api_key_wo = "`+secretA+`"`))
 
 	tf.plan()
-	expectRequests(t, s, "plan of creates", map[string]int{"GET": 2})
+	// The pool begins: the third request asks what the workspace inherits.
+	expectRequests(t, s, "plan of creates", map[string]int{"GET": 3})
 
 	tf.apply("plan.tfplan")
 	// How many creates share a list depends on which of them wait at a time.
@@ -72,8 +74,9 @@ func TestAccRequestsOfAWalk(t *testing.T) {
 	expectRequests(t, s, "apply of updates", map[string]int{"GET": 1, "POST": n})
 
 	tf.plan("-destroy")
-	// Terraform configures the provider twice: to refresh, and to plan.
-	expectRequests(t, s, "plan of deletes", map[string]int{"GET": 3})
+	// Terraform configures the provider twice: to refresh, and to plan. The
+	// fourth request asks whether the workspace has an organization.
+	expectRequests(t, s, "plan of deletes", map[string]int{"GET": 4})
 	tf.apply("plan.tfplan")
 	expectRequests(t, s, "apply of deletes", map[string]int{"GET": 1, "DELETE": n})
 }
@@ -546,7 +549,7 @@ func TestAccExamples(t *testing.T) {
 				}
 				config.Write(text)
 			}
-			here := strings.NewReplacer("https://sim.example.com", s.URL, "11111111-2222-4333-8444-555555555555", s.WorkspaceID)
+			here := strings.NewReplacer("https://sim.example.com", s.URL, "11111111-2222-4333-8444-555555555555", s.WorkspaceID, `"Production"`, strconv.Quote(s.WorkspaceName))
 			tf := newTerraform(t, map[string]string{envSessionToken: s.SessionToken}, here.Replace(config.String()))
 			secrets := map[string]any{
 				"openai_api_key": secretA, "openai_main_api_key": secretA, "openai_api_keys": map[string]string{"primary": secretA, "spare": secretB}, "mistral_api_keys": map[string]string{"first": secretA, "second": secretB},

@@ -1,6 +1,7 @@
 package provider
 
 import (
+	"context"
 	"encoding/json"
 
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/fastpath"
@@ -19,36 +20,38 @@ func (k keyFastPath) Valid(config []byte) bool {
 	return ok && keyTable.valid(m)
 }
 
-// Read needs a list that is there already.
-func (k keyFastPath) Read(state, private []byte) (identity []byte, unchanged bool) {
+// Read asks for the list that all reads of a plan share.
+func (k keyFastPath) Read(ctx context.Context, state, private []byte) (identity []byte, unchanged bool, err error) {
 	operation := k.provider.operation.Load()
 	if operation == nil {
-		return nil, false
+		return nil, false, nil
 	}
 	api, diags := operation.client("read the key")
 	if diags.HasError() {
-		return nil, false
+		return nil, false, nil
 	}
 	prior, ok := keyTable.decode(state)
 	if !ok {
-		return nil, false
+		return nil, false, nil
 	}
 	record, ok := decodePrivate(private, *prior)
 	if !ok {
-		return nil, false
+		return nil, false, nil
 	}
 	call := operation.beginRead()
 	defer call.End()
-	key, ok := api.Listed(prior.scope(), prior.ID.ValueString())
-	if !ok {
-		return nil, false
+	ctx, cancel := context.WithTimeout(ctx, defaultTimeout)
+	defer cancel()
+	key, err := api.Key(ctx, prior.scope(), prior.ID.ValueString())
+	if err != nil {
+		return nil, false, err
 	}
 	if _, _, changed := refresh(*prior, record, key); changed {
-		return nil, false
+		return nil, false, nil
 	}
 	pool, _ := prior.pool()
 	call.Read(pool, key.ID)
-	return prior.identity().encode(), true
+	return prior.identity().encode(), true, nil
 }
 
 // Plan leaves it to the framework to report drift.

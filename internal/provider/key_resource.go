@@ -12,6 +12,7 @@ import (
 
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/byok"
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/client"
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/fastpath"
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/ledger"
 )
 
@@ -50,7 +51,7 @@ func (r *keyResource) IdentitySchema(_ context.Context, _ resource.IdentitySchem
 func (r *keyResource) Schema(_ context.Context, _ resource.SchemaRequest, resp *resource.SchemaResponse) {
 	resp.Schema = schema.Schema{
 		Version:             keySchemaVersion,
-		MarkdownDescription: "An AI provider API key that a Sim workspace brings along. Sim serves the keys of one provider ID in rotation, in the order of their creation; a workspace holds up to 10 of them.",
+		MarkdownDescription: "An API key of an AI provider, stored in Sim. Sim serves the keys of one provider ID in rotation, in the order of their creation; a workspace holds up to 10 of them.",
 		Attributes:          keyTable.attributes(),
 		Blocks:              keyTable.blocks(),
 	}
@@ -94,6 +95,7 @@ func (r *keyResource) ModifyPlan(ctx context.Context, req resource.ModifyPlanReq
 	case deletes:
 		pool, _ := m.prior.pool()
 		call.Remove(pool, m.prior.ID.ValueString())
+		resp.Diagnostics.Append(r.operation.endDiagnostics(ctx, call, pool)...)
 	case creates:
 		verdict = r.modifyCreate(ctx, call, m, mayApply, resp)
 	default:
@@ -127,7 +129,8 @@ func (r *keyResource) modifyCreate(ctx context.Context, call *ledger.Call, m pla
 	// The record of a replace is that of the replaced key.
 	verdict := call.Create(ctx, pool, m.record.ID)
 	if !mayApply {
-		resp.Diagnostics.Append(r.operation.entitlementDiagnostics(pool.Scope)...)
+		resp.Diagnostics.Append(r.operation.storeDiagnostics(pool)...)
+		resp.Diagnostics.Append(r.operation.beginDiagnostics(ctx, pool)...)
 	}
 	return verdict
 }
@@ -154,7 +157,7 @@ func (r *keyResource) modifyUpdate(ctx context.Context, call *ledger.Call, m pla
 		resp.Diagnostics.Append(driftDiagnostics(m.config, m.prior, p)...)
 	}
 	if !mayApply && p.upload {
-		resp.Diagnostics.Append(r.operation.entitlementDiagnostics(pool.Scope)...)
+		resp.Diagnostics.Append(r.operation.storeDiagnostics(pool)...)
 	}
 	return call.Keep(ctx, pool, m.prior.ID.ValueString())
 }
@@ -179,7 +182,9 @@ func (r *keyResource) modifyReplace(ctx context.Context, call *ledger.Call, m pl
 	}
 	verdict := call.Replace(ctx, from, id, to)
 	if !mayApply {
-		resp.Diagnostics.Append(r.operation.entitlementDiagnostics(to.Scope)...)
+		resp.Diagnostics.Append(r.operation.storeDiagnostics(to)...)
+		resp.Diagnostics.Append(r.operation.beginDiagnostics(ctx, to)...)
+		resp.Diagnostics.Append(r.operation.endDiagnostics(ctx, call, from)...)
 	}
 	return verdict
 }
@@ -273,7 +278,11 @@ func (r *keyResource) Read(ctx context.Context, req resource.ReadRequest, resp *
 	ctx, cancel := context.WithTimeout(ctx, timeouts.read)
 	defer cancel()
 
-	key, err := api.Key(ctx, prior.scope(), prior.ID.ValueString())
+	var key byok.Key
+	err := fastpath.ReadError(ctx)
+	if err == nil {
+		key, err = api.Key(ctx, prior.scope(), prior.ID.ValueString())
+	}
 	switch {
 	case client.IsKind(err, client.KindKeyNotFound):
 		resp.Diagnostics.Append(deletedDiagnostic(prior.ref()))

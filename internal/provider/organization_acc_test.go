@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/byok"
@@ -44,11 +45,12 @@ func TestAccOrganizationExample(t *testing.T) {
 
 	declare("first", "second")
 	p, _ := tf.plan()
-	if got := len(actions(p)); got != workspaces+2 {
-		t.Errorf("the plan does %d things, want %d", got, workspaces+2)
+	if got := len(actions(p)); got != workspaces+1 {
+		t.Errorf("the plan does %d things, want %d", got, workspaces+1)
 	}
-	// The session, the workspaces, and a list of each scope.
-	expectRequests(t, s, "plan of creates", map[string]int{"GET": 2 + workspaces + 1})
+	// The session, the workspaces, a list of each scope, and what each workspace
+	// inherits.
+	expectRequests(t, s, "plan of creates", map[string]int{"GET": 2 + workspaces + 1 + workspaces})
 	tf.apply("plan.tfplan")
 	for _, id := range ids {
 		if served := s.Resolve(t, id, "openai"); served == nil || served.Scope != "organization" {
@@ -63,10 +65,30 @@ func TestAccOrganizationExample(t *testing.T) {
 	expectRequests(t, s, "plan without changes", map[string]int{"GET": 2 + workspaces + 1})
 
 	declare("first")
-	tf.expect(map[string]string{`byok_key.shared["second"]`: "delete"})
+	_, text := tf.expect(map[string]string{"byok_pool.shared": "update"})
+	if !strings.Contains(text, `- "second" = {`) {
+		t.Errorf("the plan does not show the key that goes:\n%s", text)
+	}
 	tf.apply("plan.tfplan")
 	if left := s.ListIn(t, byok.OrganizationScope(organizationID)); len(left) != 1 || *left[0].Name != "first" {
 		t.Errorf("%+v", left)
+	}
+	// A workspace gets OpenAI keys of its own, and loses them again.
+	tf.Write(t, "own.tf", fmt.Sprintf("resource \"byok_pool\" \"own\" {\n  workspace_id = %q\n  provider_id = \"openai\"\n  keys = { own = { api_key_wo = %q } }\n}\n", ids[0], secretB))
+	if _, text := tf.expect(map[string]string{"byok_pool.own": "create"}); strings.Count(text, beginSummary) != 1 {
+		t.Errorf("the plan does not say that the organization's keys step aside:\n%s", text)
+	}
+	tf.apply("plan.tfplan")
+	if served := s.Resolve(t, ids[0], "openai"); served == nil || served.Scope != "workspace" {
+		t.Errorf("openai in %s: %+v", ids[0], served)
+	}
+	tf.Write(t, "own.tf", "")
+	if _, text := tf.expect(map[string]string{"byok_pool.own": "delete"}); strings.Count(text, endSummary) != 1 {
+		t.Errorf("the plan does not say that the last key of the workspace goes:\n%s", text)
+	}
+	tf.apply("plan.tfplan")
+	if served := s.Resolve(t, ids[0], "openai"); served == nil || served.Scope != "organization" {
+		t.Errorf("openai in %s: %+v", ids[0], served)
 	}
 	if foreign := s.List(t, s.WorkspaceID); len(foreign) > 0 {
 		t.Errorf("the workspace outside the organization has %+v", foreign)

@@ -86,6 +86,7 @@ func (o *operation) restart() {
 	o.phase.plans, o.phase.applies = false, false
 	o.phase.listed = time.Time{}
 	o.ledger.Restart()
+	o.notices.reset()
 	if o.api != nil {
 		o.api.Forget()
 	}

@@ -1,6 +1,7 @@
 package provider
 
 import (
+	"context"
 	"encoding/json"
 
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/fastpath"
@@ -18,33 +19,35 @@ func (f poolFastPath) Valid(config []byte) bool {
 	return ok && poolTable.valid(m) && len(mapKeyDiagnostics(*m)) == 0
 }
 
-// Read needs a list that is there already.
-func (f poolFastPath) Read(state, private []byte) (identity []byte, unchanged bool) {
+// Read asks for the list that all reads of a plan share.
+func (f poolFastPath) Read(ctx context.Context, state, private []byte) (identity []byte, unchanged bool, err error) {
 	operation := f.provider.operation.Load()
 	if operation == nil {
-		return nil, false
+		return nil, false, nil
 	}
 	api, diags := operation.client("read the pool")
 	if diags.HasError() {
-		return nil, false
+		return nil, false, nil
 	}
 	prior, ok := poolTable.decode(state)
 	if !ok {
-		return nil, false
+		return nil, false, nil
 	}
 	record, ok := decodePoolPrivate(private, *prior)
 	if !ok {
-		return nil, false
+		return nil, false, nil
 	}
 	call := operation.beginRead()
 	defer call.End()
+	ctx, cancel := context.WithTimeout(ctx, defaultPoolTimeout)
+	defer cancel()
 	pool, _ := prior.pool()
-	keys, ok := api.ListedKeys(pool.Scope)
-	if !ok || refreshPool(*prior, record, inPool(keys, pool)).changed {
-		return nil, false
+	keys, err := api.List(ctx, pool.Scope)
+	if err != nil || refreshPool(*prior, record, inPool(keys, pool)).changed {
+		return nil, false, err
 	}
 	call.ReadPool(pool, prior.ids())
-	return prior.identity().encode(), true
+	return prior.identity().encode(), true, nil
 }
 
 // Plan leaves it to the framework to report drift.

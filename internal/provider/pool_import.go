@@ -33,7 +33,7 @@ func (r *poolResource) ImportState(ctx context.Context, req resource.ImportState
 	stored := inPool(keys, pool)
 	if len(stored) == 0 {
 		resp.Diagnostics.AddError("Cannot import pool: it is empty", fmt.Sprintf(
-			"There are no %s. An empty pool needs no import: without the import, the plan creates its keys. The data source byok_keys lists the keys of %s %s.", keysRef(pool), scopeKinds[pool.Scope.Kind].article, pool.Scope.Kind))
+			"There are no %s.%s An empty pool needs no import: without the import, the plan creates its keys. The data source byok_keys lists the keys of %s %s.", keysRef(pool), nearestProviderID(pool.ProviderID), scopeKinds[pool.Scope.Kind].article, pool.Scope.Kind))
 		return
 	}
 	state := importedPool(pool, stored)

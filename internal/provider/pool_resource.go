@@ -10,6 +10,7 @@ import (
 
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/byok"
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/client"
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/fastpath"
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/ledger"
 )
 
@@ -85,6 +86,7 @@ func (r *poolResource) ModifyPlan(ctx context.Context, req resource.ModifyPlanRe
 	case deletes:
 		pool, _ := m.prior.pool()
 		call.RemovePool(pool, m.prior.ids())
+		resp.Diagnostics.Append(r.operation.endDiagnostics(ctx, call, pool)...)
 	case creates:
 		verdict = r.modifyCreate(ctx, call, m, resp)
 	default:
@@ -113,7 +115,8 @@ func (r *poolResource) modifyCreate(ctx context.Context, call *ledger.Call, m pl
 		Added: p.adds(), Exclusive: p.planned.Exclusive.ValueBool(), Replaces: !m.record.absent(), Replaced: m.record.ids(),
 	})
 	if !m.mayApply {
-		resp.Diagnostics.Append(r.operation.entitlementDiagnostics(pool.Scope)...)
+		resp.Diagnostics.Append(r.operation.storeDiagnostics(pool)...)
+		resp.Diagnostics.Append(r.operation.beginDiagnostics(ctx, pool)...)
 		r.reportLeftAlone(ctx, call, p, pool, m.record, resp)
 	}
 	return verdict
@@ -184,7 +187,13 @@ func (r *poolResource) modifyUpdate(ctx context.Context, call *ledger.Call, m pl
 		// Terraform drops the warnings of the second planning call.
 		created := planPool(m.config, poolModel{}, poolRecord{}, r.operation.workspaceID)
 		if to, known := r.checkCreate(created, resp); known && !m.mayApply {
-			resp.Diagnostics.Append(r.operation.entitlementDiagnostics(to.Scope)...)
+			if r.operation.ledger != nil {
+				// The second call has the list, too; a failure is reported there.
+				_, _ = r.operation.api.List(ctx, to.Scope)
+			}
+			resp.Diagnostics.Append(r.operation.storeDiagnostics(to)...)
+			resp.Diagnostics.Append(r.operation.beginDiagnostics(ctx, to)...)
+			resp.Diagnostics.Append(r.operation.endDiagnostics(ctx, call, pool)...)
 			r.reportLeftAlone(ctx, call, created, to, planned, resp)
 		}
 		return ledger.Verdict{}
@@ -204,7 +213,8 @@ func (r *poolResource) modifyUpdate(ctx context.Context, call *ledger.Call, m pl
 	}
 	verdict := call.Pool(ctx, pool, poolChange(m.prior, p))
 	if !m.mayApply && p.stores() {
-		resp.Diagnostics.Append(r.operation.entitlementDiagnostics(pool.Scope)...)
+		resp.Diagnostics.Append(r.operation.storeDiagnostics(pool)...)
+		resp.Diagnostics.Append(r.operation.beginDiagnostics(ctx, pool)...)
 	}
 	return verdict
 }
@@ -274,7 +284,11 @@ func (r *poolResource) Read(ctx context.Context, req resource.ReadRequest, resp 
 	defer cancel()
 
 	pool, _ := prior.pool()
-	keys, err := api.List(ctx, pool.Scope)
+	var keys []byok.Key
+	err := fastpath.ReadError(ctx)
+	if err == nil {
+		keys, err = api.List(ctx, pool.Scope)
+	}
 	if err != nil {
 		resp.Diagnostics.Append(clientDiagnostic(err, "read", keysRef(pool)))
 		return

@@ -51,6 +51,10 @@ type operation struct {
 	workspaceID types.String
 	cap         int
 	capCheck    string
+	// deployment is deploymentHosted or deploymentSelfHosted, or empty while it
+	// is unknown.
+	deployment string
+	notices    notices
 }
 
 // client returns the client of the operation, or the error that says why there
@@ -130,6 +134,12 @@ func (p *byokProvider) Schema(_ context.Context, _ provider.SchemaRequest, resp 
 					"`error` (default), `warning`, or `off`. `off` also skips the request with which every plan and apply first checks that it can connect and sign in, so that a plan of new keys sends no requests. Environment variable: `BYOK_CAP_CHECK`.",
 				Validators: []validator.String{stringvalidator.OneOf(capCheckError, capCheckWarning, capCheckOff)},
 			},
+			"deployment": schema.StringAttribute{
+				Optional: true,
+				MarkdownDescription: "Whether the endpoint is a `hosted` Sim or a `self_hosted` one, which stores the same keys but uses fewer of them. In plans of new keys and secrets, `self_hosted` warns of provider IDs whose keys workflows do not use, once for each. " +
+					"`hosted` warns where keys of an organization step aside or take over. Default: `hosted` for `sim.ai`, its subdomains, and loopback addresses; otherwise `self_hosted`. Environment variable: `BYOK_DEPLOYMENT`.",
+				Validators: []validator.String{stringvalidator.OneOf(deploymentHosted, deploymentSelfHosted)},
+			},
 			"max_keys_per_provider": schema.Int64Attribute{
 				Optional: true,
 				MarkdownDescription: "How many keys the server stores per provider ID in one workspace; for servers with another limit than Sim's. At apply, the limit of the server decides. Default: `10`. " +
@@ -163,7 +173,9 @@ func (p *byokProvider) Configure(ctx context.Context, req provider.ConfigureRequ
 		edit(&settings.client)
 	}
 
-	o := &operation{workspaceID: settings.workspaceID, cap: settings.cap, capCheck: settings.capCheck, unknown: settings.unknown}
+	o := &operation{
+		workspaceID: settings.workspaceID, cap: settings.cap, capCheck: settings.capCheck, deployment: settings.deployment, unknown: settings.unknown,
+	}
 	resp.ResourceData, resp.DataSourceData, resp.ListResourceData = o, o, o
 	defer p.operation.Store(o)
 	if len(settings.unknown) > 0 {

@@ -37,6 +37,7 @@ const (
 	envRequestTimeout     = "BYOK_REQUEST_TIMEOUT"
 	envMaxRetries         = "BYOK_MAX_RETRIES"
 	envCapCheck           = "BYOK_CAP_CHECK"
+	envDeployment         = "BYOK_DEPLOYMENT"
 	envMaxKeysPerProvider = "BYOK_MAX_KEYS_PER_PROVIDER"
 )
 
@@ -53,6 +54,7 @@ type providerModel struct {
 	RequestTimeout     types.String `tfsdk:"request_timeout"`
 	MaxRetries         types.Int64  `tfsdk:"max_retries"`
 	CapCheck           types.String `tfsdk:"cap_check"`
+	Deployment         types.String `tfsdk:"deployment"`
 	MaxKeysPerProvider types.Int64  `tfsdk:"max_keys_per_provider"`
 }
 
@@ -62,6 +64,7 @@ type settings struct {
 	workspaceID types.String
 	capCheck    string
 	cap         int
+	deployment  string // empty while unknown
 	// unknown are the attributes that client needs and that are not known
 	// yet.
 	unknown []string
@@ -120,6 +123,15 @@ func (m providerModel) settings(getenv func(string) string) (settings, diag.Diag
 		j.problem("cap_check", fmt.Sprintf("%s is not one of %q, %q and %q.", shown(s.capCheck), capCheckError, capCheckWarning, capCheckOff))
 	}
 	s.offline = s.capCheck == capCheckOff
+	switch s.deployment = j.text("deployment", m.Deployment, envDeployment); s.deployment {
+	case deploymentHosted, deploymentSelfHosted:
+	case "":
+		if !m.Deployment.IsUnknown() && !m.Endpoint.IsUnknown() {
+			s.deployment = deploymentOf(s.client.Endpoint)
+		}
+	default:
+		j.problem("deployment", fmt.Sprintf("%s is not one of %q and %q.", shown(s.deployment), deploymentHosted, deploymentSelfHosted))
+	}
 	s.cap = j.number("max_keys_per_provider", m.MaxKeysPerProvider, envMaxKeysPerProvider, byok.Cap, 1, 1<<31-1)
 	if m.CapCheck.IsUnknown() || m.MaxKeysPerProvider.IsUnknown() {
 		s.capCheck = capCheckOff
@@ -184,7 +196,7 @@ type joiner struct {
 // pipeline looks like.
 func (j *joiner) text(attribute string, value types.String, env string) string {
 	if value.IsUnknown() {
-		if attribute != "cap_check" {
+		if attribute != "cap_check" && attribute != "deployment" {
 			j.unknown = append(j.unknown, attribute)
 		}
 		return ""

@@ -39,7 +39,7 @@ func TestSettings(t *testing.T) {
 	withClient := func(change func(*client.Config)) settings {
 		c := baseClient
 		change(&c)
-		return settings{client: c, capCheck: capCheckError, cap: 10}
+		return settings{client: c, capCheck: capCheckError, cap: 10, deployment: deploymentSelfHosted}
 	}
 
 	for title, tc := range map[string]struct {
@@ -50,13 +50,13 @@ func TestSettings(t *testing.T) {
 		"block": {base, nil, withClient(func(*client.Config) {})},
 		"environment": {providerModel{}, env{
 			"BYOK_ENDPOINT": "https://sim.test", "BYOK_SESSION_TOKEN": testToken, "BYOK_WORKSPACE_ID": "ws", "BYOK_REQUEST_TIMEOUT": "5s",
-			"BYOK_MAX_RETRIES": "0", "BYOK_CAP_CHECK": "warning", "BYOK_MAX_KEYS_PER_PROVIDER": "20", "BYOK_INSECURE": "true",
+			"BYOK_MAX_RETRIES": "0", "BYOK_CAP_CHECK": "warning", "BYOK_MAX_KEYS_PER_PROVIDER": "20", "BYOK_INSECURE": "true", "BYOK_DEPLOYMENT": "hosted",
 		}, settings{client: client.Config{Endpoint: "https://sim.test", SessionToken: testToken, Insecure: true, RequestTimeout: 5 * time.Second, Headers: map[string]string{}},
-			workspaceID: str("ws"), capCheck: capCheckWarning, cap: 20}},
+			workspaceID: str("ws"), capCheck: capCheckWarning, cap: 20, deployment: deploymentHosted}},
 		"block before environment": {withModel(func(m *providerModel) {
 			m.WorkspaceID, m.MaxRetries, m.CapCheck = str("mine"), types.Int64Value(7), str("off")
 		}), env{"BYOK_ENDPOINT": "https://other.test", "BYOK_WORKSPACE_ID": "ws", "BYOK_MAX_RETRIES": "0", "BYOK_CAP_CHECK": "warning"},
-			settings{client: func() client.Config { c := baseClient; c.MaxRetries = 7; return c }(), workspaceID: str("mine"), capCheck: capCheckOff, offline: true, cap: 10}},
+			settings{client: func() client.Config { c := baseClient; c.MaxRetries = 7; return c }(), workspaceID: str("mine"), capCheck: capCheckOff, offline: true, cap: 10, deployment: deploymentSelfHosted}},
 		"token in the block, user in the environment": {base, env{"BYOK_EMAIL": "a@b.test", "BYOK_PASSWORD": "pw"}, withClient(func(*client.Config) {})},
 		"user in the block, token in the environment": {withModel(func(m *providerModel) {
 			m.SessionToken, m.Email, m.Password = types.StringNull(), str("a@b.test"), str("pw")
@@ -73,7 +73,7 @@ func TestSettings(t *testing.T) {
 		"unknown endpoint": {withModel(func(m *providerModel) { m.Endpoint = types.StringUnknown() }), nil,
 			func() settings {
 				s := withClient(func(c *client.Config) { c.Endpoint = "" })
-				s.unknown = []string{"endpoint"}
+				s.unknown, s.deployment = []string{"endpoint"}, ""
 				return s
 			}()},
 		"unknown workspace": {withModel(func(m *providerModel) { m.WorkspaceID = types.StringUnknown() }), env{"BYOK_WORKSPACE_ID": "ws"},
@@ -82,6 +82,8 @@ func TestSettings(t *testing.T) {
 				s.workspaceID = types.StringUnknown()
 				return s
 			}()},
+		"unknown deployment": {withModel(func(m *providerModel) { m.Deployment = types.StringUnknown() }), env{"BYOK_DEPLOYMENT": "hosted"},
+			func() settings { s := withClient(func(*client.Config) {}); s.deployment = ""; return s }()},
 		"unknown cap": {withModel(func(m *providerModel) { m.MaxKeysPerProvider = types.Int64Unknown() }), nil,
 			func() settings { s := withClient(func(*client.Config) {}); s.capCheck = capCheckOff; return s }()},
 	} {
@@ -172,6 +174,8 @@ func TestSettingsErrors(t *testing.T) {
 			"error max_retries: Invalid max_retries: -1 is not between 0 and 100. The value is that of the environment variable BYOK_MAX_RETRIES."},
 		"cap_check": {providerModel{}, and(env{"BYOK_CAP_CHECK": "no"}),
 			`error cap_check: Invalid cap_check: "no" is not one of "error", "warning" and "off". The value is that of the environment variable BYOK_CAP_CHECK.`},
+		"deployment": {providerModel{}, and(env{"BYOK_DEPLOYMENT": "cloud"}),
+			`error deployment: Invalid deployment: "cloud" is not one of "hosted" and "self_hosted". The value is that of the environment variable BYOK_DEPLOYMENT.`},
 		"max_keys_per_provider": {providerModel{}, and(env{"BYOK_MAX_KEYS_PER_PROVIDER": "0"}),
 			"error max_keys_per_provider: Invalid max_keys_per_provider: 0 is not between 1 and 2147483647. The value is that of the environment variable BYOK_MAX_KEYS_PER_PROVIDER."},
 		"header": {providerModel{Headers: types.MapValueMust(types.StringType, map[string]attr.Value{"Cookie": str("a")})}, token,

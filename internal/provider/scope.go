@@ -49,7 +49,7 @@ const defaultKind = byok.Workspace
 
 // notSignedIn is what a 401 means where it means nothing else.
 var notSignedIn = explanation{"not signed in",
-	"The session is not valid, or no longer valid. session_token (" + envSessionToken + ") is the whole value of the session cookie, with the dot and the signature, of this very endpoint. " +
+	"The session is not valid, or no longer valid. session_token (" + envSessionToken + ") is the whole value of the session cookie, with the dot and the signature, for this endpoint. " +
 		"Sign in again and use the new value, or use email and password."}
 
 // notTheAPI is what a response means that is not of the API.
@@ -69,8 +69,8 @@ var scopeKinds = [...]scopeKind{
 		whereID:      "The ID is in the URL of the workspace, after /workspace/.",
 		listRefused: explanation{"not signed in, or no access to the workspace",
 			"Sim responds in the same way (401) to a session that is not valid and to a user without any permission on the workspace. Check both:\n\n" +
-				"- Is the session valid? session_token (" + envSessionToken + ") is the whole value of the session cookie, with the dot and the signature, of this very endpoint; it expires, and it ends at a sign-out.\n" +
-				"- May the user read the workspace? An admin of the workspace can invite them; read permission is enough for a plan."},
+				"- May the user read the workspace? If the provider has signed in at the beginning of this run, this is the cause. Correct workspace_id, or ask an admin of the workspace to invite the user; read permission is enough for a plan.\n" +
+				"- Is the session valid? session_token (" + envSessionToken + ") is the whole value of the session cookie, with the dot and the signature, for this endpoint; it expires, and it ends at a sign-out."},
 		forbidden: explanation{"not an admin of the workspace",
 			"Only admins of a workspace, and admins of its organization, can add, replace and delete its keys. Sim responds in the same way (403) when the workspace does not exist or is archived. Check both:\n\n" +
 				"- Is workspace_id right, and is the workspace on this endpoint?\n" +
@@ -203,6 +203,11 @@ func parseScope(parts []string, keep int) (scope byok.Scope, rest []string) {
 		return byok.WorkspaceScope(parts[0]), parts[1:]
 	}
 	return byok.Scope{}, parts
+}
+
+// storeDiagnostics is about a plan that adds or replaces keys of a pool.
+func (o *operation) storeDiagnostics(pool byok.Pool) diag.Diagnostics {
+	return append(o.entitlementDiagnostics(pool.Scope), o.deploymentDiagnostics(pool)...)
 }
 
 // entitlementDiagnostics reports that no key can be stored in a scope, as far as

@@ -38,6 +38,8 @@ type scopeWorld struct {
 	lost *atomic.Bool
 	// entitled is false while lists say that the organization has no plan.
 	entitled *atomic.Bool
+	// noDiscovery is set while the server lacks the routes of discovery.
+	noDiscovery *atomic.Bool
 }
 
 // declaredKey is a key of a configuration.
@@ -118,9 +120,9 @@ func (k declaredKey) attributes() map[string]any {
 // one than that of the scope.
 func newScopeWorld(t *testing.T, kind byok.ScopeKind, form resourceForm) *scopeWorld {
 	t.Helper()
-	w := &scopeWorld{T: t, form: form, lost: &atomic.Bool{}, entitled: &atomic.Bool{}}
+	w := &scopeWorld{T: t, form: form, lost: &atomic.Bool{}, entitled: &atomic.Bool{}, noDiscovery: &atomic.Bool{}}
 	w.entitled.Store(true)
-	w.server = acctest.Start(t, acctest.Hosted(), acctest.WithMiddleware(w.middleware))
+	w.server = acctest.Start(t, acctest.Hosted(), acctest.WithMiddleware(func(next http.Handler) http.Handler { return withoutDiscovery(w.noDiscovery, w.middleware(next)) }))
 	w.pool = byok.Pool{Scope: w.newScope(kind), ProviderID: "openai"}
 	w.settings = map[string]any{idAttribute(w.pool.Scope): w.pool.Scope.ID, "provider_id": w.pool.ProviderID}
 	w.Core = tfcore.New(t, func() tfprotov6.ProviderServer {
@@ -291,7 +293,11 @@ var scopeCases = map[string]func(w *scopeWorld){
 	"requests": func(w *scopeWorld) {
 		w.server.Reset()
 		w.plans(twoKeys, w.changes(2))
-		w.sends(map[string]int{"GET": 2}) // the session and a list
+		gets := 2 // the session and a list
+		if scopeKinds[w.pool.Scope.Kind].inherits {
+			gets++ // whether the organization's keys step aside
+		}
+		w.sends(map[string]int{"GET": gets})
 		w.apply(twoKeys)
 		w.server.Reset()
 		w.plansNothing(twoKeys)

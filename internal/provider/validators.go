@@ -38,22 +38,28 @@ func (c stringCheck) ValidateString(_ context.Context, req validator.StringReque
 	}
 }
 
-// providerIDCheck lets new provider IDs through, for servers grow them.
+// providerIDCheck accepts unknown provider IDs: newer servers may have more.
 var providerIDCheck = stringCheck{
 	describes: "a provider ID: lower-case letters, digits, underscores and hyphens",
 	check: func(id string) (summary, problem, warning string) {
 		if byok.IsKnownProviderID(id) {
 			return "", "", ""
 		}
-		nearest := ""
-		if known := byok.NearestProviderID(strings.ToLower(strings.TrimSpace(id))); known != "" {
-			nearest = fmt.Sprintf(" Did you mean %q?", known)
-		}
+		nearest := nearestProviderID(id)
 		if !byok.IsProviderIDForm(id) {
 			return "Invalid provider ID", fmt.Sprintf("%s is not a provider ID: 1 to 64 lower-case letters, digits, underscores and hyphens, with a letter or digit at both ends.%s", shown(id), nearest), ""
 		}
 		return "Unknown provider ID", "", fmt.Sprintf("%s is not a provider ID that this version of the provider recognizes.%s It is sent unchanged. If the server does not recognize it, the apply fails.", shown(id), nearest)
 	},
+}
+
+// nearestProviderID suggests the known provider ID that looks most like id. It
+// is empty if none does.
+func nearestProviderID(id string) string {
+	if known := byok.NearestProviderID(strings.ToLower(strings.TrimSpace(id))); known != "" && known != id {
+		return fmt.Sprintf(" Did you mean %q?", known)
+	}
+	return ""
 }
 
 // nameCheck holds the API's rules for a name at plan. WIRE.md section 5.

@@ -14,6 +14,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/server/api"
@@ -148,6 +149,9 @@ func (s *Server) listen(ctx context.Context) error {
 		}
 		var err error
 		if l.into.net, err = new(net.ListenConfig).Listen(ctx, "tcp", l.address); err != nil {
+			if errors.Is(err, syscall.EADDRINUSE) {
+				return fmt.Errorf("listen on %s: another program uses this address. Stop it, or choose another address; port 0 picks a free port: %w", l.address, err)
+			}
 			return fmt.Errorf("listen on %s: %w", l.address, err)
 		}
 		if s.cfg.TLSCert != "" {

@@ -1,8 +1,8 @@
 data "byok_workspaces" "all" {}
 
 # One workspace, by its name. An error lists the names if there is none.
-data "byok_workspaces" "acceptance" {
-  name = "Acceptance"
+data "byok_workspaces" "production" {
+  name = "Production"
 }
 
 # The same key in every workspace that the user may manage.
@@ -15,8 +15,8 @@ resource "byok_key" "everywhere" {
   api_key_wo   = var.openai_api_key
 }
 
-output "acceptance" {
-  value = one(data.byok_workspaces.acceptance.workspaces).id
+output "production" {
+  value = one(data.byok_workspaces.production.workspaces).id
 }
 
 variable "openai_api_key" {

@@ -2,6 +2,7 @@ package pool
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"testing"
 	"time"
@@ -132,4 +133,52 @@ func TestExclusiveIsAlone(t *testing.T) {
 			w.settled(t, "-replace=byok_pool.openai")
 		})
 	}
+}
+
+// A full pool whose resource has a new address, and a key that goes from one
+// resource of a pool to another, are no cap errors, in whatever order Terraform
+// plans the two resources.
+func TestNewAddress(t *testing.T) {
+	t.Parallel()
+	all := span("a", 1, 10)
+	for title, tc := range map[string]struct{ before, after []string }{
+		"of a resource": {
+			[]string{pool(openai, keys(all...))},
+			[]string{poolWith("other", openai, keys(all...))},
+		},
+		"of a key": {
+			[]string{poolWith("one", openai, keys(all[:5]...)), poolWith("two", openai, keys(all[5:]...))},
+			[]string{poolWith("one", openai, keys(all[:4]...)), poolWith("two", openai, keys(all[4:]...))},
+		},
+	} {
+		t.Run(title, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			w.configure(t, tc.before...)
+			w.settled(t)
+			w.configure(t, tc.after...)
+			for range 3 {
+				if planned := w.Plan(t); planned.Exit != 2 {
+					t.Fatalf("the plan fails:\n%s", planned.Output)
+				}
+			}
+			w.settled(t)
+			if got := w.storedNames(t, openai); len(got) != len(all) {
+				t.Errorf("stored are %v", got)
+			}
+		})
+	}
+	t.Run("moved", func(t *testing.T) {
+		t.Parallel()
+		w := newWorld(t)
+		w.configure(t, pool(openai, keys(all...)))
+		w.settled(t)
+		w.configure(t, poolWith("other", openai, keys(all...)), "moved {\n  from = byok_pool.openai\n  to   = byok_pool.other\n}\n")
+		before := w.storedIDs(t, openai)
+		w.wantEmptyPlan(t, "-parallelism=1")
+		w.Apply(t)
+		if got := w.storedIDs(t, openai); !maps.Equal(got, before) {
+			t.Errorf("stored are %v, before %v", got, before)
+		}
+	})
 }

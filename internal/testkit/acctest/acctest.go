@@ -38,6 +38,8 @@ type Server struct {
 	URL string
 	// WorkspaceID is a workspace that the user of Email owns.
 	WorkspaceID string
+	// WorkspaceName is its name.
+	WorkspaceName string
 	// SessionToken is the user's session cookie value, signed and
 	// percent-encoded.
 	SessionToken    string
@@ -57,7 +59,10 @@ type Server struct {
 // Option changes how Start starts a server.
 type Option func(*server.Config)
 
-// User is somebody who can sign in.
+// workspaceName is that of each workspace of a server of the test's own.
+const workspaceName = "Acceptance"
+
+// User can sign in.
 type User struct {
 	Email, Password, SessionToken string
 }
@@ -115,7 +120,7 @@ func Start(t testing.TB, opts ...Option) *Server {
 // start is Start, on another server unless that is nil.
 func start(t testing.TB, other *elsewhere, opts ...Option) *Server {
 	t.Helper()
-	s := &Server{WorkspaceID: access.NewUUID(rand.Reader), Email: owner, Password: password, InternalSecret: rand.Text()}
+	s := &Server{WorkspaceID: access.NewUUID(rand.Reader), WorkspaceName: workspaceName, Email: owner, Password: password, InternalSecret: rand.Text()}
 	cfg := server.Config{
 		Database: "sqlite::memory:",
 		// The answer to sign-in does not depend on what hashing costs.
@@ -395,7 +400,7 @@ func (s *Server) Exec(t testing.TB, query string, args ...any) {
 
 func (s *Server) workspace(id string) server.BootstrapWorkspace {
 	return server.BootstrapWorkspace{
-		ID: id, Name: "Acceptance", Owner: owner,
+		ID: id, Name: workspaceName, Owner: owner,
 		Members: []server.BootstrapPermission{{Email: colleague, Permission: "admin"}},
 	}
 }

@@ -140,6 +140,11 @@ func (e *elsewhere) start(t testing.TB, s *Server, middleware func(http.Handler)
 	s.Email, s.Password = e.owner, e.password(e.owner)
 	s.SessionToken, s.colleague = e.session(t, e.owner), e.session(t, e.colleague)
 	s.WorkspaceID = e.claim(t, s)
+	for _, w := range e.world.Workspaces {
+		if w.ID == s.WorkspaceID {
+			s.WorkspaceName = w.Name
+		}
+	}
 	proxy := httptest.NewServer(middleware(&httputil.ReverseProxy{
 		Rewrite:      func(r *httputil.ProxyRequest) { r.SetURL(e.endpoint) },
 		ErrorHandler: func(http.ResponseWriter, *http.Request, error) { panic(http.ErrAbortHandler) },
