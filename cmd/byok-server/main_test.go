@@ -3,6 +3,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"io/fs"
 	"net"
@@ -12,6 +13,10 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/testkit/pgtest"
 )
 
 func TestCommandLine(t *testing.T) {
@@ -32,7 +37,7 @@ func TestCommandLine(t *testing.T) {
 		{[]string{"help"}, 0, "Examples:", ""},
 		{[]string{"serve", "--help"}, 0, "--env-file FILE", ""},
 		{[]string{"serve", "--help"}, 0, "Examples:", ""},
-		{[]string{"migrate", "--help"}, 0, "byok-server migrate status|up [flags]", ""},
+		{[]string{"migrate", "--help"}, 0, "byok-server migrate status|up|adopt [flags]", ""},
 		{[]string{"nope"}, 2, "", `no command "nope"`},
 		{[]string{"sever"}, 2, "", "did you mean serve?"},
 		{[]string{"serve", "--nope"}, 2, "", "byok-server serve: unknown flag: --nope"},
@@ -44,8 +49,8 @@ func TestCommandLine(t *testing.T) {
 		{[]string{"serve", "--bootstrap", "/nonexistent/b.json"}, 1, "", "--bootstrap: open /nonexistent/b.json"},
 		{[]string{"serve", "--bootstrap", doc, "--database", "mysql:x"}, 1, "", "database must be sqlite:PATH"},
 		{[]string{"serve", "--bootstrap", doc, "--database", "postgres://u@h/d"}, 1, "", "must be set in the environment"},
-		{[]string{"migrate"}, 2, "", "expected status|up"},
-		{[]string{"migrate", "down"}, 2, "", `expected status|up, got "down"`},
+		{[]string{"migrate"}, 2, "", "expected status|up|adopt"},
+		{[]string{"migrate", "down"}, 2, "", `expected status|up|adopt, got "down"`},
 		{[]string{"migrate", "up", "--database", "mysql:x"}, 1, "", "database must be sqlite:PATH"},
 		{[]string{"import-legacy"}, 2, "", "expected FILE"},
 		{[]string{"import-legacy", "/nonexistent/f"}, 1, "", "open /nonexistent/f"},
@@ -134,6 +139,47 @@ func TestMigrate(t *testing.T) {
 	}
 	if got := call(t, nil, "migrate", "status", "--database", target); strings.Contains(got.stdout, "pending") {
 		t.Errorf("status after: %+v", got)
+	}
+}
+
+// What each command says on the tables of Sim: before they are adopted, after
+// it, and once they have changed.
+func TestMigrateAdopt(t *testing.T) {
+	t.Parallel()
+	target := pgtest.SimURL(t)
+	secrets := map[string]string{"ENCRYPTION_KEY": strings.Repeat("ab", 32), "BETTER_AUTH_SECRET": "s", "INTERNAL_API_SECRET": "i"}
+	refused := func(when, want string) {
+		t.Helper()
+		for _, args := range [][]string{{"serve", "--listen", "127.0.0.1:0"}, {"migrate", "up"}, {"migrate", "status"}, {"user", "list"}, {"keys", "verify"}} {
+			if got := call(t, secrets, append(args, "--database", target)...); got.code != 1 || !strings.Contains(got.stderr, want) {
+				t.Errorf("%q %s: %+v, want %q", args, when, got, want)
+			}
+		}
+	}
+	refused("before adopt", "`byok-server migrate adopt`")
+	if got := must(t, nil, "migrate", "adopt", "--database", target); !strings.Contains(got, "applied 0001_own_tables") {
+		t.Errorf("adopt: %s", got)
+	}
+	if got := must(t, nil, "migrate", "status", "--database", target); !strings.Contains(got, "own_tables") || strings.Contains(got, "pending") {
+		t.Errorf("status: %s", got)
+	}
+	must(t, nil, "user", "list", "--database", target)
+
+	conn, err := pgx.Connect(t.Context(), target)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(context.Background())
+	if _, err := conn.Exec(t.Context(), "ALTER TABLE workspace_byok_keys ADD COLUMN deleted_at timestamp"); err != nil {
+		t.Fatal(err)
+	}
+	const difference = "table workspace_byok_keys, column deleted_at: expected no such column, found timestamp, nullable"
+	refused("after Sim's tables changed", difference)
+	if got := call(t, nil, "migrate", "adopt", "--database", target); got.code != 1 || !strings.Contains(got.stderr, difference) {
+		t.Errorf("adopt of changed tables: %+v", got)
+	}
+	if got := call(t, nil, "migrate", "adopt", "--database", "sqlite::memory:"); got.code != 1 || !strings.Contains(got.stderr, "PostgreSQL") {
+		t.Errorf("adopt on SQLite: %+v", got)
 	}
 }
 

@@ -73,6 +73,9 @@ func openExisting(ctx context.Context, target string) (*database.DB, error) {
 
 // checkSchema says that somebody else must migrate, where it is due.
 func checkSchema(ctx context.Context, db *database.DB) error {
+	if err := db.CheckTables(ctx); err != nil {
+		return err
+	}
 	steps, err := db.MigrationStatus(ctx)
 	if err != nil {
 		return err

@@ -1,9 +1,13 @@
 package byok_test
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf16"
+
+	"pgregory.net/rapid"
 
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/byok"
 )
@@ -28,6 +32,63 @@ func TestMask(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A mask shows both ends of a key and nothing in between, whatever the key is.
+func TestMaskProperties(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		// Both lengths at which the form changes are likely, and surrogates.
+		key := rapid.SliceOfN(rapid.OneOf(rapid.Uint16(), rapid.Uint16Range(' ', '~'), rapid.Uint16Range(0xd800, 0xdfff)), 0, 20).Draw(t, "key")
+		masked := byok.MaskUTF16(key)
+		shown := 0
+		if head, tail, ok := strings.Cut(string(utf16.Decode(masked)), "..."); len(key) > 8 && !ok {
+			t.Fatalf("%q and %q have no gap between", head, tail)
+		}
+		switch n := len(key); {
+		case n <= 8:
+			if got := string(utf16.Decode(masked)); got != byok.MaskUnknown {
+				t.Fatalf("a key of %d units is shown as %q", n, got)
+			}
+			return
+		case n <= 12:
+			shown = 4
+		default:
+			shown = 6
+		}
+		if len(masked) != shown+3+4 || !slices.Equal(masked[:shown], key[:shown]) || !slices.Equal(masked[shown+3:], key[len(key)-4:]) {
+			t.Fatalf("the mask of %x is %x", key, masked)
+		}
+		// What is hidden makes no difference.
+		other := slices.Clone(key)
+		other[rapid.IntRange(shown, len(key)-5).Draw(t, "hidden")]++
+		if !slices.Equal(byok.MaskUTF16(other), masked) {
+			t.Fatalf("%x and %x have different masks", key, other)
+		}
+		if text := string(utf16.Decode(key)); byok.Mask(text) != string(utf16.Decode(byok.MaskUTF16(utf16.Encode([]rune(text))))) {
+			t.Fatalf("Mask and MaskUTF16 differ for %q", text)
+		}
+	})
+}
+
+// Trimming takes nothing but white space, and takes it once.
+func TestNameProperties(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		space := rapid.StringOfN(rapid.SampledFrom([]rune("\t\n\v\f\r \u00a0\u1680\u2000\u200a\u2028\u2029\u202f\u205f\u3000\ufeff")), 0, 4, -1)
+		name := rapid.StringOf(rapid.OneOf(rapid.Rune(), rapid.SampledFrom([]rune(" \u0085\u180e\u200b🔑")))).Draw(t, "name")
+		trimmed := byok.TrimName(name)
+		if byok.TrimName(trimmed) != trimmed || byok.TrimName(space.Draw(t, "before")+trimmed+space.Draw(t, "after")) != trimmed {
+			t.Fatalf("%q is trimmed to %q, which is not the whole of it", name, trimmed)
+		}
+		before, after, ok := strings.Cut(name, trimmed)
+		if !ok || strings.ContainsFunc(before+after, func(r rune) bool { return !byok.IsECMAScriptSpace(r) }) {
+			t.Fatalf("%q lost more than white space: %q", name, trimmed)
+		}
+		if got, want := byok.NameLength(name), len(utf16.Encode([]rune(name))); got != want {
+			t.Fatalf("NameLength(%q) = %d, want %d", name, got, want)
+		}
+	})
 }
 
 func TestName(t *testing.T) {

@@ -434,7 +434,7 @@ func (t *totals) stored() int { return len(t.listing.keys[t.pool.ProviderID]) }
 
 func (t *totals) overCap(limit int, settled, sequential bool) *OverCap {
 	// Resources that have whole pools declare all of their removals at once.
-	whole := len(t.declarations) > 0 && !t.singles
+	whole := !t.singles
 	o := &OverCap{
 		Pool:       t.pool,
 		Cap:        limit,

@@ -2,7 +2,9 @@ package ledger
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -12,10 +14,10 @@ import (
 var whole = byok.Pool{Scope: byok.WorkspaceScope("ws"), ProviderID: "openai"}
 
 // holding returns a ledger of a workspace that stores n keys, id-0 and up, in
-// the pool.
+// the pool, and the key elsewhere in another one.
 func holding(n int) *Ledger {
 	return New(Config{Quiet: 3 * time.Second, List: func(context.Context, byok.Scope) ([]byok.Key, error) {
-		var keys []byok.Key
+		keys := []byok.Key{{ID: "elsewhere", ProviderID: "exa"}}
 		for i := range n {
 			keys = append(keys, byok.Key{ID: fmt.Sprintf("id-%d", i), ProviderID: whole.ProviderID})
 		}
@@ -94,6 +96,14 @@ func TestPool(t *testing.T) {
 			declare(t, l, PoolChange{Added: 10})
 			return declare(t, l, PoolChange{Added: 10, Replaces: true})
 		}, 0},
+		"replaced, beside a new resource": {3, func(t *testing.T, l *Ledger) Verdict {
+			declare(t, l, PoolChange{Added: 6})
+			declare(t, l, PoolChange{Kept: ids(0, 3)})
+			return declare(t, l, PoolChange{Added: 5, Replaces: true, Replaced: ids(0, 3)})
+		}, 11},
+		"replaced from another pool": {10, func(t *testing.T, l *Ledger) Verdict {
+			return declare(t, l, PoolChange{Added: 1, Replaces: true, Replaced: []string{"elsewhere"}})
+		}, 11},
 		"tainted": {10, func(t *testing.T, l *Ledger) Verdict {
 			call := l.Begin()
 			call.ReadPool(whole, ids(0, 10))
@@ -157,9 +167,65 @@ func TestPool(t *testing.T) {
 				t.Fatalf("%d errors, want one for %d keys", len(verdict.Over), tc.over)
 			case verdict.Over[0].Total() != tc.over:
 				t.Errorf("the pool would hold %d keys, want %d", verdict.Over[0].Total(), tc.over)
+			case verdict.Over[0].Whole == strings.Contains(title, "single keys"):
+				t.Errorf("whole pools alone: %t", verdict.Over[0].Whole)
 			}
 			if verdict.Shared != nil {
 				t.Errorf("reported as shared: %s", verdict.Shared.Detail())
+			}
+		})
+	}
+}
+
+// A pool that swaps its keys waits for no other resource, so that nobody is
+// warned of creates that do.
+func TestSwapIsNotCrowded(t *testing.T) {
+	t.Parallel()
+	l := holding(byok.Cap)
+	declare(t, l, PoolChange{Removed: ids(0, byok.Cap), Added: byok.Cap})
+	call := l.Begin()
+	defer call.End()
+	if v := call.Create(t.Context(), byok.Pool{Scope: whole.Scope, ProviderID: "exa"}, ""); v.Crowded != nil || len(v.Over) > 0 {
+		t.Errorf("a create beside a swap: %+v", v)
+	}
+}
+
+// A pool that adds nothing is not listed.
+func TestPoolWithoutAddsIsNotListed(t *testing.T) {
+	t.Parallel()
+	down := New(Config{List: func(context.Context, byok.Scope) ([]byok.Key, error) { return nil, errors.New("down") }})
+	if v := declare(t, down, PoolChange{Kept: ids(0, 1), Removed: ids(1, 2)}); v.ListFailed != nil {
+		t.Errorf("no key is added, but %v", v.ListFailed)
+	}
+	if v := declare(t, down, PoolChange{Added: 1}); v.ListFailed == nil {
+		t.Error("a key is added, and the list that failed is not reported")
+	}
+}
+
+// The fast path keeps what there is nothing to say of.
+func TestKeepPoolUnchanged(t *testing.T) {
+	t.Parallel()
+	keep := func(l *Ledger, exclusive bool) bool {
+		call := l.Begin()
+		defer call.End()
+		return call.KeepPoolUnchanged(whole, ids(0, 1), exclusive)
+	}
+	for title, tc := range map[string]struct {
+		before    func(*Ledger)
+		exclusive bool
+		want      bool
+	}{
+		"alone":                     {func(*Ledger) {}, false, true},
+		"exclusive, alone":          {func(*Ledger) {}, true, true},
+		"beside another":            {func(l *Ledger) { keep(l, false) }, false, true},
+		"exclusive, beside another": {func(l *Ledger) { keep(l, false) }, true, false},
+		"beside an exclusive one":   {func(l *Ledger) { keep(l, true) }, false, false},
+	} {
+		t.Run(title, func(t *testing.T) {
+			t.Parallel()
+			l := holding(2)
+			if tc.before(l); keep(l, tc.exclusive) != tc.want {
+				t.Errorf("kept: %t, want %t", !tc.want, tc.want)
 			}
 		})
 	}

@@ -66,8 +66,8 @@ What you can do:
 - If your configuration removes one of the keys above, Terraform may not have planned that yet, as happens with -parallelism=1. Plan again with the default parallelism.
 - A replaced key counts as removed and added. With create_before_destroy, both are stored for a moment, which a full pool does not allow.
 - If this is an apply, and its plan passed, keys have been added since by another user: plan again.
-- To destroy everything, run terraform destroy -refresh=false. Without it, Terraform plans what is missing before it plans to destroy.
-- If the server has another cap, set max_keys_per_provider in the provider block.`,
+- If the server has another cap, set max_keys_per_provider in the provider block.
+- If you ran terraform destroy, run it with -refresh=false. Without it, Terraform first plans the keys that are missing, and that plan fails.`,
 		},
 		"managed keys alone": {
 			&OverCap{Pool: reportPool, Cap: 10, Stored: 8, Kept: 8, Added: 3, Certain: true, Settled: true},
@@ -83,8 +83,8 @@ What you can do:
 
 - Add 1 key fewer to this pool, or remove as many from it.
 - If this is an apply, and its plan passed, keys have been added since by another user: plan again.
-- To destroy everything, run terraform destroy -refresh=false. Without it, Terraform plans what is missing before it plans to destroy.
-- If the server has another cap, set max_keys_per_provider in the provider block.`,
+- If the server has another cap, set max_keys_per_provider in the provider block.
+- If you ran terraform destroy, run it with -refresh=false. Without it, Terraform first plans the keys that are missing, and that plan fails.`,
 		},
 		"not the whole plan": {
 			&OverCap{Pool: reportPool, Cap: 10, Stored: 4, Kept: 4, Added: 7, Certain: true},
@@ -100,8 +100,8 @@ What you can do:
 
 - Add at least 1 key fewer to this pool, or remove as many from it.
 - If this is an apply, and its plan passed, keys have been added since by another user: plan again.
-- To destroy everything, run terraform destroy -refresh=false. Without it, Terraform plans what is missing before it plans to destroy.
-- If the server has another cap, set max_keys_per_provider in the provider block.`,
+- If the server has another cap, set max_keys_per_provider in the provider block.
+- If you ran terraform destroy, run it with -refresh=false. Without it, Terraform first plans the keys that are missing, and that plan fails.`,
 		},
 		"crowded": {
 			&Crowded{Creates: 200},
@@ -189,6 +189,19 @@ func TestTableIsNoLongerThanAPool(t *testing.T) {
 	}
 	if got, want := lines[len(lines)-1], "  ... and 2 more"; got != want {
 		t.Errorf("last line %q, want %q", got, want)
+	}
+	b.Reset()
+	if writeTable(&b, make([]byok.Key, tableRows)); strings.Contains(b.String(), "more") {
+		t.Errorf("a table with all of %d keys: %s", tableRows, b.String())
+	}
+}
+
+func TestShorten(t *testing.T) {
+	t.Parallel()
+	for in, want := range map[string]string{"": "", "abcdef": "abcdef", "abcdefg": "abcde…", "本番環": "本番環", "本番環境": "本番…", "a本番環": "a本番…"} {
+		if got := shorten(in, 6); got != want {
+			t.Errorf("shorten(%q) = %q, want %q", in, got, want)
+		}
 	}
 }
 

@@ -287,8 +287,9 @@ func TestChangeOfKey(t *testing.T) {
 		moved := startFixture(t, withKeys(target, newKey, oldKey))
 		moved.addKey(t, "sk-second")
 		// The server that was not restarted cannot read what the others store.
-		if got := health(old); got != http.StatusServiceUnavailable {
-			t.Errorf("health of a server with the old key alone: %d", got)
+		const wrongKey = `{"status":"unavailable","store":"reachable","encryptionKey":"wrong"}`
+		if got := old.call(t, http.MethodGet, "/reference/health", ""); got.StatusCode != http.StatusServiceUnavailable || got.body != wrongKey {
+			t.Errorf("health of a server with the old key alone: %d %s", got.StatusCode, got.body)
 		}
 		if err := startError(t, target, oldKey); !errors.Is(err, encryption.ErrWrongKey) {
 			t.Errorf("start with the old key alone: %v", err)

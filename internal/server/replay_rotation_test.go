@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/server/access"
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/server/database"
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/testkit/transcripts"
 )
@@ -155,7 +156,7 @@ var rotationCalls = map[string]func(*testing.T, *replayer) any{
 	"rot-corrupt-first":  fresh(6, "x", "B", "C"),
 	"rot-corrupt-last":   fresh(6, "A", "B", "x"),
 	"rot-all-corrupt": func(t *testing.T, r *replayer) any {
-		r.vars["corrupt"] = uuid()
+		r.vars["corrupt"] = r.newWorkspace(t)
 		r.put(t, ws, r.vars["corrupt"], "openai", "x", "x")
 		return r.calls(t, r.vars["corrupt"], "openai", 3)
 	},
@@ -165,7 +166,7 @@ var rotationCalls = map[string]func(*testing.T, *replayer) any{
 		return r.calls(t, r.vars["corrupt"], "openai", 3)
 	},
 	"rot-tie": func(t *testing.T, r *replayer) any {
-		w, at := uuid(), time.Now()
+		w, at := r.newWorkspace(t), time.Now()
 		for id, key := range map[string]string{"zz": "Z", "aa": "a", "Mm": "M", "_1": "_", "-1": "-"} {
 			r.rows = 0 // the same time for all
 			r.putAt(t, ws, w, "openai", id, key, at)
@@ -186,7 +187,7 @@ var rotationCalls = map[string]func(*testing.T, *replayer) any{
 		return r.calls(t, w, "openai", 3)
 	},
 	"rot-concurrent": func(t *testing.T, r *replayer) any {
-		w := uuid()
+		w := r.newWorkspace(t)
 		r.put(t, ws, w, "openai", "X", "Y", "Z")
 		var mu sync.Mutex
 		var wg sync.WaitGroup
@@ -240,10 +241,21 @@ var rotationCalls = map[string]func(*testing.T, *replayer) any{
 
 func fresh(n int, keys ...string) func(*testing.T, *replayer) any {
 	return func(t *testing.T, r *replayer) any {
-		w := uuid()
+		w := r.newWorkspace(t)
 		r.put(t, ws, w, "openai", keys...)
 		return r.calls(t, w, "openai", n)
 	}
+}
+
+// newWorkspace makes a workspace without keys: Sim's tables hold no keys of one
+// that does not exist.
+func (r *replayer) newWorkspace(t *testing.T) string {
+	t.Helper()
+	w := access.Workspace{ID: uuid(), Name: "w", OwnerID: r.vars["user:admin"]}
+	if err := r.server.Access().PutWorkspace(t.Context(), w); err != nil {
+		t.Fatal(err)
+	}
+	return w.ID
 }
 
 func (r *replayer) fillOrganization(t *testing.T) {
@@ -283,7 +295,7 @@ func (r *replayer) open(t *testing.T, e transcripts.Entry) any {
 	if !ok {
 		stored = *e.Request.Body
 	}
-	w := uuid()
+	w := r.newWorkspace(t)
 	r.put(t, ws, w, "openai", "placeholder")
 	r.sql(t, "UPDATE workspace_byok_keys SET encrypted_api_key = $1 WHERE workspace_id = $2", stored, w)
 	return r.calls(t, w, "openai", 1)[0]

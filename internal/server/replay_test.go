@@ -51,6 +51,7 @@ func TestReplay(t *testing.T) {
 	for name, target := range map[string]func(*testing.T) string{
 		"sqlite":   func(*testing.T) string { return "sqlite::memory:" },
 		"postgres": func(t *testing.T) string { return pgtest.URL(t) },
+		"adopted":  adoptedURL,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -279,6 +280,7 @@ func (r *replayer) setUp(t *testing.T, id string) {
 		r.sql(t, "UPDATE workspace SET organization_id = $1 WHERE id = $2", v["organization"], v["workspace"])
 	case "signup":
 		// The group begins without a user of this address.
+		r.sql(t, `DELETE FROM workspace WHERE owner_id = $1`, v["user:admin"])
 		r.sql(t, `DELETE FROM "user" WHERE email = $1`, v["email:admin"])
 		delete(v, "user:admin")
 		delete(v, "token:admin")

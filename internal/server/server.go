@@ -206,7 +206,9 @@ func (s *Server) start(ctx context.Context) (err error) {
 	}
 	s.handler = s.settings
 	s.serve(routes)
-	go s.removeExpired()
+	if !s.db.IsAdopted() { // Sim looks after its own sessions
+		go s.removeExpired()
+	}
 	return nil
 }
 
@@ -216,7 +218,11 @@ func (s *Server) ping(ctx context.Context) error {
 	if err := s.db.Ping(ctx); err != nil {
 		return err
 	}
-	return s.vault.Check(ctx)
+	err := s.vault.Check(ctx)
+	if errors.Is(err, encryption.ErrWrongKey) || errors.Is(err, encryption.ErrRetired) {
+		err = fmt.Errorf("%w: %w", api.ErrEncryptionKey, err)
+	}
+	return err
 }
 
 // removeExpired removes expired sessions now and then, until the server ends.

@@ -73,7 +73,7 @@ func TestInTerminal(t *testing.T) {
 		},
 		"full.txt": {
 			others: span(1, 10),
-			config: "provider \"byok\" {\n  cap_check = \"off\"\n}\n" + block("openai", "k11", "timeouts {\n    create = \"1s\"\n  }"),
+			config: "provider \"byok\" {\n  cap_check = \"off\"\n}\n" + block("openai", "k11", "timeouts {\n    create = \"5s\"\n  }"),
 			args:   []string{"apply", "-auto-approve"},
 		},
 	} {

@@ -129,10 +129,24 @@ func (f *fleet) forward(w http.ResponseWriter, r *http.Request) {
 	proxy.ServeHTTP(w, r)
 }
 
-func (f *fleet) first() string {
+func (f *fleet) instance(i int) *byokserver.Process {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.instances[0].URL
+	return f.instances[i]
+}
+
+// restart kills an instance with SIGKILL and starts another in its place.
+func (f *fleet) restart(t *testing.T, victim int) {
+	f.instance(victim).Kill()
+	again, err := byokserver.Start(context.Background(), f.config)
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	t.Cleanup(again.Kill)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.instances[victim] = again
 }
 
 // patiently sets a pace at which a client outlasts the restart of a server, as
@@ -158,7 +172,7 @@ func crash(t *testing.T, s *site, size int, start func(*testing.T, map[string]an
 	through := newDoor(plain, func() string { return f.balancer.URL }, session)
 	// Each instance has its own rotation, so that only one of them serves every
 	// key of a pool in turn.
-	one := newDoor(plain, f.first, session)
+	one := newDoor(plain, func() string { return f.instance(0).URL }, session)
 
 	var writers []*writer
 	for i := range 3 {
@@ -188,19 +202,7 @@ func crash(t *testing.T, s *site, size int, start func(*testing.T, map[string]an
 			go func() {
 				defer killed.Done()
 				time.Sleep(pause) // the moment is what is random here
-				f.mu.Lock()
-				p := f.instances[victim]
-				f.mu.Unlock()
-				p.Kill()
-				again, err := byokserver.Start(context.Background(), s.config)
-				if err != nil {
-					t.Error(err)
-					return
-				}
-				t.Cleanup(again.Kill)
-				f.mu.Lock()
-				f.instances[victim] = again
-				f.mu.Unlock()
+				f.restart(t, victim)
 			}()
 		}
 		f.countdown = 1 + random.IntN(60)

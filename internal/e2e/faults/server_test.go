@@ -46,16 +46,20 @@ func newSite(t *testing.T, database string) *site {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &site{
-		config: byokserver.Config{
-			Binary: bin, Dir: t.TempDir(), Database: database, Flags: []string{"--development"},
-			Secrets: server.Secrets{EncryptionKey: strings.Repeat("0123456789abcdef", 4), AuthSecret: "auth-secret-of-the-test", InternalSecret: siteInternalSecret},
-			Bootstrap: &server.Bootstrap{
-				Users:      []server.BootstrapUser{{Email: siteUser, Password: sitePassword, Name: "Owner"}},
-				Workspaces: []server.BootstrapWorkspace{{ID: siteWorkspace, Name: "Site", Owner: siteUser}},
-			},
+	s := &site{config: newConfig(database, t.TempDir()), client: &http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: 8}}}
+	s.config.Binary = bin
+	return s
+}
+
+// newConfig is what the servers of a site are started with, but for the binary.
+func newConfig(database, dir string) byokserver.Config {
+	return byokserver.Config{
+		Dir: dir, Database: database, Flags: []string{"--development"},
+		Secrets: server.Secrets{EncryptionKey: strings.Repeat("0123456789abcdef", 4), AuthSecret: "auth-secret-of-the-test", InternalSecret: siteInternalSecret},
+		Bootstrap: &server.Bootstrap{
+			Users:      []server.BootstrapUser{{Email: siteUser, Password: sitePassword, Name: "Owner"}},
+			Workspaces: []server.BootstrapWorkspace{{ID: siteWorkspace, Name: "Site", Owner: siteUser}},
 		},
-		client: &http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: 8}},
 	}
 }
 

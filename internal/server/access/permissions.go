@@ -97,17 +97,32 @@ func (a *Access) HasOrganization(ctx context.Context, id string) (bool, error) {
 
 // PutOrganization makes an organization, or gives it another name.
 func (a *Access) PutOrganization(ctx context.Context, id, name string) error {
-	_, err := a.write.ExecContext(ctx, `INSERT INTO organization (id, name, created_at) VALUES ($1, $2, $3)
+	_, err := a.write.ExecContext(ctx, `INSERT INTO organization (id, name, slug, created_at) VALUES ($1, $2, $1, $3)
 		ON CONFLICT (id) DO UPDATE SET name = excluded.name`, id, name, database.At(a.now()))
 	return wrap("put organization", err)
 }
 
 // PutMember makes a user a member of an organization, or changes the role.
 func (a *Access) PutMember(ctx context.Context, organizationID, userID string, role Role) error {
-	_, err := a.write.ExecContext(ctx, `INSERT INTO member (id, user_id, organization_id, role, created_at) VALUES ($1, $2, $3, $4, $5)
-		ON CONFLICT (organization_id, user_id) DO UPDATE SET role = excluded.role`,
-		NewID(a.random), userID, organizationID, string(role), database.At(a.now()))
-	return wrap("put member", err)
+	err := a.inTransaction(ctx, "put member", func(tx *sql.Tx) error {
+		if err := a.lockUser(ctx, tx, userID); err != nil {
+			return err
+		}
+		result, err := tx.ExecContext(ctx, "UPDATE member SET role = $3 WHERE organization_id = $1 AND user_id = $2", organizationID, userID, string(role))
+		if err != nil {
+			return err
+		}
+		if n, err := result.RowsAffected(); err != nil || n > 0 {
+			return err
+		}
+		_, err = tx.ExecContext(ctx, "INSERT INTO member (id, user_id, organization_id, role, created_at) VALUES ($1, $2, $3, $4, $5)",
+			NewID(a.random), userID, organizationID, string(role), database.At(a.now()))
+		return err
+	})
+	if database.IsDuplicate(err) {
+		return fmt.Errorf("the user is a member of another organization already, and Sim's tables allow one: %w", err)
+	}
+	return err
 }
 
 // Workspace is a place that holds keys.
@@ -124,7 +139,7 @@ func (a *Access) PutWorkspace(ctx context.Context, w Workspace) error {
 	if w.OrganizationID != "" {
 		organization = &w.OrganizationID
 	}
-	_, err := a.write.ExecContext(ctx, `INSERT INTO workspace (id, name, owner_id, organization_id, created_at, updated_at) VALUES ($1, $2, $3, $4, $5, $5)
+	_, err := a.write.ExecContext(ctx, `INSERT INTO workspace (id, name, owner_id, billed_account_user_id, organization_id, created_at, updated_at) VALUES ($1, $2, $3, $3, $4, $5, $5)
 		ON CONFLICT (id) DO UPDATE SET name = excluded.name, owner_id = excluded.owner_id, organization_id = excluded.organization_id`,
 		w.ID, w.Name, w.OwnerID, organization, database.At(a.now()))
 	return wrap("put workspace", err)

@@ -69,7 +69,7 @@ type SignedIn struct {
 	User    User    `json:"user"`
 }
 
-const userColumns = `u.name, u.email, u.email_verified, u.image, u.created_at, u.updated_at, u.role, u.banned, u.ban_reason, u.ban_expires, u.id`
+const userColumns = `u.name, u.email, u.email_verified, u.image, u.created_at, u.updated_at, u.role, coalesce(u.banned, FALSE), u.ban_reason, u.ban_expires, u.id`
 
 const listSessions = `SELECT s.expires_at, s.token, s.created_at, s.updated_at, s.ip_address, s.user_agent, s.user_id, s.id, ` + userColumns + `
 	FROM session s JOIN "user" u ON u.id = s.user_id`
@@ -136,7 +136,7 @@ func (a *Access) StartSession(ctx context.Context, user User, lifetime time.Dura
 // PostgreSQL its lock makes a change of the password wait for the session, which
 // that change then ends.
 func (a *Access) recheck(ctx context.Context, tx *sql.Tx, user User) error {
-	query := `SELECT c.password, u.banned, u.ban_expires FROM "user" u
+	query := `SELECT c.password, coalesce(u.banned, FALSE), u.ban_expires FROM "user" u
 		JOIN account c ON c.user_id = u.id AND c.provider_id = $2 WHERE u.id = $1`
 	if a.db.Dialect == database.Postgres {
 		query += " FOR SHARE"

@@ -157,10 +157,15 @@ func (a *Access) AddUser(ctx context.Context, n NewUser) (User, error) {
 		if n, err := result.RowsAffected(); err != nil || n == 0 {
 			return errors.Join(err, ErrEmailTaken)
 		}
-		_, err = tx.ExecContext(ctx, `INSERT INTO account (id, user_id, provider_id, password, created_at, updated_at)
-			VALUES ($1, $2, $3, $4, $5, $5)`, NewID(a.random), user.ID, credential, hash, now)
-		return err
+		return a.addPassword(ctx, tx, user.ID, hash, now)
 	})
+}
+
+// addPassword gives a user without one a password, which nil leaves open.
+func (a *Access) addPassword(ctx context.Context, tx *sql.Tx, userID string, hash *string, now database.Time) error {
+	_, err := tx.ExecContext(ctx, `INSERT INTO account (id, account_id, user_id, provider_id, password, created_at, updated_at)
+		VALUES ($1, $2, $2, $3, $4, $5, $5)`, NewID(a.random), userID, credential, hash, now)
+	return err
 }
 
 // Rename gives a user another name.
@@ -174,9 +179,19 @@ func (a *Access) Rename(ctx context.Context, userID, name string) error {
 func (a *Access) SetPassword(ctx context.Context, userID string, hash PasswordHash) (ended int, err error) {
 	now := database.At(a.now())
 	err = a.inTransaction(ctx, "set password", func(tx *sql.Tx) error {
-		_, err := tx.ExecContext(ctx, `INSERT INTO account (id, user_id, provider_id, password, created_at, updated_at) VALUES ($1, $2, $3, $4, $5, $5)
-			ON CONFLICT (user_id, provider_id) DO UPDATE SET password = excluded.password, updated_at = excluded.updated_at`,
-			NewID(a.random), userID, credential, string(hash), now)
+		if err := a.lockUser(ctx, tx, userID); err != nil {
+			return err
+		}
+		text := string(hash)
+		result, err := tx.ExecContext(ctx, "UPDATE account SET password = $3, updated_at = $4 WHERE user_id = $1 AND provider_id = $2",
+			userID, credential, text, now)
+		if err != nil {
+			return err
+		}
+		n, err := result.RowsAffected()
+		if err == nil && n == 0 {
+			err = a.addPassword(ctx, tx, userID, &text, now)
+		}
 		if err != nil {
 			return err
 		}
@@ -184,6 +199,16 @@ func (a *Access) SetPassword(ctx context.Context, userID string, hash PasswordHa
 		return err
 	})
 	return ended, err
+}
+
+// lockUser makes the other transactions that lock a user wait: Sim's tables have
+// no constraint that keeps a user from getting two passwords at once.
+func (a *Access) lockUser(ctx context.Context, tx *sql.Tx, userID string) error {
+	if a.db.Dialect != database.Postgres {
+		return nil // writers queue anyway
+	}
+	_, err := tx.ExecContext(ctx, `SELECT 1 FROM "user" WHERE id = $1 FOR NO KEY UPDATE`, userID)
+	return err
 }
 
 // Disable refuses a user's sign-in from now on, ends the user's sessions and

@@ -2,6 +2,7 @@ package access
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 
@@ -19,7 +20,7 @@ type ListedWorkspace struct {
 }
 
 const findWorkspaces = `SELECT w.id, w.name, w.owner_id, coalesce(w.organization_id, ''), w.archived_at, w.created_at, w.updated_at,
-	coalesce(p.permission_type, ''), coalesce(m.role, '') FROM workspace w
+	p.permission_type, m.role FROM workspace w
 	LEFT JOIN permissions p ON p.entity_type = 'workspace' AND p.entity_id = w.id AND p.user_id = $1
 	LEFT JOIN member m ON m.organization_id = w.organization_id AND m.user_id = $1
 	WHERE w.owner_id = $1 OR p.permission_type IS NOT NULL OR m.role IN ('owner', 'admin')
@@ -35,16 +36,17 @@ func (a *Access) Workspaces(ctx context.Context, userID string) (all []ListedWor
 	defer func() { err = errors.Join(err, wrap("workspaces", rows.Err()), rows.Close()) }()
 	for rows.Next() {
 		var w ListedWorkspace
-		var role Role
+		var permission, role sql.NullString
 		var archived database.NullTime
 		var created, updated database.Time
-		if err := rows.Scan(&w.ID, &w.Name, &w.OwnerID, &w.OrganizationID, &archived, &created, &updated, &w.Permission, &role); err != nil {
+		if err := rows.Scan(&w.ID, &w.Name, &w.OwnerID, &w.OrganizationID, &archived, &created, &updated, &permission, &role); err != nil {
 			return nil, fmt.Errorf("workspaces: %w", err)
 		}
 		if archived.Valid {
 			w.ArchivedAt = &Timestamp{archived.Time}
 		}
-		w.CreatedAt, w.UpdatedAt, w.IsOrgAdmin = Timestamp(created), Timestamp(updated), role.Manages()
+		w.CreatedAt, w.UpdatedAt = Timestamp(created), Timestamp(updated)
+		w.Permission, w.IsOrgAdmin = Permission(permission.String), Role(role.String).Manages()
 		if w.OwnerID == userID || w.IsOrgAdmin {
 			w.Permission = Admin
 		}

@@ -8,6 +8,8 @@ import (
 	"unicode/utf16"
 	"unicode/utf8"
 
+	"pgregory.net/rapid"
+
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/byok"
 )
 
@@ -132,6 +134,103 @@ func TestAppendString(t *testing.T) {
 	}
 	if got, want := string(appendUTF16(nil, []uint16{0xdd11, 'a', 0xd83d, 0xd83d, 0xdd11, 0xdbff})), `"\udd11a\ud83d🔑\udbff"`; got != want {
 		t.Errorf("lone surrogates: %s, want %s", got, want)
+	}
+}
+
+// jsonText draws JSON of a few levels, with everything that its grammar allows.
+func jsonText(depth int) *rapid.Generator[string] {
+	space := rapid.StringOfN(rapid.SampledFrom([]rune(" \t\n\r")), 0, 2, -1)
+	literal := rapid.Map(rapid.SliceOfN(rapid.OneOf(
+		rapid.Map(rapid.RuneFrom([]rune("aé\u2028\x7f🔑")), func(r rune) string { return string(r) }),
+		rapid.StringMatching(`\\(["\\/bfnrt]|u[0-9a-fA-F]{4}|u[dD][89abAB][0-9a-f]{2}\\u[dD][c-fC-F][0-9a-f]{2}|uD[89ab][0-9a-f]{2})`),
+	), 0, 4), func(parts []string) string { return `"` + strings.Join(parts, "") + `"` })
+	name := rapid.OneOf(rapid.SampledFrom([]string{`"a"`, `"\u0061"`, `"b"`}), literal)
+	scalar := rapid.OneOf(literal, rapid.SampledFrom([]string{"null", "true", "false"}), rapid.StringMatching(`-?(0|[1-9][0-9]{0,3})(\.[0-9]{1,3})?([eE][+-]?[0-9]{1,2})?`))
+	return rapid.Custom(func(t *rapid.T) string {
+		around := func(of *rapid.Generator[string], label string) string {
+			return space.Draw(t, "space") + of.Draw(t, label) + space.Draw(t, "space")
+		}
+		shape := 0
+		if depth > 0 {
+			shape = rapid.IntRange(0, 2).Draw(t, "shape")
+		}
+		if shape == 0 {
+			return around(scalar, "scalar")
+		}
+		var parts []string
+		for range rapid.IntRange(0, 4).Draw(t, "size") {
+			part := around(jsonText(depth-1), "value")
+			if shape == 1 {
+				part = around(name, "name") + ":" + part
+			}
+			parts = append(parts, part)
+		}
+		brackets := map[int]string{1: "{}", 2: "[]"}[shape]
+		return brackets[:1] + space.Draw(t, "space") + strings.Join(parts, ",") + brackets[1:]
+	})
+}
+
+// The reader takes what encoding/json takes, and finds the same in it.
+func TestParseJSONProperties(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		in := jsonText(3).Draw(t, "in")
+		if rapid.Bool().Draw(t, "broken") {
+			at := rapid.IntRange(0, len(in)).Draw(t, "at")
+			with := rapid.OneOf(rapid.SampledFrom([]string{"", `"`, `\`, "{", "}", "[", "]", ",", ":", "0", "\x1f"}), rapid.String()).Draw(t, "with")
+			in = strings.ToValidUTF8(in[:at]+with+in[min(len(in), at+rapid.IntRange(0, 2).Draw(t, "less")):], "?")
+			in = strings.TrimPrefix(in, "\ufeff") // ECMAScript's own
+		}
+		got, ok := parseJSON(in, "a", "b")
+		if valid := json.Valid([]byte(in)); ok != valid {
+			t.Fatalf("%q: parsed %t, encoding/json says %t", in, ok, valid)
+		}
+		if !ok {
+			return
+		}
+		sameJSON(t, in, got)
+		if got.kind != objectKind {
+			return
+		}
+		var fields map[string]json.RawMessage
+		if err := json.Unmarshal([]byte(in), &fields); err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range []string{"a", "b"} {
+			raw, there := fields[name]
+			if field := got.field(name); there {
+				sameJSON(t, string(raw), field)
+			} else if field.kind != undefinedKind {
+				t.Fatalf("%q has a field %q: %v", in, name, field)
+			}
+		}
+	})
+}
+
+// sameJSON compares a value with what encoding/json makes of its text.
+func sameJSON(t *rapid.T, in string, got value) {
+	t.Helper()
+	want, text, yes := nullKind, "", false
+	decoder := json.NewDecoder(strings.NewReader(in))
+	decoder.UseNumber()
+	var decoded any
+	if err := decoder.Decode(&decoded); err != nil {
+		t.Fatal(err)
+	}
+	switch v := decoded.(type) {
+	case bool:
+		want, yes = booleanKind, v
+	case json.Number:
+		want = numberKind
+	case string:
+		want, text = stringKind, v
+	case []any:
+		want = arrayKind
+	case map[string]any:
+		want = objectKind
+	}
+	if got.kind != want || got.string() != text || got.yes != yes {
+		t.Fatalf("%q is read as %s %q %t, want %s %q %t", in, got.kind, got.string(), got.yes, want, text, yes)
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"crypto/subtle"
+	"errors"
 	"net/http"
 	"strings"
 	"time"
@@ -31,12 +32,20 @@ func referenceRoute(name string) (route, bool) {
 // healthTimeout is how long the database has to answer.
 const healthTimeout = 2 * time.Second
 
-// health is GET /reference/health: 200 while the store answers, else 503.
+// ErrEncryptionKey reports a store that responds, but is not encrypted with this
+// server's key.
+var ErrEncryptionKey = errors.New("ENCRYPTION_KEY does not fit the store")
+
+// health is GET /reference/health: 200 while the store responds and the server's
+// key fits it, else 503.
 func health(x *exchange) answer {
 	ctx, cancel := context.WithTimeout(x.ctx(), healthTimeout)
 	defer cancel()
 	if err := x.Ping(ctx); err != nil {
 		x.failed = err
+		if errors.Is(err, ErrEncryptionKey) {
+			return answer{status: http.StatusServiceUnavailable, body: []byte(`{"status":"unavailable","store":"reachable","encryptionKey":"wrong"}`)}
+		}
 		return answer{status: http.StatusServiceUnavailable, body: []byte(`{"status":"unavailable","store":"unreachable"}`)}
 	}
 	return ok([]byte(`{"status":"ok","store":"reachable"}`))

@@ -45,6 +45,9 @@ type DB struct {
 	// Path is the SQLite file; empty for memory and PostgreSQL.
 	Path string
 
+	// layout says whose tables schema has, which is empty on SQLite.
+	layout layout
+	schema string
 	// opened is the file at Path when it was opened.
 	opened os.FileInfo
 	// readers has a slot for each connection of Read on SQLite.
@@ -298,16 +301,32 @@ func openPostgres(ctx context.Context, target string) (*DB, error) {
 		config.ConnConfig.ConnectTimeout = LockWait
 	}
 	config.AfterConnect = prepareConnection(config.ConnConfig.RuntimeParams)
-	access := stdlib.OpenDB(*config.ConnConfig, stdlib.OptionAfterConnect(config.AfterConnect))
-	access.SetMaxOpenConns(accessConnections)
-	access.SetMaxIdleConns(accessConnections)
-	access.SetConnMaxIdleTime(5 * time.Minute)
+	access := openAccess(config)
 	if err := access.PingContext(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("database postgres at %s:%d/%s: %w", config.ConnConfig.Host, config.ConnConfig.Port, config.ConnConfig.Database, err), access.Close())
+	}
+	found, schema, err := inspect(ctx, access)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("database postgres: %w", Explain(err)), access.Close())
+	}
+	if found == adopted {
+		if err := access.Close(); err != nil {
+			return nil, fmt.Errorf("database postgres: %w", err)
+		}
+		config.ConnConfig.RuntimeParams["search_path"] = adoptedPath(schema)
+		access = openAccess(config)
 	}
 	pool, err := pgxpool.NewWithConfig(ctx, config)
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("database postgres: %w", err), access.Close())
 	}
-	return &DB{Dialect: Postgres, Read: access, Write: access, Postgres: pool}, nil
+	return &DB{Dialect: Postgres, Read: access, Write: access, Postgres: pool, layout: found, schema: schema}, nil
+}
+
+func openAccess(config *pgxpool.Config) *sql.DB {
+	access := stdlib.OpenDB(*config.ConnConfig, stdlib.OptionAfterConnect(config.AfterConnect))
+	access.SetMaxOpenConns(accessConnections)
+	access.SetMaxIdleConns(accessConnections)
+	access.SetConnMaxIdleTime(5 * time.Minute)
+	return access
 }

@@ -37,6 +37,14 @@ func Explain(err error) error {
 	return err
 }
 
+// IsDuplicate reports a row that a unique index refused.
+func IsDuplicate(err error) bool {
+	pg := (*pgconn.PgError)(nil)
+	lite := (*sqlite.Error)(nil)
+	return errors.As(err, &pg) && pg.Code == "23505" ||
+		errors.As(err, &lite) && lite.Code() == sqlite3.SQLITE_CONSTRAINT_UNIQUE
+}
+
 func reasonOf(err error) error {
 	if lite := (*sqlite.Error)(nil); errors.As(err, &lite) {
 		switch lite.Code() & 0xff { // the primary result code

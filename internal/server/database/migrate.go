@@ -39,21 +39,47 @@ func (db *DB) Migrate(ctx context.Context) ([]Migration, error) {
 // MigrateTo is Migrate up to a version and no further; -1 is the newest. Tests
 // put data into an old schema with it.
 func (db *DB) MigrateTo(ctx context.Context, last int) (applied []Migration, err error) {
+	if err := db.CheckTables(ctx); err != nil {
+		return nil, err
+	}
+	err = db.migrating(ctx, func(tx *sql.Tx) error {
+		applied, err = db.apply(ctx, tx, last)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return applied, nil
+}
+
+// migrating runs do in a transaction that no other one of this kind overlaps.
+func (db *DB) migrating(ctx context.Context, do func(*sql.Tx) error) error {
 	tx, err := db.Write.BeginTx(ctx, nil)
 	if err != nil {
-		return nil, fmt.Errorf("migrate: %w", err)
+		return fmt.Errorf("migrate: %w", err)
 	}
 	defer tx.Rollback() //nolint:errcheck // after a commit it does nothing
 
 	if db.Dialect == Postgres {
 		limit := strconv.FormatInt(migrationTimeout.Milliseconds(), 10)
 		if _, err := tx.ExecContext(ctx, "SELECT set_config('statement_timeout', $1, true), set_config('lock_timeout', $1, true)", limit); err != nil {
-			return nil, fmt.Errorf("migrate: %w", err)
+			return fmt.Errorf("migrate: %w", err)
 		}
 		if _, err := tx.ExecContext(ctx, "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))", migrateLock); err != nil {
-			return nil, fmt.Errorf("migrate: wait for other instances: %w", err)
+			return fmt.Errorf("migrate: wait for other instances: %w", err)
 		}
 	}
+	if err := do(tx); err != nil {
+		return err
+	}
+	if err := tx.Commit(); err != nil {
+		return fmt.Errorf("migrate: %w", err)
+	}
+	return nil
+}
+
+// apply applies the pending migrations up to last in a transaction.
+func (db *DB) apply(ctx context.Context, tx *sql.Tx, last int) (applied []Migration, err error) {
 	if _, err := tx.ExecContext(ctx, `CREATE TABLE IF NOT EXISTS byok_server_migrations (
 		version INTEGER PRIMARY KEY, name TEXT NOT NULL, applied_at `+db.timeType()+` NOT NULL)`); err != nil {
 		return nil, fmt.Errorf("migrate: %w", err)
@@ -76,15 +102,15 @@ func (db *DB) MigrateTo(ctx context.Context, last int) (applied []Migration, err
 		}
 		applied = append(applied, step)
 	}
-	if err := tx.Commit(); err != nil {
-		return nil, fmt.Errorf("migrate: %w", err)
-	}
 	return applied, nil
 }
 
 // MigrationStatus returns every migration this binary knows, applied or
 // pending, and changes nothing.
 func (db *DB) MigrationStatus(ctx context.Context) ([]Migration, error) {
+	if db.layout == foreign {
+		return nil, ErrNotAdopted
+	}
 	exists, err := db.HasTable(ctx, "byok_server_migrations")
 	if err != nil {
 		return nil, fmt.Errorf("migration status: %w", err)
@@ -137,10 +163,14 @@ func (db *DB) status(ctx context.Context, q querier) ([]Migration, error) {
 	return steps, rows.Err()
 }
 
-// migrations reads the embedded steps of the dialect. File names begin with
+// migrations reads the embedded steps: those of the dialect or, beside Sim's
+// tables, those of the own schema. File names begin with
 // their version; versions count from 1 without a gap.
 func (db *DB) migrations() ([]Migration, error) {
 	dir := path.Join("migrations", string(db.Dialect))
+	if db.layout == adopted {
+		dir = "migrations/adopted"
+	}
 	entries, err := fs.ReadDir(migrationFiles, dir)
 	if err != nil {
 		return nil, err

@@ -32,6 +32,9 @@ const (
 var ErrNotStarted = errors.New("no server has started with this ENCRYPTION_KEY yet, and one that runs with the old key alone cannot read what is encrypted anew: " +
 	"restart every server with the new ENCRYPTION_KEY and the old key in DECRYPTION_KEYS first; where no server runs, add --offline")
 
+// ErrShared reports a rekey of a database of Sim.
+var ErrShared = errors.New("the tables are Sim's, which has one ENCRYPTION_KEY for these keys and for what it stores elsewhere: change the key with Sim's own means, then restart byok-server with it")
+
 // RekeyOptions say how far a rekey may go.
 type RekeyOptions struct {
 	// Offline says that no server runs that has the old key alone.
@@ -60,6 +63,9 @@ type RekeyResult struct {
 // any point, it goes on where it was when it is called again.
 func (v *Vault) Rekey(ctx context.Context, o RekeyOptions) (RekeyResult, error) {
 	var result RekeyResult
+	if v.db.IsAdopted() {
+		return result, ErrShared
+	}
 	if err := v.begin(ctx, o); err != nil {
 		return result, err
 	}

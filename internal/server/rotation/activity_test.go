@@ -72,9 +72,16 @@ func TestActivityWatch(t *testing.T) {
 	if told() {
 		t.Error("a watcher is told of another owner")
 	}
+	second, stopSecond := a.Watch(owner)
+	defer stopSecond()
 	stop()
 	if a.Changed(owner); told() {
 		t.Error("a watcher is told after it stopped")
+	}
+	select {
+	case <-second:
+	default:
+		t.Error("a watcher is not told after another one stopped")
 	}
 }
 

@@ -97,10 +97,10 @@ func (s *Sealer) Open(sealed string) (string, error) {
 // OpenWith is Open and reports whether the value was sealed with the key that
 // Seal uses.
 func (s *Sealer) OpenWith(sealed string) (plaintext string, isCurrent bool, err error) {
-	iv, rest, ok := strings.Cut(sealed, ":")
-	ciphertext, tag, ok2 := strings.Cut(rest, ":")
+	iv, rest, _ := strings.Cut(sealed, ":")
+	ciphertext, tag, _ := strings.Cut(rest, ":")
 	// The real server refuses an empty ciphertext too: nothing seals to it.
-	if !ok || !ok2 || len(iv) != 2*ivSize || len(tag) != 2*tagSize || ciphertext == "" {
+	if len(iv) != 2*ivSize || len(tag) != 2*tagSize || ciphertext == "" {
 		return "", false, ErrMalformed
 	}
 	raw := make([]byte, ivSize+(len(ciphertext)+1)/2+tagSize)

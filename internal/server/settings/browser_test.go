@@ -268,6 +268,15 @@ func (b *tab) visible(selector string) bool {
 	return eval[bool](b, fmt.Sprintf("Boolean(document.querySelector(%q)?.checkVisibility())", selector))
 }
 
+// isSeen waits until nothing covers the middle of an element.
+func (b *tab) isSeen(selector string) {
+	b.t.Helper()
+	b.until(fmt.Sprintf(`(() => {
+		const e = document.querySelector(%q), r = e?.getBoundingClientRect();
+		return e?.checkVisibility() && e.contains(document.elementFromPoint(r.x + r.width / 2, r.y + r.height / 2));
+	})()`, selector))
+}
+
 func (b *tab) text(selector string) string {
 	b.t.Helper()
 	return strings.TrimSpace(eval[string](b, fmt.Sprintf("document.querySelector(%q)?.innerText ?? '(no element)'", selector)))

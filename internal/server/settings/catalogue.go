@@ -15,6 +15,8 @@ type provider struct {
 	Placeholder string
 	// Mark is one or two letters in place of a logo.
 	Mark string
+	// Unknown is a provider ID that has keys, but that the API refuses.
+	Unknown bool
 }
 
 // matches reports whether a search finds the provider: in its name or in what
@@ -22,6 +24,17 @@ type provider struct {
 func (p provider) matches(search string) bool {
 	search = strings.ToLower(strings.TrimSpace(search))
 	return strings.Contains(strings.ToLower(p.Name), search) || strings.Contains(strings.ToLower(p.Use), search)
+}
+
+// unknown is the section of provider IDs that are stored but not in the
+// catalogue, as in a database that a newer Sim has written.
+func unknown(ids []string) section {
+	s := section{ID: "other", Title: "Other"}
+	for _, id := range ids {
+		mark := strings.ToUpper(string([]rune(id)[:1]))
+		s.Providers = append(s.Providers, provider{ID: id, Name: id, Mark: mark, Use: "Not a provider ID of this server", Unknown: true})
+	}
+	return s
 }
 
 // catalogue returns the sections and their providers in the order of the page.

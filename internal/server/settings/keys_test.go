@@ -59,6 +59,46 @@ func TestSections(t *testing.T) {
 	}
 }
 
+// Keys of provider IDs that no section has, as a newer Sim may have stored, are
+// shown. The API refuses to change them.
+func TestUnlistedProviders(t *testing.T) {
+	t.Parallel()
+	w := startWorld(t)
+	w.Add(t, w.WorkspaceID, "exa", "exa-0123456789abcdef", "")
+	b := newTab(t, w.URL)
+	b.session(w.SessionToken)
+	b.open(w.page(""))
+	if b.visible("[data-group=other]") {
+		t.Error("there is a section of other providers without any")
+	}
+	for i, id := range []string{"later_one", "another"} {
+		w.Add(t, w.WorkspaceID, "xai", fmt.Sprintf("xai-0123456789abcde%d", i), "moved")
+		w.Exec(t, "UPDATE workspace_byok_keys SET provider_id = $1 WHERE provider_id = 'xai'", id)
+	}
+	b.open(w.page(""))
+	rows := eval[[]string](b, `[...document.querySelectorAll("[data-group=other] .row")].map((r) => r.innerText.replace(/\s+/g, " "))`)
+	want := []string{"A another Not a provider ID of this server 1 key View", "L later_one Not a provider ID of this server 1 key View"}
+	if diff := cmp.Diff(want, rows); diff != "" {
+		t.Error(diff)
+	}
+	b.shows("#summary", "3 keys · 3 providers")
+	b.click(manage("later_one"))
+	b.shows("#manage", "This server does not have this provider ID: its keys can be looked at, but not changed.")
+	b.shows("#manage-keys", "moved")
+	buttons := `[...document.querySelectorAll("#manage button")].filter((e) => e.checkVisibility()).map((e) => e.innerText).join()`
+	if got := eval[string](b, buttons); got != "Close" {
+		t.Errorf("the dialog has the buttons %s", got)
+	}
+	checkAxe(b)
+	b.click("#manage [data-close]")
+	b.click(manage("exa"))
+	if got := eval[string](b, buttons); got != "Update,Delete,Close,Add Key" {
+		t.Errorf("the next dialog has the buttons %s", got)
+	}
+	b.open(w.page("tab=rotation"))
+	b.shows("#pools", "later_one")
+}
+
 // The search matches names and descriptions without case, and stands in the
 // URL.
 func TestSearch(t *testing.T) {

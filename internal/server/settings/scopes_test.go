@@ -331,11 +331,16 @@ func TestAsTerraform(t *testing.T) {
 	if got := clipboard(); !strings.Contains(got, `id = "`+w.WorkspaceID+"/openai/"+id+`"`) || strings.Contains(got, "sk-0") {
 		t.Errorf("the clipboard holds\n%s", got)
 	}
-	// The provider does not manage an organization's keys.
+	// The same for an organization's keys.
+	shared := w.addOrganization(t, "mistral", "mistral-0123456789", "shared")
 	b.session(w.superuser.SessionToken)
 	b.open(w.page("scope=organization"))
-	if b.visible("#as-terraform") {
-		t.Error("an organization's keys can be exported")
+	b.click("#as-terraform")
+	b.shows("#terraform-text", `id = "organization/`+organizationID+`/mistral"`)
+	b.click("#terraform label:last-of-type")
+	b.shows("#terraform-text", `id = "organization/`+organizationID+"/mistral/"+shared+`"`)
+	if got := b.text("#terraform-text"); strings.Contains(got, "openai") || strings.Contains(got, "workspace_id") {
+		t.Errorf("the organization's keys are exported as\n%s", got)
 	}
 }
 
@@ -357,6 +362,17 @@ func TestServerGone(t *testing.T) {
 		t.Errorf("the page says %q", got)
 	}
 	b.shows("#manage", "1 of 10") // what it knows stays
+	// It is seen wherever the user is.
+	b.isSeen("#offline")
+	b.click(keyButton(1, "update"))
+	b.isSeen("#edit #offline")
+	b.click("#edit [data-close]")
+	b.isSeen("#manage #offline")
+	checkAxe(b)
+	b.click("#manage [data-close]")
+	b.isSeen("main > #offline")
+	b.click(manage("openai"))
+	b.isSeen("#manage #offline")
 	w.Add(t, w.WorkspaceID, "openai", "sk-0123456789abcdee", "")
 	f.set(func(http.ResponseWriter, *http.Request) bool { return false })
 	b.shows("#manage", "2 of 10")

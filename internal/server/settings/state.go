@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"maps"
 	"net/http"
 	"net/url"
 	"slices"
@@ -434,7 +435,11 @@ func (p *Pages) keysPage(r *http.Request, v visit, tab string) (*keysPage, error
 
 func sections(s *state, search string) []shownSection {
 	var out []shownSection
-	for _, group := range catalogue() {
+	groups := catalogue()
+	if others := unlisted(s, groups); len(others) > 0 {
+		groups = append(groups, unknown(others))
+	}
+	for _, group := range groups {
 		shown := shownSection{ID: group.ID, Title: group.Title, Hidden: true}
 		for _, provider := range group.Providers {
 			r := row{provider: provider, Hidden: !provider.matches(search), Pips: make([]bool, byok.Cap)}
@@ -456,6 +461,17 @@ func sections(s *state, search string) []shownSection {
 		out = append(out, shown)
 	}
 	return out
+}
+
+// unlisted returns the provider IDs with keys that no section has.
+func unlisted(s *state, groups []section) []string {
+	ids := maps.Clone(s.Pools)
+	for _, group := range groups {
+		for _, provider := range group.Providers {
+			delete(ids, provider.ID)
+		}
+	}
+	return slices.Sorted(maps.Keys(ids))
 }
 
 func mothershipRows() []row {

@@ -21,9 +21,6 @@ func (p *Pages) showTerraform(w http.ResponseWriter, r *http.Request) {
 		note(w, user.ID, nil)
 		v, err = p.visit(r, user)
 	}
-	if err == nil && v.ofOrganization() {
-		err = errNoAccess // the provider manages a workspace's keys
-	}
 	var keys []api.KeyView
 	if err == nil {
 		keys, err = p.api.Keys(r.Context(), v.owner)
@@ -32,24 +29,24 @@ func (p *Pages) showTerraform(w http.ResponseWriter, r *http.Request) {
 		p.writeJSON(w, r, user.ID, nil, err)
 		return
 	}
-	text := poolConfiguration(v.workspace.ID, keys)
+	text := poolConfiguration(v.owner, keys)
 	if r.URL.Query().Get("style") == "key" {
-		text = keyConfiguration(v.workspace.ID, keys)
+		text = keyConfiguration(v.owner, keys)
 	}
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	write(w, r, http.StatusOK, []byte(text), nil)
 }
 
 // poolConfiguration declares each pool as one byok_pool.
-func poolConfiguration(workspaceID string, keys []api.KeyView) string {
+func poolConfiguration(owner keystore.Owner, keys []api.KeyView) string {
 	var out strings.Builder
 	for pool := range pools(keys) {
 		id := pool[0].ProviderID
 		if out.Len() > 0 {
 			out.WriteString("\n")
 		}
-		fmt.Fprintf(&out, "import {\n  to = byok_pool.%s\n  id = %s\n}\n\n", id, quote(workspaceID+"/"+id))
-		fmt.Fprintf(&out, "resource \"byok_pool\" \"%s\" {\n  workspace_id = %s\n  provider_id  = %s\n\n  keys = {\n", id, quote(workspaceID), quote(id))
+		fmt.Fprintf(&out, "import {\n  to = byok_pool.%s\n  id = %s\n}\n\n", id, quote(importPrefix(owner)+id))
+		fmt.Fprintf(&out, "resource \"byok_pool\" \"%s\" {\n%s\n  keys = {\n", id, aligned([]argument{ownerArgument(owner), {"provider_id", quote(id)}}))
 		labels := elementKeys(pool)
 		width := 0
 		for _, label := range labels {
@@ -69,7 +66,7 @@ func poolConfiguration(workspaceID string, keys []api.KeyView) string {
 }
 
 // keyConfiguration declares each key as one byok_key.
-func keyConfiguration(workspaceID string, keys []api.KeyView) string {
+func keyConfiguration(owner keystore.Owner, keys []api.KeyView) string {
 	var out strings.Builder
 	for pool := range pools(keys) {
 		id := pool[0].ProviderID
@@ -79,17 +76,47 @@ func keyConfiguration(workspaceID string, keys []api.KeyView) string {
 				out.WriteString("\n")
 			}
 			to := "byok_key." + id + "_" + label
-			fmt.Fprintf(&out, "import {\n  to = %s\n  id = %s\n}\n\n", to, quote(workspaceID+"/"+id+"/"+key.ID))
-			fmt.Fprintf(&out, "resource \"byok_key\" \"%s_%s\" {\n  workspace_id = %s\n  provider_id  = %s\n", id, label, quote(workspaceID), quote(id))
+			fmt.Fprintf(&out, "import {\n  to = %s\n  id = %s\n}\n\n", to, quote(importPrefix(owner)+id+"/"+key.ID))
+			arguments := []argument{ownerArgument(owner), {"provider_id", quote(id)}}
 			if name := keystore.Text(key.Name); name != "" {
-				fmt.Fprintf(&out, "  name         = %s\n", quote(name))
+				arguments = append(arguments, argument{"name", quote(name)})
 			}
-			fmt.Fprintf(&out, "  api_key_wo   = var.%s[%s]\n}\n", secretsVariable(id), quote(label))
+			arguments = append(arguments, argument{"api_key_wo", fmt.Sprintf("var.%s[%s]", secretsVariable(id), quote(label))})
+			fmt.Fprintf(&out, "resource \"byok_key\" \"%s_%s\" {\n%s}\n", id, label, aligned(arguments))
 		}
 		out.WriteString("\n")
 		writeVariable(&out, id, "resource")
 	}
 	return orNothing(out.String())
+}
+
+// importPrefix is what the import IDs of an owner's keys begin with.
+func importPrefix(owner keystore.Owner) string {
+	if owner.Scope == keystore.Organization {
+		return "organization/" + owner.ID + "/"
+	}
+	return owner.ID + "/"
+}
+
+// ownerArgument is workspace_id or organization_id.
+func ownerArgument(owner keystore.Owner) argument {
+	return argument{string(owner.Scope) + "_id", quote(owner.ID)}
+}
+
+// argument is an argument of a resource; its value is HCL.
+type argument struct{ name, value string }
+
+// aligned writes arguments as terraform fmt does.
+func aligned(arguments []argument) string {
+	var out strings.Builder
+	width := 0
+	for _, a := range arguments {
+		width = max(width, len(a.name))
+	}
+	for _, a := range arguments {
+		fmt.Fprintf(&out, "  %-*s = %s\n", width, a.name, a.value)
+	}
+	return out.String()
 }
 
 func writeVariable(out *strings.Builder, providerID, by string) {

@@ -3,11 +3,13 @@ package settings_test
 import (
 	"encoding/json"
 	"fmt"
+	"net/http"
 	"regexp"
 	"slices"
 	"strings"
 	"testing"
 
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/byok"
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/testkit/tfrun"
 )
 
@@ -67,13 +69,25 @@ func TestExport(t *testing.T) {
 // changes.
 func TestAccExport(t *testing.T) {
 	t.Parallel()
-	for style, resources := range map[string]int{"key": 5, "pool": 2} {
-		t.Run(style, func(t *testing.T) {
+	for _, tc := range []struct {
+		scope, style string
+		resources    int
+	}{{"workspace", "key", 5}, {"workspace", "pool", 2}, {"organization", "key", 5}, {"organization", "pool", 2}} {
+		t.Run(tc.scope+" "+tc.style, func(t *testing.T) {
 			t.Parallel()
 			w := startWorld(t)
+			scope, user := byok.WorkspaceScope(w.WorkspaceID), w.reader
+			if tc.scope == "organization" {
+				scope, user = byok.Scope{Kind: byok.Organization, ID: organizationID}, w.superuser
+			}
+			list := func() []byok.Key {
+				var stored byok.ListResponse
+				w.Call(t, user, http.MethodGet, scope.KeysPath(), nil, &stored)
+				return stored.Keys
+			}
 			secrets := map[string][]string{}
 			add := func(providerID, secret, name string) {
-				w.Add(t, w.WorkspaceID, providerID, secret, name)
+				w.Call(t, w.superuser, http.MethodPost, scope.KeysPath(), byok.SaveRequest{ProviderID: providerID, APIKey: secret, Name: &name}, nil)
 				secrets[providerID] = append(secrets[providerID], secret)
 			}
 			for i, name := range []string{"primary", "with space", "${evil}"} {
@@ -82,7 +96,7 @@ func TestAccExport(t *testing.T) {
 			for i := range 2 {
 				add("ollama-cloud", fmt.Sprintf("ollama-0123456789-%d", i), "")
 			}
-			export := w.get(t, w.reader, w.page("")+"/terraform?style="+style)
+			export := w.get(t, user, w.page("")+"/terraform?scope="+tc.scope+"&style="+tc.style)
 			// Keys stand in rotation order, each with the name of its secret.
 			variables := map[string]map[string]string{}
 			for providerID, values := range secrets {
@@ -101,18 +115,18 @@ func TestAccExport(t *testing.T) {
 				t.Fatal(err)
 			}
 			tf := tfrun.New(t)
-			tf.Write(t, "provider.tf", w.ProviderConfig())
+			tf.Write(t, "provider.tf", strings.ReplaceAll(w.ProviderConfig(), w.SessionToken, w.superuser.SessionToken))
 			tf.Write(t, "export.tf", export)
 			tf.Write(t, "terraform.tfvars.json", string(values))
-			before := w.List(t, w.WorkspaceID)
+			before := list()
 			applied := tf.Try(t, "apply", "-auto-approve", "-no-color")
-			if want := fmt.Sprintf("Resources: %d imported, 0 added, 0 changed, 0 destroyed.", resources); !strings.Contains(applied.Output, want) {
+			if want := fmt.Sprintf("Resources: %d imported, 0 added, 0 changed, 0 destroyed.", tc.resources); !strings.Contains(applied.Output, want) {
 				t.Errorf("want %s\n%s\n%s", want, applied.Output, export)
 			}
 			if planned := tf.Try(t, "plan", "-no-color"); !strings.Contains(planned.Output, "No changes.") {
 				t.Errorf("after the import:\n%s", planned.Output)
 			}
-			for i, key := range w.List(t, w.WorkspaceID) {
+			for i, key := range list() {
 				if key.UpdatedAt != before[i].UpdatedAt || key.ID != before[i].ID {
 					t.Errorf("key %s was changed", key.ID)
 				}

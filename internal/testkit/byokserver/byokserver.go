@@ -30,9 +30,12 @@ const (
 	sessionCookie = "better-auth.session_token"
 )
 
-// Build builds byok-server as dir/byok-server and returns its path.
+// Build makes byok-server available as dir/byok-server and returns that path.
 func Build(dir string) (string, error) {
 	bin := filepath.Join(dir, "byok-server")
+	if built := tfrun.Built(); built != "" {
+		return bin, os.Symlink(filepath.Join(built, "byok-server"), bin)
+	}
 	out, err := exec.Command("go", "build", "-o", bin, "github.com/terraform-provider-byok/terraform-provider-byok/cmd/byok-server").CombinedOutput()
 	if err != nil {
 		return "", fmt.Errorf("go build: %w\n%s", err, out)
@@ -135,6 +138,16 @@ func (p *Process) Log() string {
 func (p *Process) Kill() {
 	_ = p.cmd.Process.Kill()
 	<-p.done
+}
+
+// Wait reports whether the process ends by itself within a time.
+func (p *Process) Wait(limit time.Duration) bool {
+	select {
+	case <-p.done:
+		return true
+	case <-time.After(limit):
+		return false
+	}
 }
 
 // Stop asks the process to end and returns once it has.

@@ -42,11 +42,19 @@ type Result struct {
 	Process *os.ProcessState
 }
 
+// Built names a folder with binaries of the provider and of byok-server that are
+// up to date, so that each test binary need not build its own; empty if there
+// is none.
+func Built() string { return os.Getenv("BYOK_TEST_BIN") }
+
 // providerDir is where provider has built, empty before; Run removes it.
 var providerDir string
 
 // provider builds the provider once per test binary.
 var provider = sync.OnceValues(func() (string, error) {
+	if dir := Built(); dir != "" {
+		return dir, nil
+	}
 	dir, err := os.MkdirTemp("", "byok-provider-")
 	if err != nil {
 		return "", err

@@ -51,3 +51,31 @@ func TestHangingWrite(t *testing.T) {
 		t.Error("a write that was taken back was done")
 	}
 }
+
+// The goroutine that commits ends when nobody has written for a while, and the
+// next write starts another one.
+func TestQueueStartsAgain(t *testing.T) {
+	t.Parallel()
+	db, err := database.Open(t.Context(), "sqlite::memory:")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	q := newQueue(db)
+	q.linger = time.Millisecond
+	for i := range 5 {
+		if got, err := do(t.Context(), q, func(*sql.Tx) (int, error) { return i, nil }); got != i || err != nil {
+			t.Fatalf("write %d: %d, %v", i, got, err)
+		}
+		committing := func() bool {
+			q.mu.Lock()
+			defer q.mu.Unlock()
+			return q.committing
+		}
+		for deadline := time.Now().Add(time.Minute); committing(); time.Sleep(time.Millisecond) {
+			if time.Now().After(deadline) {
+				t.Fatal("the goroutine does not end")
+			}
+		}
+	}
+}

@@ -19,6 +19,9 @@ type queue struct {
 	db *database.DB
 	// deadline is how long a caller waits for its turn, and then for the end.
 	deadline time.Duration
+	// linger is how long the committing goroutine waits for the next write. SQLite
+	// needs a deep stack, and to grow one for each write costs as much as the write.
+	linger time.Duration
 
 	mu         sync.Mutex
 	waiting    []*write
@@ -36,7 +39,7 @@ type write struct {
 }
 
 func newQueue(db *database.DB) *queue {
-	return &queue{db: db, deadline: database.Deadline, wake: make(chan struct{}, 1)}
+	return &queue{db: db, deadline: database.Deadline, linger: time.Minute, wake: make(chan struct{}, 1)}
 }
 
 // do returns what run returned once it is committed, or an error when nothing
@@ -93,13 +96,9 @@ func (q *queue) add(w *write) {
 	}
 }
 
-// linger is how long the committing goroutine waits for the next write. SQLite
-// needs a deep stack, and to grow one for each write costs as much as the write.
-const linger = time.Minute
-
 // commitAll commits until nobody has written for a while.
 func (q *queue) commitAll() {
-	idle := time.NewTimer(linger)
+	idle := time.NewTimer(q.linger)
 	defer idle.Stop()
 	for ended := false; ; {
 		q.mu.Lock()
@@ -111,7 +110,7 @@ func (q *queue) commitAll() {
 		case len(batch) > 0:
 			q.commit(batch)
 			ended = false
-			idle.Reset(linger)
+			idle.Reset(q.linger)
 		case ended:
 			return
 		default:

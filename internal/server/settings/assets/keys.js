@@ -9,6 +9,8 @@ const nameOf = (row) => $("h3", row).textContent;
 const rowOf = (id) => rows.find((row) => row.dataset.provider === id);
 const manage = $("#manage");
 let shown; // the row whose keys the dialog shows
+// The API refuses every change to a provider ID that it does not know.
+const isUnknown = (row) => "unknown" in row.dataset;
 
 export function start() {
   for (const row of rows) {
@@ -57,7 +59,7 @@ function render(row) {
   const n = keys.length;
   const broken = keys.filter((key) => key.broken).length;
   row.classList.toggle("held", n > 0);
-  $("[data-do=add]", row).hidden = n > 0 || !page.canSave;
+  $("[data-do=add]", row).hidden = n > 0 || !page.canSave || isUnknown(row);
   $("[data-do=manage]", row).hidden = n === 0;
   $(".held-state", row).hidden = n === 0;
   $(".inherited", row).hidden = n > 0 || !state.covered?.includes(row.dataset.provider);
@@ -90,17 +92,20 @@ function list() {
     + ` Uses are counted since this process started, ${since(state.since, now())}.`);
   put($(".count", manage), `${keys.length} of ${page.cap}`);
   pips($(".pips", manage), keys.length, page.cap);
-  let hint = "";
+  let hint = isUnknown(shown) ? "This server does not have this provider ID: its keys can be looked at, but not changed." : "";
   if (!page.canDelete) hint = "Only workspace admins can change these keys.";
   if (isFull && page.canSave) hint = `Full: at most ${page.cap} keys per provider. Delete one to add another.`;
   put($("#manage-hint"), hint);
-  if ($("#manage-add")) $("#manage-add").disabled = isFull;
+  if ($("#manage-add")) {
+    $("#manage-add").disabled = isFull;
+    $("#manage-add").hidden = isUnknown(shown);
+  }
   keyed($("#manage-keys"), keys, (key) => key.id, make, (item, key, i) => update(item, key, i === next));
 }
 
 function make({ id }) {
   const item = clone("#key-template");
-  if (!page.canDelete) $(".key-do", item).remove();
+  if (!page.canDelete || isUnknown(shown)) $(".key-do", item).remove();
   else if (!page.canSave) $("[data-do=update]", item).remove();
   const find = () => pool(shown.dataset.provider).keys.find((key) => key.id === id);
   $("[data-do=update]", item)?.addEventListener("click", () => change(shown, find()));

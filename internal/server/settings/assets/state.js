@@ -1,7 +1,7 @@
 // What the page knows of the keys: delivered with the page, kept current by the
 // server's stream, fetched again after a change.
 
-import { $ } from "./dom.js";
+import { $, all } from "./dom.js";
 
 export const page = JSON.parse($("#page").textContent);
 export const state = { pools: {}, covered: [], ...page.state };
@@ -117,8 +117,18 @@ function again() {
   delay = Math.min(15000, 2 * delay || 500);
 }
 
+const notice = $("#offline");
+
+// place puts the notice where it is seen: everything behind an open dialog is
+// covered and inert.
+function place() {
+  const host = all("dialog[open]").at(-1) ?? $("#main");
+  if (notice.parentElement !== host) host.prepend(notice);
+}
+document.addEventListener("toggle", (event) => event.target.matches("dialog") && place(), true);
+
 function say(refusal) {
-  const notice = $("#offline");
+  place();
   if (!refusal) {
     notice.hidden = true;
     return;

@@ -19,7 +19,9 @@ async function load() {
   $("#terraform-problem").hidden = true;
   const style = $("input[name=style]:checked").value;
   try {
-    const answer = await fetch(`${page.base}/terraform?style=${style}`);
+    const query = new URLSearchParams(page.query);
+    query.set("style", style);
+    const answer = await fetch(`${page.base}/terraform?${query}`);
     if (!answer.ok) throw new Error();
     put($("#terraform-text"), await answer.text());
     $("#terraform-copy").disabled = false;
