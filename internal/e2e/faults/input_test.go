@@ -166,7 +166,7 @@ var badInputs = []badInput{
 
 	{"list", set{"workspace_ids": []any{""}}, "workspace_ids[0]"},
 	{"list", set{"workspace_ids": []any{"*", "a/b"}}, "workspace_ids[1]"},
-	{"list", set{"workspace_ids": []any{nil}}, "workspace_ids[0]"},
+	{"list", set{"workspace_ids": []any{nil}}, "workspace_ids"},
 	{"list", set{"workspace_ids": []any{"00000000-0000-4000-8000-000000000000"}}, ""},
 	{"list", set{"organization_ids": []any{"*"}}, "organization_ids[0]"},
 	{"list", set{"organization_ids": []any{"nosuchorganization"}}, ""},
