@@ -36,7 +36,8 @@ export TF_CLI_CONFIG_FILE="$work/terraform.rc" CHECKPOINT_DISABLE=1
 "$cli" fmt -recursive examples >/dev/null
 "$cli" -chdir="$work/config" init -no-color >/dev/null
 "$cli" -chdir="$work/config" providers schema -json |
-  sed "s#\"$address\"#\"byok\"#" > "$work/schema.json" # tfplugindocs looks the provider up by its short name
+  sed "s#\"$address\"#\"byok\"#" | # tfplugindocs looks the provider up by its short name
+  go run ./internal/docschema > "$work/schema.json"
 go tool -modfile=tools/go.mod tfplugindocs generate \
   --provider-name byok --rendered-provider-name BYOK --providers-schema "$work/schema.json"
 go tool -modfile=tools/go.mod tfplugindocs validate \

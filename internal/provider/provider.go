@@ -10,6 +10,7 @@ import (
 	"github.com/hashicorp/terraform-plugin-framework/datasource"
 	"github.com/hashicorp/terraform-plugin-framework/diag"
 	"github.com/hashicorp/terraform-plugin-framework/function"
+	"github.com/hashicorp/terraform-plugin-framework/list"
 	"github.com/hashicorp/terraform-plugin-framework/provider"
 	"github.com/hashicorp/terraform-plugin-framework/provider/schema"
 	"github.com/hashicorp/terraform-plugin-framework/resource"
@@ -20,7 +21,10 @@ import (
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/ledger"
 )
 
-var _ provider.ProviderWithFunctions = (*byokProvider)(nil)
+var (
+	_ provider.ProviderWithFunctions     = (*byokProvider)(nil)
+	_ provider.ProviderWithListResources = (*byokProvider)(nil)
+)
 
 type byokProvider struct {
 	version string
@@ -172,7 +176,7 @@ func (p *byokProvider) Configure(ctx context.Context, req provider.ConfigureRequ
 	o := &operation{
 		workspaceID: settings.workspaceID, cap: settings.cap, capCheck: settings.capCheck, deployment: settings.deployment, unknown: settings.unknown,
 	}
-	resp.ResourceData, resp.DataSourceData = o, o
+	resp.ResourceData, resp.DataSourceData, resp.ListResourceData = o, o, o
 	defer p.operation.Store(o)
 	if len(settings.unknown) > 0 {
 		return
@@ -224,6 +228,10 @@ func (p *byokProvider) Resources(context.Context) []func() resource.Resource {
 
 func (p *byokProvider) DataSources(context.Context) []func() datasource.DataSource {
 	return []func() datasource.DataSource{newKeysDataSource, newWorkspacesDataSource, newInheritedDataSource}
+}
+
+func (p *byokProvider) ListResources(context.Context) []func() list.ListResource {
+	return []func() list.ListResource{newKeyList, newPoolList}
 }
 
 func (p *byokProvider) Functions(context.Context) []func() function.Function {

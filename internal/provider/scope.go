@@ -24,8 +24,11 @@ type scopeKind struct {
 	// attribute is the one with the ID of the scope.
 	attribute string
 	// description is that of the attribute, identity that of the attribute of
-	// an identity; %s is what is stored there.
-	description, identity string
+	// an identity, listed that of the attribute of a list block; %s is what is
+	// stored there.
+	description, identity, listed string
+	// canListEvery: a list block can ask for every scope of the kind.
+	canListEvery bool
 	// whereID tells where a user finds the ID.
 	whereID string
 	// inherits: what a pool of the scope lacks can come from an organization.
@@ -60,7 +63,10 @@ var scopeKinds = [...]scopeKind{
 		attribute:   "workspace_id",
 		description: "ID of the workspace. Default: `workspace_id` of the provider. A change replaces the %s.",
 		identity:    "ID of the workspace of the %s. Default: that of the provider.",
-		whereID:     "The ID is in the URL of the workspace, after /workspace/.",
+		listed: "IDs of the workspaces whose %s are listed. `[\"*\"]` is every workspace that the user has any permission on. " +
+			"Default: `workspace_id` of the provider, unless another attribute chooses where to look.",
+		canListEvery: true,
+		whereID:      "The ID is in the URL of the workspace, after /workspace/.",
 		listRefused: explanation{"not signed in, or no access to the workspace",
 			"Sim responds in the same way (401) to a session that is not valid and to a user without any permission on the workspace. Check both:\n\n" +
 				"- May the user read the workspace? If the provider has signed in at the beginning of this run, this is the cause. Correct workspace_id, or ask an admin of the workspace to invite the user; read permission is enough for a plan.\n" +
@@ -78,6 +84,7 @@ var scopeKinds = [...]scopeKind{
 		description: "ID of the organization, for a %s that its workspaces inherit. Conflicts with `workspace_id`, and has no default. " +
 			"Needs an admin or owner of the organization, and a hosted Sim where the organization has an active plan. A change replaces the %[1]s.",
 		identity:     "ID of the organization, for a %s of an organization.",
+		listed:       "IDs of organizations whose %s are listed, for an admin or owner of each.",
 		whereID:      "The data source byok_workspaces lists the ID of the organization of each workspace.",
 		importPrefix: "organization/",
 		listRefused:  notSignedIn,

@@ -71,6 +71,20 @@ func (s contextReleasingServer) ImportResourceState(ctx context.Context, req *tf
 	return during(ctx, req, s.Framework.ImportResourceState)
 }
 
+// ListResource is a call that lasts until its results have been read.
+func (s contextReleasingServer) ListResource(ctx context.Context, req *tfprotov6.ListResourceRequest) (*tfprotov6.ListResourceServerStream, error) {
+	call := begin(ctx)
+	stream, err := s.Framework.ListResource(call, req)
+	if err != nil {
+		call.end()
+		return stream, err
+	}
+	return &tfprotov6.ListResourceServerStream{Results: func(push func(tfprotov6.ListResourceResult) bool) {
+		defer call.end()
+		stream.Results(push)
+	}}, nil
+}
+
 // during makes a call with a context that is released at its end.
 func during[Request, Response any](ctx context.Context, req Request, do func(context.Context, Request) (Response, error)) (Response, error) {
 	call := begin(ctx)

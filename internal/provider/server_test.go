@@ -92,7 +92,7 @@ func TestServerHasEveryCall(t *testing.T) {
 			t.Errorf("%s are hidden", title)
 		}
 	}
-	resp, err := server.(tfprotov6.ListResourceServer).ValidateListResourceConfig(t.Context(), &tfprotov6.ValidateListResourceConfigRequest{TypeName: "byok_key"})
+	resp, err := server.(tfprotov6.ListResourceServer).ValidateListResourceConfig(t.Context(), &tfprotov6.ValidateListResourceConfigRequest{TypeName: "byok_unknown"})
 	if err != nil || len(resp.Diagnostics) != 1 || resp.Diagnostics[0].Summary != "List Resource Type Not Found" {
 		t.Errorf("a call does not reach the framework: %+v, %v", resp, err)
 	}

@@ -86,6 +86,9 @@ func TroubleshootingHeadings() []string {
 		"Invalid identity",
 		"Missing workspace ID",
 
+		"Missing workspace_ids",
+		"Results end at the limit",
+
 		`Pool "…" would hold …, its cap is …`,
 		`Pool "…" is full, its cap is …`,
 		"… creates wait for removals of the same apply",

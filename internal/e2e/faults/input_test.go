@@ -27,7 +27,7 @@ var updateInput = flag.Bool("input.update", false, "write testdata/input.golden 
 // badInput is one mistake. set goes over a configuration that is right; nil
 // takes an attribute out.
 type badInput struct {
-	what string // provider, resource, pool, data, import, import pool
+	what string // provider, resource, pool, data, import, import pool, list
 	set  map[string]any
 	// at is the attribute that the diagnostics point to; empty where the input
 	// has none.
@@ -163,6 +163,14 @@ var badInputs = []badInput{
 	{"import pool", set{"id": "open ai"}, ""},
 	{"import pool", set{"id": "anthropic"}, ""},
 	{"import pool", set{"id": "00000000-0000-4000-8000-000000000000/openai"}, "workspace_id"},
+
+	{"list", set{"workspace_ids": []any{""}}, "workspace_ids[0]"},
+	{"list", set{"workspace_ids": []any{"*", "a/b"}}, "workspace_ids[1]"},
+	{"list", set{"workspace_ids": []any{nil}}, "workspace_ids"},
+	{"list", set{"workspace_ids": []any{"00000000-0000-4000-8000-000000000000"}}, ""},
+	{"list", set{"organization_ids": []any{"*"}}, "organization_ids[0]"},
+	{"list", set{"organization_ids": []any{"nosuchorganization"}}, ""},
+	{"list", set{"provider_ids": []any{"OpenAI"}}, "provider_ids[0]"},
 }
 
 var badBootstraps = []string{
@@ -342,6 +350,17 @@ func give(t *testing.T, s *acctest.Server, in badInput, fill *strings.Replacer) 
 			read, err := w.ReadDataSource(ctx, &tfprotov6.ReadDataSourceRequest{TypeName: "byok_keys", Config: value})
 			w.Report(err, read.Diagnostics)
 		}
+	case "list":
+		err := w.EachListed(ctx, tfcore.ListBlock{TypeName: typeName, Config: attributes}, func(result tfcore.Listed) bool {
+			w.Report(nil, result.Found)
+			return true
+		})
+		refused := tfcore.Diagnostics(nil)
+		if errors.As(err, &refused) {
+			w.Report(nil, refused)
+		} else {
+			w.Report(err, nil)
+		}
 	case "import", "import pool":
 		imported, err := w.ImportResourceState(ctx, &tfprotov6.ImportResourceStateRequest{TypeName: typeName, ID: fill.Replace(in.set["id"].(string))})
 		w.Report(err, imported.Diagnostics)
@@ -367,6 +386,8 @@ func pathOf(p *tftypes.AttributePath) string {
 			b.WriteString(string(step))
 		case tftypes.ElementKeyString:
 			fmt.Fprintf(&b, "[%q]", string(step))
+		case tftypes.ElementKeyInt:
+			fmt.Fprintf(&b, "[%d]", int64(step))
 		default:
 			fmt.Fprintf(&b, "[%v]", step)
 		}

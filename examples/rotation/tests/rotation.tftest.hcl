@@ -1,0 +1,104 @@
+# Runs against a reference server of its own: BYOK_ENDPOINT, BYOK_WORKSPACE_ID and
+# BYOK_SESSION_TOKEN for the provider, INTERNAL_API_SECRET to ask for keys as Sim does.
+
+variables {
+  provider_id = "openai"
+}
+
+run "first_generation" {
+  variables {
+    generations = { "2026-q3" = { retire_after = "2999-12-15" } }
+    secrets     = { "2026-q3" = "sk-test-2026-q3" }
+  }
+}
+
+run "first_is_served" {
+  variables {
+    api_keys = ["sk-test-2026-q3"]
+  }
+  module {
+    source = "./tests/served"
+  }
+}
+
+run "both_generations" {
+  variables {
+    generations = {
+      "2026-q3" = { retire_after = "2999-12-15" }
+      "2026-q4" = { retire_after = "2999-12-31" }
+    }
+    secrets = { "2026-q4" = "sk-test-2026-q4" }
+  }
+
+  assert {
+    condition     = output.keys["2026-q3"] == run.first_generation.keys["2026-q3"]
+    error_message = "The first generation was touched."
+  }
+}
+
+run "both_are_served" {
+  variables {
+    api_keys = ["sk-test-2026-q3", "sk-test-2026-q4"]
+  }
+  module {
+    source = "./tests/served"
+  }
+}
+
+# Without any secret.
+run "first_retires" {
+  variables {
+    generations = { "2026-q4" = { retire_after = "2999-12-31" } }
+  }
+
+  assert {
+    condition     = output.keys == { "2026-q4" = run.both_generations.keys["2026-q4"] }
+    error_message = "The second generation was touched, or the first one is still there."
+  }
+}
+
+# From here on it is safe to revoke the first generation at the AI provider.
+run "second_is_served" {
+  variables {
+    api_keys = ["sk-test-2026-q4"]
+  }
+  module {
+    source = "./tests/served"
+  }
+}
+
+run "overdue" {
+  command = plan
+
+  variables {
+    generations = { "2026-q4" = { retire_after = "2000-01-01" } }
+  }
+
+  assert {
+    condition     = output.keys == run.first_retires.keys
+    error_message = "A date changes the pool."
+  }
+
+  expect_failures = [check.retirement, check.successor]
+}
+
+run "no_successor" {
+  command = plan
+
+  variables {
+    generations = { "2026-q4" = { retire_after = "2999-12-31" } }
+    notice_days = 400000
+  }
+
+  expect_failures = [check.successor]
+}
+
+run "no_date" {
+  command = plan
+
+  variables {
+    generations = { "2026-q4" = { retire_after = "soon" } }
+  }
+
+  expect_failures = [var.generations]
+}
