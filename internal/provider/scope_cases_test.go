@@ -163,8 +163,11 @@ func (w *scopeWorld) resources(keys declaredKeys) map[string]map[string]any {
 	return w.form.resources(keys, w.settings)
 }
 
-// apply makes the keys what is declared, and returns the warnings.
-func (w *scopeWorld) apply(keys declaredKeys) tfcore.Diagnostics {
+// apply makes the keys what is declared.
+func (w *scopeWorld) apply(keys declaredKeys) { w.Helper(); _ = w.applyWarnings(keys) }
+
+// applyWarnings is apply, and returns the warnings.
+func (w *scopeWorld) applyWarnings(keys declaredKeys) tfcore.Diagnostics {
 	w.Helper()
 	found, err := w.Apply(w.Context(), w.resources(keys))
 	if err != nil {
@@ -177,7 +180,7 @@ func (w *scopeWorld) apply(keys declaredKeys) tfcore.Diagnostics {
 // empty plan.
 func (w *scopeWorld) settled(keys declaredKeys) {
 	w.Helper()
-	if found := w.apply(keys); len(found) > 0 {
+	if found := w.applyWarnings(keys); len(found) > 0 {
 		w.Errorf("%v", found)
 	}
 	w.holds(keys)
@@ -213,8 +216,14 @@ func (w *scopeWorld) stored() []byok.Key {
 }
 
 // plans wants a plan to change so many resources, with diagnostics of exactly
-// these summaries. It returns the diagnostics.
-func (w *scopeWorld) plans(keys declaredKeys, changes int, summaries ...string) tfcore.Diagnostics {
+// these summaries.
+func (w *scopeWorld) plans(keys declaredKeys, changes int, summaries ...string) {
+	w.Helper()
+	_ = w.planDiagnostics(keys, changes, summaries...)
+}
+
+// planDiagnostics is plans, and returns the diagnostics.
+func (w *scopeWorld) planDiagnostics(keys declaredKeys, changes int, summaries ...string) tfcore.Diagnostics {
 	w.Helper()
 	planned, _, found, err := w.Plan(w.Context(), w.resources(keys))
 	var got []string
@@ -330,7 +339,7 @@ var scopeCases = map[string]func(w *scopeWorld){
 			w.server.AddTo(w, w.pool, secretC, fmt.Sprint("other ", i))
 		}
 		w.settledBesideOthers(oneKey)
-		found := w.plans(twoKeys, 0, `Pool "openai" would hold 11 keys, its cap is 10`)
+		found := w.planDiagnostics(twoKeys, 0, `Pool "openai" would hold 11 keys, its cap is 10`)
 		if !strings.Contains(strings.ToLower(found.Error()), fmt.Sprintf("%s %q can store", w.pool.Scope.Kind, w.pool.Scope.ID)) {
 			w.Errorf("the error does not name the %s: %v", w.pool.Scope.Kind, found)
 		}
@@ -452,7 +461,7 @@ var scopeCases = map[string]func(w *scopeWorld){
 // settledBesideOthers is settled in a pool with keys of other users.
 func (w *scopeWorld) settledBesideOthers(keys declaredKeys) {
 	w.Helper()
-	if found := w.apply(keys); len(found) > 0 {
+	if found := w.applyWarnings(keys); len(found) > 0 {
 		w.Errorf("%v", found)
 	}
 	w.plansNothing(keys)
