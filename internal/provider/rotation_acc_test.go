@@ -62,7 +62,7 @@ func TestAccRotationExample(t *testing.T) {
 	}
 	wrong := strings.Replace(string(text), "lookup(var.secrets, label, null)", `"sk-test-2026-q3"`, 1)
 	tf.Write(t, "main.tf", wrong)
-	if out, err := tf.run("test", "-no-color"); err == nil || wrong == string(text) || !strings.Contains(out, "> sk-test-2026-q3") {
+	if out, err := tf.run("test", "-no-color"); err == nil || wrong == string(text) || !strings.Contains(out, "never served: sk-test-2026-q4") {
 		t.Errorf("an example that stores the wrong secret: %v\n%s", err, out)
 	}
 }

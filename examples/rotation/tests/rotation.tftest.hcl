@@ -3,6 +3,7 @@
 
 variables {
   provider_id = "openai"
+  secrets     = {} # only new generations need theirs
 }
 
 run "first_generation" {
@@ -45,7 +46,6 @@ run "both_are_served" {
   }
 }
 
-# Without any secret.
 run "first_retires" {
   variables {
     generations = { "2026-q4" = { retire_after = "2999-12-31" } }
@@ -86,8 +86,8 @@ run "no_successor" {
   command = plan
 
   variables {
-    generations = { "2026-q4" = { retire_after = "2999-12-31" } }
-    notice_days = 400000
+    generations = { "2026-q4" = { retire_after = "2200-12-31" } }
+    notice_days = 100000
   }
 
   expect_failures = [check.successor]

@@ -1,5 +1,5 @@
-# Asks the reference server for a key, as a workflow run does, until each of
-# api_keys has had its turn twice. Fails if anything else is served, or nothing.
+# Asks the reference server for keys, as workflow runs do, at least 10 times and
+# until each of api_keys was served. Fails if anything else is served, or nothing.
 
 variable "provider_id" {
   type = string
@@ -15,18 +15,24 @@ resource "terraform_data" "served" {
   provisioner "local-exec" {
     interpreter = ["bash", "-euo", "pipefail", "-c"]
     environment = {
-      WANT = join("\n", sort(concat(var.api_keys, var.api_keys)))
+      WANT = join("\n", sort(var.api_keys))
       ASK  = jsonencode({ providerId = var.provider_id })
-      N    = 2 * length(var.api_keys)
     }
     command = <<-EOT
-      served=$(for _ in $(seq "$N"); do
-        curl -fsS "$BYOK_ENDPOINT/reference/resolve" -H "Authorization: Bearer $INTERNAL_API_SECRET" \
-          -H 'Content-Type: application/json' -d "{\"workspaceId\":\"$BYOK_WORKSPACE_ID\",$${ASK#?}" |
-          sed -E 's/.*"apiKey":"([^"]*)".*/\1/'
-        echo
-      done | grep . | sort)
-      diff <(echo "$WANT") <(echo "$served")
+      served=""
+      for n in $(seq 200); do
+        response=$(curl -fsS "$BYOK_ENDPOINT/reference/resolve" -H "Authorization: Bearer $INTERNAL_API_SECRET" \
+          -H 'Content-Type: application/json' -d "{\"workspaceId\":\"$BYOK_WORKSPACE_ID\",$${ASK#?}")
+        key=$(echo "$response" | sed -E 's/.*"apiKey":"([^"]*)".*/\1/')
+        if ! grep -Fqx -- "$key" <<< "$WANT"; then
+          echo "wrongly served: $key"
+          exit 1
+        fi
+        served=$(printf '%s\n' "$served" "$key" | grep . | sort -u)
+        if [ "$n" -ge 10 ] && [ "$served" = "$WANT" ]; then exit 0; fi
+      done
+      echo "never served: $(comm -23 <(echo "$WANT") <(echo "$served"))"
+      exit 1
     EOT
   }
 }
