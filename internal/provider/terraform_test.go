@@ -157,7 +157,8 @@ func (tf *terraformCLI) plan(args ...string) (*tfjson.Plan, string) {
 func actions(p *tfjson.Plan) map[string]string {
 	all := map[string]string{}
 	for _, c := range p.ResourceChanges {
-		if c.Mode == tfjson.DataResourceMode || c.Change.Actions.NoOp() {
+		// OpenTofu lists ephemeral resources, too.
+		if c.Mode != tfjson.ManagedResourceMode || c.Change.Actions.NoOp() {
 			continue
 		}
 		var words []string
