@@ -14,11 +14,12 @@ provider "byok" {
 
 variable "organization_id" {
   type        = string
-  description = "ID of the organization; the output of byok_workspaces shows it."
+  description = "ID of the organization; byok_workspaces shows it as organization_id of each workspace."
 }
 
 variable "shared_openai_api_keys" {
   type        = map(string)
+  sensitive   = true
   ephemeral   = true
   description = "OpenAI keys that all workspaces inherit, by name. Set names in shared_openai_names, too."
 }
@@ -28,9 +29,11 @@ variable "shared_openai_names" {
   description = "Names of the shared OpenAI keys: unlike the keys, they are no secret."
 }
 
-variable "anthropic_api_key" {
-  type      = string
-  ephemeral = true
+variable "anthropic_api_keys" {
+  type        = map(string)
+  sensitive   = true
+  ephemeral   = true
+  description = "Anthropic key of each workspace, by workspace ID."
 }
 
 data "byok_workspaces" "all" {}
@@ -55,7 +58,7 @@ resource "byok_pool" "anthropic" {
   workspace_id = each.key
   provider_id  = "anthropic"
 
-  keys = { own = { api_key_wo = var.anthropic_api_key, name = each.value } }
+  keys = { own = { api_key_wo = var.anthropic_api_keys[each.key], name = each.value } }
 }
 
 output "workspaces" {

@@ -1,3 +1,12 @@
+# A module with labelled generations of a key. A call:
+#
+#   module "openai" {
+#     source      = "./rotation"
+#     provider_id = "openai"
+#     generations = { "2026-q4" = { retire_after = "2026-12-15" } }
+#     secrets     = var.openai_secrets
+#   }
+
 terraform {
   required_version = ">= 1.11"
 

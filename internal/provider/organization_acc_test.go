@@ -34,8 +34,12 @@ func TestAccOrganizationExample(t *testing.T) {
 		for i, name := range names {
 			secrets[name] = fmt.Sprintf("%s-%04d", secretA, i)
 		}
+		own := map[string]string{}
+		for _, id := range ids {
+			own[id] = secretB
+		}
 		text, err := json.Marshal(map[string]any{
-			"organization_id": organizationID, "shared_openai_api_keys": secrets, "shared_openai_names": names, "anthropic_api_key": secretB,
+			"organization_id": organizationID, "shared_openai_api_keys": secrets, "shared_openai_names": names, "anthropic_api_keys": own,
 		})
 		if err != nil {
 			t.Fatal(err)

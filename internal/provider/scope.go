@@ -64,7 +64,7 @@ var scopeKinds = [...]scopeKind{
 		description: "ID of the workspace. Default: `workspace_id` of the provider. A change replaces the %s.",
 		identity:    "ID of the workspace of the %s. Default: that of the provider.",
 		listed: "IDs of the workspaces whose %s are listed. `[\"*\"]` is every workspace that the user has any permission on. " +
-			"Default: `workspace_id` of the provider, unless another attribute chooses where to look.",
+			"Default: `workspace_id` of the provider, unless `organization_ids` is set.",
 		canListEvery: true,
 		whereID:      "The ID is in the URL of the workspace, after /workspace/.",
 		listRefused: explanation{"not signed in, or no access to the workspace",
@@ -82,7 +82,7 @@ var scopeKinds = [...]scopeKind{
 		article:   "an",
 		attribute: "organization_id",
 		description: "ID of the organization, for a %s that its workspaces inherit. Conflicts with `workspace_id`, and has no default. " +
-			"Needs an admin or owner of the organization, and a hosted Sim where the organization has an active plan. A change replaces the %[1]s.",
+			"Needs an admin or owner of the organization, and a hosted Sim where the organization has a paid subscription. A change replaces the %[1]s.",
 		identity:     "ID of the organization, for a %s of an organization.",
 		listed:       "IDs of organizations whose %s are listed, for an admin or owner of each.",
 		whereID:      "The data source byok_workspaces lists the ID of the organization of each workspace.",

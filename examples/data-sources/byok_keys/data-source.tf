@@ -5,7 +5,7 @@ output "openai" {
   value = [for key in data.byok_keys.all.keys : "${coalesce(key.name, key.id)}: ${key.masked_key}" if key.provider_id == "openai"]
 }
 
-# Pools that can take another key.
+# Pools with at least one key that can take another.
 output "room" {
   value = { for provider_id, pool in data.byok_keys.all.pools : provider_id => pool.remaining if !pool.full }
 }
