@@ -92,7 +92,7 @@ func TestExamples(t *testing.T) {
 				tf.Write(t, filepath.Base(file), text)
 				all.WriteString(text)
 			}
-			for _, match := range regexp.MustCompile(`source += "\./(\w+)"`).FindAllStringSubmatch(all.String(), -1) {
+			for _, match := range regexp.MustCompile(`(?m)^ *source += "\./(\w+)"`).FindAllStringSubmatch(all.String(), -1) {
 				from := filepath.Join(examples, filepath.Dir(files[0]), match[1])
 				if err := os.CopyFS(filepath.Join(tf.Dir, match[1]), os.DirFS(from)); err != nil {
 					t.Fatal(err)
