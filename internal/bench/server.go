@@ -255,12 +255,12 @@ func (l *load) list(ctx context.Context, client int) (time.Duration, error) {
 }
 
 func (l *load) listOf(ctx context.Context, url string) (time.Duration, error) {
-	var answer struct {
+	var response struct {
 		Keys []byok.Key `json:"keys"`
 	}
-	took, err := l.callURL(ctx, http.MethodGet, url, nil, &answer)
-	if err == nil && len(answer.Keys) != listedPools*keysPerPool {
-		err = fmt.Errorf("the list has %d keys", len(answer.Keys))
+	took, err := l.callURL(ctx, http.MethodGet, url, nil, &response)
+	if err == nil && len(response.Keys) != listedPools*keysPerPool {
+		err = fmt.Errorf("the list has %d keys", len(response.Keys))
 	}
 	return took, err
 }
@@ -300,11 +300,11 @@ func (l *load) resolve(ctx context.Context, client int) (time.Duration, error) {
 }
 
 func (l *load) resolveAt(ctx context.Context, client int, url string) (time.Duration, error) {
-	var answer struct {
+	var response struct {
 		APIKey string `json:"apiKey"`
 	}
-	took, err := l.callURL(ctx, http.MethodPost, url, json.RawMessage(resolveBody(l.server.workspaces[client])), &answer)
-	if err == nil && answer.APIKey == "" {
+	took, err := l.callURL(ctx, http.MethodPost, url, json.RawMessage(resolveBody(l.server.workspaces[client])), &response)
+	if err == nil && response.APIKey == "" {
 		err = errors.New("nothing was served")
 	}
 	return took, err
@@ -317,16 +317,16 @@ func resolveBody(workspaceID string) string {
 }
 
 func (l *load) save(ctx context.Context, client int, in byok.SaveRequest) (string, error) {
-	var answer struct {
+	var response struct {
 		Key struct {
 			ID string `json:"id"`
 		} `json:"key"`
 	}
-	_, err := l.call(ctx, http.MethodPost, byokserver.KeysPath(l.server.workspaces[client]), in, &answer)
-	return answer.Key.ID, err
+	_, err := l.call(ctx, http.MethodPost, byokserver.KeysPath(l.server.workspaces[client]), in, &response)
+	return response.Key.ID, err
 }
 
-// call times a request from its start to the end of its answer.
+// call times a request from its start to the end of its response.
 func (l *load) call(ctx context.Context, method, path string, body, into any) (time.Duration, error) {
 	return l.callURL(ctx, method, l.server.URL+path, body, into)
 }

@@ -233,7 +233,7 @@ var attacks = []attack{
 					t.Fatalf("add: %d %s", a.StatusCode, a.body)
 				}
 			}
-			var list answer
+			var list response
 			peak := peakDuring(func() {
 				together(5, func(i int) {
 					if a := f.call(t, http.MethodGet, testKeys, "", "Cookie", session); i == 0 {

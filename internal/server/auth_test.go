@@ -83,15 +83,15 @@ func startFixture(t *testing.T, change ...func(*server.Config)) *fixture {
 	return f
 }
 
-// answer is a response whose body has been read.
-type answer struct {
+// response is a response whose body has been read.
+type response struct {
 	*http.Response
 	body    string
 	cookies map[string]string
 }
 
 // call sends a request; headers are name, value, name, value.
-func (f *fixture) call(t *testing.T, method, path, body string, headers ...string) answer {
+func (f *fixture) call(t *testing.T, method, path, body string, headers ...string) response {
 	t.Helper()
 	r, err := http.NewRequestWithContext(t.Context(), method, f.URL()+path, strings.NewReader(body))
 	if err != nil {
@@ -101,24 +101,24 @@ func (f *fixture) call(t *testing.T, method, path, body string, headers ...strin
 		r.Header.Add(headers[i], headers[i+1])
 	}
 	transport := &http.Transport{DisableCompression: true, DisableKeepAlives: true}
-	response, err := transport.RoundTrip(r)
+	got, err := transport.RoundTrip(r)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer response.Body.Close()
-	text, err := io.ReadAll(response.Body)
+	defer got.Body.Close()
+	text, err := io.ReadAll(got.Body)
 	if err != nil {
 		t.Fatal(err)
 	}
-	a := answer{Response: response, body: string(text), cookies: map[string]string{}}
-	for _, c := range response.Header.Values("Set-Cookie") {
+	a := response{Response: got, body: string(text), cookies: map[string]string{}}
+	for _, c := range got.Header.Values("Set-Cookie") {
 		name, rest, _ := strings.Cut(c, "=")
 		a.cookies[strings.TrimPrefix(name, "better-auth.")], _, _ = strings.Cut(rest, ";")
 	}
 	return a
 }
 
-func (f *fixture) signIn(t *testing.T, body string) answer {
+func (f *fixture) signIn(t *testing.T, body string) response {
 	t.Helper()
 	a := f.call(t, http.MethodPost, signInPath, body, "Content-Type", "application/json")
 	if a.StatusCode != http.StatusOK {
@@ -135,7 +135,7 @@ func cookie(pairs ...string) string {
 	return strings.Join(all, "; ")
 }
 
-func (a answer) cookieNames() []string {
+func (a response) cookieNames() []string {
 	var names []string
 	for _, c := range a.Header.Values("Set-Cookie") {
 		name, _, _ := strings.Cut(c, "=")
@@ -148,7 +148,7 @@ func TestSlidingSession(t *testing.T) {
 	t.Parallel()
 	f := startFixture(t)
 	token := f.signIn(t, signInBody).cookies["session_token"]
-	use := func(wantStatus int, wantCookies ...string) answer {
+	use := func(wantStatus int, wantCookies ...string) response {
 		t.Helper()
 		a := f.call(t, http.MethodGet, testKeys, "", "Cookie", cookie("session_token", token))
 		if a.StatusCode != wantStatus || !slices.Equal(a.cookieNames(), wantCookies) {

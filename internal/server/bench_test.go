@@ -48,17 +48,17 @@ func benchServer(b *testing.B) (*server.Server, func(method, path, body string) 
 		}
 		r.Header.Set("Cookie", "better-auth.session_token="+token)
 		r.Header.Set("Authorization", "Bearer internal")
-		answer, err := client.Do(r)
+		response, err := client.Do(r)
 		if err != nil {
 			b.Error(err)
 			return 0, nil
 		}
-		defer answer.Body.Close()
+		defer response.Body.Close()
 		var text bytes.Buffer
-		if _, err := io.Copy(&text, answer.Body); err != nil {
+		if _, err := io.Copy(&text, response.Body); err != nil {
 			b.Error(err)
 		}
-		return answer.StatusCode, text.Bytes()
+		return response.StatusCode, text.Bytes()
 	}
 }
 

@@ -168,7 +168,7 @@ func (s *Server) listen(ctx context.Context) error {
 	return nil
 }
 
-// serve starts to answer on every address.
+// serve starts to respond on every address.
 func (s *Server) serve(a *api.API) {
 	s.serveOn(&s.public, s.settings)
 	if s.admin.net != nil {

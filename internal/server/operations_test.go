@@ -351,7 +351,7 @@ func TestWriteEnvFile(t *testing.T) {
 	}
 }
 
-// A request that is under way when the server is told to stop gets its answer;
+// A request that is under way when the server is told to stop gets its response;
 // one that does not end in time is cut off, and said so.
 func TestShutdownDrains(t *testing.T) {
 	t.Parallel()
@@ -376,13 +376,13 @@ func TestShutdownDrains(t *testing.T) {
 			if err != nil {
 				t.Error(err)
 			}
-			answer, err := (&http.Transport{DisableKeepAlives: true}).RoundTrip(r)
+			response, err := (&http.Transport{DisableKeepAlives: true}).RoundTrip(r)
 			if err != nil {
 				answered <- 0
 				return
 			}
-			_ = answer.Body.Close()
-			answered <- answer.StatusCode
+			_ = response.Body.Close()
+			answered <- response.StatusCode
 		}()
 		<-entered
 		ctx, cancel := context.WithCancel(context.Background())

@@ -20,7 +20,7 @@ import (
 
 var randomReader = rand.Reader
 
-// served is an answer of /reference/resolve.
+// served is a response of /reference/resolve.
 type served struct {
 	APIKey string `json:"apiKey"`
 	IsBYOK bool   `json:"isBYOK"`
@@ -35,15 +35,15 @@ func (r *replayer) resolveBody(t *testing.T, body string) *served {
 		t.Fatal(err)
 	}
 	request.Header.Set("Authorization", "Bearer internal")
-	answer, err := r.client.Do(request)
+	response, err := r.client.Do(request)
 	if err != nil {
 		t.Error(err)
 		return nil
 	}
-	defer answer.Body.Close()
-	text, err := io.ReadAll(answer.Body)
-	if err != nil || answer.StatusCode != http.StatusOK {
-		t.Errorf("resolve %s: %d %s %v", body, answer.StatusCode, text, err)
+	defer response.Body.Close()
+	text, err := io.ReadAll(response.Body)
+	if err != nil || response.StatusCode != http.StatusOK {
+		t.Errorf("resolve %s: %d %s %v", body, response.StatusCode, text, err)
 		return nil
 	}
 	var s *served

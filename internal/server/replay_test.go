@@ -302,11 +302,11 @@ func (r *replayer) setUp(t *testing.T, id string) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			answer, err := r.client.Do(request)
+			response, err := r.client.Do(request)
 			if err != nil {
 				t.Fatal(err)
 			}
-			_ = answer.Body.Close()
+			_ = response.Body.Close()
 		}
 	case "noauth-get-own":
 		v["user:anonymous"] = access.AnonymousID
@@ -327,7 +327,7 @@ func orNil(text string) *string {
 	return &text
 }
 
-// replay returns how the answer differs from the recorded one, or "".
+// replay returns how the response differs from the recorded one, or "".
 func (r *replayer) replay(t *testing.T, e transcripts.Entry) string {
 	t.Helper()
 	if _, impossible := notOn[r.backend][e.ID]; impossible {
@@ -420,16 +420,16 @@ func (r *replayer) send(t *testing.T, e transcripts.Entry) (int, http.Header, []
 	if e.ID == "user-agent-absent" {
 		request.Header["User-Agent"] = []string{""}
 	}
-	answer, err := r.client.Do(request)
+	response, err := r.client.Do(request)
 	if err != nil {
 		return 0, nil, nil, err
 	}
-	defer answer.Body.Close()
-	text, err := io.ReadAll(answer.Body)
-	if len(answer.TransferEncoding) > 0 {
-		answer.Header.Set("Transfer-Encoding", answer.TransferEncoding[0])
+	defer response.Body.Close()
+	text, err := io.ReadAll(response.Body)
+	if len(response.TransferEncoding) > 0 {
+		response.Header.Set("Transfer-Encoding", response.TransferEncoding[0])
 	}
-	return answer.StatusCode, answer.Header, text, err
+	return response.StatusCode, response.Header, text, err
 }
 
 var (
@@ -456,8 +456,8 @@ func (r *replayer) compare(t *testing.T, e transcripts.Entry, status int, header
 	switch e.ID {
 	case "https-signup":
 		r.bindSessionFrom(t, header, "admin")
-		var answer struct{ User struct{ ID string } }
-		if err := json.Unmarshal(body, &answer); err != nil || answer.User.ID == "" {
+		var response struct{ User struct{ ID string } }
+		if err := json.Unmarshal(body, &response); err != nil || response.User.ID == "" {
 			return fmt.Sprintf("body %s", body)
 		}
 		return ""
@@ -616,7 +616,7 @@ func (r *replayer) checkOrder(t *testing.T, id string, body []byte) string {
 	return ""
 }
 
-// replayConcurrent sends 20 adds at once and counts the answers.
+// replayConcurrent sends 20 adds at once and counts the responses.
 func (r *replayer) replayConcurrent(t *testing.T, e transcripts.Entry) string {
 	t.Helper()
 	if strings.HasSuffix(e.ID, "two-providers") {

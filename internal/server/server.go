@@ -212,7 +212,7 @@ func (s *Server) start(ctx context.Context) (err error) {
 	return nil
 }
 
-// ping reports whether the server can do its work: the database answers, and is
+// ping reports whether the server can do its work: the database responds, and is
 // still encrypted with the server's key.
 func (s *Server) ping(ctx context.Context) error {
 	if err := s.db.Ping(ctx); err != nil {

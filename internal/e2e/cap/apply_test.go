@@ -13,7 +13,7 @@ import (
 
 const full = `Pool "openai" is full, its cap is 10`
 
-// statusWriter remembers the status of an answer.
+// statusWriter remembers the status of a response.
 type statusWriter struct {
 	http.ResponseWriter
 	status int

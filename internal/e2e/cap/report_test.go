@@ -163,7 +163,7 @@ func TestCapCheck(t *testing.T) {
 		})
 	}
 
-	t.Run("the server's own answer rules", func(t *testing.T) {
+	t.Run("the server's own response decides", func(t *testing.T) {
 		t.Parallel()
 		w := newWorld(t, ofCap(3))
 		hurried := func(n int) string { return keysWith("openai", "openai", w.hurry(), span(1, n)...) }

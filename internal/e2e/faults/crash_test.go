@@ -254,7 +254,7 @@ func crash(t *testing.T, s *site, size int, start func(*testing.T, map[string]an
 		}
 	}
 	v := totals.verdict
-	t.Logf("seed %d: %d kills of %d instances, %d writes acknowledged to others than the provider, %d answers lost (%d of these had been stored); "+
+	t.Logf("seed %d: %d kills of %d instances, %d writes acknowledged to others than the provider, %d responses lost (%d of these had been stored); "+
 		"%d applies, %d of them cut short; %d duplicates, %d losses, %d wrong secrets, %d wrong deletes, %d changes to keys of other owners",
 		*crashSeed, *crashKills, size, totals.acknowledged, totals.lost, totals.lostStored, totals.applies, totals.failed,
 		v.duplicates, v.losses, v.wrongSecrets, v.wrongDeletes, v.foreignChanges)
@@ -271,7 +271,7 @@ type writer struct {
 
 	acknowledged int
 	keys         map[string]string // key ID -> secret, as acknowledged
-	// lost is the request whose answer did not come, if any: afterwards either
+	// lost is the request whose response did not come, if any: afterwards either
 	// outcome is right, but nothing in between.
 	lost *byok.SaveRequest
 	// lostDelete: it was a delete.
@@ -314,18 +314,18 @@ func (w *writer) step() {
 		}
 		w.keys[request.KeyID] = request.APIKey
 	default:
-		var answer byok.SaveResponse
-		if status, _ := w.do(http.MethodPost, byokserver.KeysPath(siteWorkspace), request, &answer); status != http.StatusOK {
+		var response byok.SaveResponse
+		if status, _ := w.do(http.MethodPost, byokserver.KeysPath(siteWorkspace), request, &response); status != http.StatusOK {
 			w.lost = &request
 			return
 		}
-		w.keys[answer.Key.ID] = request.APIKey
+		w.keys[response.Key.ID] = request.APIKey
 	}
 	w.acknowledged++
 }
 
 // settle compares the pool with the books, and takes over what became of the
-// request whose answer was lost.
+// request whose response was lost.
 func (w *writer) settle(t *testing.T, totals *crashTotals) {
 	t.Helper()
 	totals.acknowledged += w.acknowledged

@@ -10,6 +10,6 @@
 // Where to look: soak_test.go random configurations through faultproxy;
 // crash_test.go a server that is killed; storage_test.go full disks and
 // read-only databases; owners_test.go several owners of one pool;
-// hostile_test.go servers that answer anything; input_test.go bad input;
+// hostile_test.go servers that respond with anything; input_test.go bad input;
 // interrupt_test.go an interrupted apply.
 package faults

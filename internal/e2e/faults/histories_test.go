@@ -303,12 +303,12 @@ func (h *history) write(through door, providerID string, o operation) outcome {
 		if o.renames {
 			request.Name = &o.key.name
 		}
-		var answer byok.SaveResponse
-		if status, text = through.do(http.MethodPost, path, request, &answer); status == http.StatusOK {
+		var response byok.SaveResponse
+		if status, text = through.do(http.MethodPost, path, request, &response); status == http.StatusOK {
 			if o.action == add {
-				o.key.id = answer.Key.ID
+				o.key.id = response.Key.ID
 			}
-			pools = map[string][]storedKey{providerID: {shown(answer.Key)}}
+			pools = map[string][]storedKey{providerID: {shown(response.Key)}}
 		}
 	}
 	o.end, o.outcome = h.now(), h.outcomeOf(status, text)
@@ -319,15 +319,15 @@ func (h *history) write(through door, providerID string, o operation) outcome {
 // list reads all pools at one moment, and returns what it saw.
 func (h *history) list(through door, o operation) (map[string][]storedKey, outcome) {
 	o.action, o.call = list, h.now()
-	var answer byok.ListResponse
-	status, text := through.do(http.MethodGet, byokserver.KeysPath(h.workspaceID), nil, &answer)
+	var response byok.ListResponse
+	status, text := through.do(http.MethodGet, byokserver.KeysPath(h.workspaceID), nil, &response)
 	o.end, o.outcome = h.now(), h.outcomeOf(status, text)
 	pools := map[string][]storedKey{}
 	for _, id := range h.providerIDs {
 		pools[id] = nil
 	}
 	if o.outcome == done {
-		for _, k := range answer.Keys {
+		for _, k := range response.Keys {
 			pools[k.ProviderID] = append(pools[k.ProviderID], shown(k))
 		}
 	}

@@ -18,7 +18,7 @@ import (
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/testkit/tfcore"
 )
 
-// misbehaviour is how a server answers in place of what it should.
+// misbehaviour is how a server responds in place of what it should.
 type misbehaviour func(w http.ResponseWriter, sent *atomic.Int64)
 
 func says(body string, headers ...string) misbehaviour {
@@ -62,7 +62,7 @@ func raw(begin, text string) misbehaviour {
 	}
 }
 
-// trickle sends a promising answer byte by byte, until the client hangs up.
+// trickle sends a promising response byte by byte, until the client hangs up.
 func trickle(w http.ResponseWriter, sent *atomic.Int64) {
 	conn, _, err := w.(http.Hijacker).Hijack()
 	if err != nil {
@@ -94,16 +94,16 @@ const (
 	notTheAPI = "The response is not one of this API. Check that endpoint (BYOK_ENDPOINT) is the base URL of Sim, without /api, and that no gateway or login page is in between (headers)."
 )
 
-// TestHostileServer shows what a user is told about servers that answer
+// TestHostileServer shows what a user is told about servers that respond
 // anything. Whatever they do, the provider reads no more than its limits, and
 // no DELETE without keyId leaves it.
 func TestHostileServer(t *testing.T) {
 	t.Parallel()
-	// What the client makes of an answer is tested there; here it is what
+	// What the client makes of a response is tested there; here it is what
 	// becomes of it in each operation.
 	for _, tc := range []struct {
 		name   string
-		method string // whose answers misbehave
+		method string // whose responses misbehave
 		does   misbehaviour
 		// wants are in the error; limit is how much may have been sent.
 		summary, wants string

@@ -25,7 +25,7 @@ import (
 // there.
 func TestInterrupt(t *testing.T) {
 	t.Parallel()
-	for name, done := range map[string]bool{"before the server has done it": false, "before the answer arrives": true} {
+	for name, done := range map[string]bool{"before the server has done it": false, "before the response arrives": true} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			gate := newGate(done)
@@ -114,7 +114,7 @@ func awaitLine(t *testing.T, from io.Reader, text string) string {
 }
 
 // gate holds writes back, either before the server does them or between that
-// and the answer.
+// and the response.
 type gate struct {
 	done bool
 
@@ -151,9 +151,9 @@ func (g *gate) wrap(next http.Handler) http.Handler {
 			next.ServeHTTP(w, r)
 			return
 		}
-		answer := httptest.NewRecorder()
+		response := httptest.NewRecorder()
 		if g.done {
-			next.ServeHTTP(answer, r)
+			next.ServeHTTP(response, r)
 		}
 		g.mu.Lock()
 		pass := g.pass
@@ -163,12 +163,12 @@ func (g *gate) wrap(next http.Handler) http.Handler {
 		g.mu.Unlock()
 		<-pass
 		if !g.done {
-			next.ServeHTTP(answer, r)
+			next.ServeHTTP(response, r)
 		}
-		maps.Copy(w.Header(), answer.Header())
+		maps.Copy(w.Header(), response.Header())
 		w.Header().Del("Transfer-Encoding")
-		w.WriteHeader(answer.Code)
-		_, _ = w.Write(answer.Body.Bytes())
+		w.WriteHeader(response.Code)
+		_, _ = w.Write(response.Body.Bytes())
 	})
 }
 

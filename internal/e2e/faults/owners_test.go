@@ -34,13 +34,13 @@ func TestOwners(t *testing.T) {
 				o := &owner{declared: spec{}}
 				o.generator = generator{random: rand.New(rand.NewPCG(7, uint64(i))), pools: []pool{shared}, room: map[pool]int{shared: 4}, patience: "20s"}
 				if rate > 0 {
-					// Keys of two owners that look alike and whose answers
+					// Keys of two owners that look alike and whose responses
 					// get lost at the same moment cannot be told apart.
 					o.generator.owner = name
 				}
 				provider := map[string]any{
 					"endpoint": endpoint, "workspace_id": s.WorkspaceID, "session_token": s.SessionToken,
-					// The other owners' adds in the middle of a plan are theirs to answer for.
+					// The other owners' adds in the middle of a plan are their own.
 					"max_retries": int64(8),
 				}
 				// One owner has single keys, the other a pool.

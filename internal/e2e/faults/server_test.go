@@ -91,9 +91,9 @@ func newDoor(client *http.Client, url func() string, session string) door {
 	return door{byokserver.Door{Client: client, URL: url, Session: session, InternalSecret: siteInternalSecret}}
 }
 
-// do sends one request; into gets a 200 answer. A status of 0 is an answer that
+// do sends one request; into gets a 200 response. A status of 0 is a response that
 // was lost.
-func (d door) do(method, path string, body, into any) (status int, answer string) {
+func (d door) do(method, path string, body, into any) (status int, response string) {
 	status, text, err := d.Do(context.Background(), method, path, body, into)
 	if err != nil {
 		return 0, err.Error()
@@ -103,11 +103,11 @@ func (d door) do(method, path string, body, into any) (status int, answer string
 
 func (d door) List(t testing.TB, workspaceID string) []byok.Key {
 	t.Helper()
-	var answer byok.ListResponse
-	if status, text := d.do(http.MethodGet, byokserver.KeysPath(workspaceID), nil, &answer); status != http.StatusOK {
+	var response byok.ListResponse
+	if status, text := d.do(http.MethodGet, byokserver.KeysPath(workspaceID), nil, &response); status != http.StatusOK {
 		t.Fatalf("list: %d %s", status, text)
 	}
-	return answer.Keys
+	return response.Keys
 }
 
 func (d door) Resolve(t testing.TB, workspaceID, providerID string) *acctest.Served {

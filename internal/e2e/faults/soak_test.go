@@ -88,7 +88,7 @@ func newCLI(t *testing.T, provider map[string]any) cli {
 }
 
 // quickly shortens the pauses of a client. Delays of the fault proxy are
-// shorter still, so that an answer that is late is one that the client has to
+// shorter still, so that a response that is late is one that the client has to
 // reckon with.
 func quickly(c *client.Config) {
 	c.RetryWaitMin, c.RetryWaitMax = 2*time.Millisecond, 50*time.Millisecond

@@ -23,7 +23,7 @@ import (
 )
 
 // TestDiskFull lets the disk of the database fill up under byok-server: writes
-// answer 500, everything that was acknowledged stays, and after somebody has
+// respond with 500, everything that was acknowledged stays, and after somebody has
 // made room the next apply converges, without a restart and after one.
 func TestDiskFull(t *testing.T) {
 	t.Parallel()
@@ -70,17 +70,17 @@ func fillDisk(t *testing.T, s *site, disk *disk, size int) {
 		}
 		to := pool{siteWorkspace, byok.ProviderIDs()[2+i/byok.Cap]}
 		secret := strings.Repeat(fmt.Sprintf("%08d", i), size/8)
-		var answer byok.SaveResponse
-		status, text := d.do(http.MethodPost, byokserver.KeysPath(siteWorkspace), byok.SaveRequest{ProviderID: to.providerID, APIKey: secret}, &answer)
+		var response byok.SaveResponse
+		status, text := d.do(http.MethodPost, byokserver.KeysPath(siteWorkspace), byok.SaveRequest{ProviderID: to.providerID, APIKey: secret}, &response)
 		switch status {
 		case http.StatusOK:
 			if others[to] == nil {
 				others[to] = map[string]foreignKey{}
 			}
-			others[to][answer.Key.ID] = foreignKey{answer.Key, secret}
+			others[to][response.Key.ID] = foreignKey{response.Key, secret}
 		case http.StatusInternalServerError:
 			if text != `{"error":"Internal server error"}` {
-				t.Errorf("the answer is %s", text)
+				t.Errorf("the response is %s", text)
 			}
 			full++
 			size = max(size/10, 1000)
@@ -97,7 +97,7 @@ func fillDisk(t *testing.T, s *site, disk *disk, size int) {
 		}
 		for p, keys := range others {
 			for id, k := range keys {
-				k.UpdatedAt = stored[id].UpdatedAt // an add does not answer it
+				k.UpdatedAt = stored[id].UpdatedAt // an add does not return it
 				others[p][id] = k
 			}
 		}
@@ -179,7 +179,7 @@ func execute(t *testing.T, target, query string) {
 }
 
 // TestReadOnlyDatabase makes the database read-only under a running server:
-// writes answer 500, reads go on, nothing is lost, and once it can be written
+// writes respond with 500, reads go on, nothing is lost, and once it can be written
 // again the next apply converges.
 func TestReadOnlyDatabase(t *testing.T) {
 	t.Parallel()

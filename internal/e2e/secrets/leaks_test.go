@@ -102,7 +102,7 @@ func TestNoLeakInImport(t *testing.T) {
 	s.must("import", "-no-color", "byok_key.stray", id)
 }
 
-// echo answers with a status and everything that the request said, in every
+// echo responds with a status and everything that the request said, in every
 // form and place that a server or a gateway could put it.
 func echo(status int, requestID string) fault {
 	return func(w http.ResponseWriter, r *http.Request, said string) bool {
@@ -139,7 +139,7 @@ func echo(status int, requestID string) fault {
 
 const someRequestID = "0123abcd"
 
-// knownBody answers with the words of the API itself.
+// knownBody responds with the words of the API itself.
 func knownBody(status int, body string) fault {
 	return func(w http.ResponseWriter, _ *http.Request, said string) bool {
 		w.Header().Set("Content-Type", "application/json")
@@ -151,20 +151,20 @@ func knownBody(status int, body string) fault {
 	}
 }
 
-// raw answers with these bytes in place of HTTP, then closes the connection.
-func raw(answer string) fault {
+// raw responds with these bytes in place of HTTP, then closes the connection.
+func raw(response string) fault {
 	return func(w http.ResponseWriter, _ *http.Request, said string) bool {
 		conn, _, err := http.NewResponseController(w).Hijack()
 		if err != nil {
 			panic(err)
 		}
-		_, _ = io.WriteString(conn, strings.ReplaceAll(answer, "SAID", strings.ReplaceAll(said, "\n", " ")))
+		_, _ = io.WriteString(conn, strings.ReplaceAll(response, "SAID", strings.ReplaceAll(said, "\n", " ")))
 		_ = conn.Close()
 		return true
 	}
 }
 
-// hang never answers.
+// hang never responds.
 func hang(_ http.ResponseWriter, r *http.Request, _ string) bool {
 	<-r.Context().Done()
 	return true
@@ -232,7 +232,7 @@ func TestNoLeakInFailure(t *testing.T) {
 			case "failures":
 				retries = 1 // which is logged
 			case "gateway", "connection", "timeout":
-				// An add whose answer is lost would look for it longer.
+				// An add whose response is lost would look for it longer.
 				// On a busy machine not every add gets to be sent in this time.
 				s.createTimeout, least = "2500ms", 12
 			}

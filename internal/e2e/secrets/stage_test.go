@@ -515,7 +515,7 @@ func (l *lockedBuffer) take() []byte {
 	return data
 }
 
-// faults is a middleware that can be told to answer in place of the server.
+// faults is a middleware that can be told to respond in place of the server.
 type faults struct {
 	// signedIn is told the session token of every sign-in.
 	signedIn func(token string)
@@ -525,7 +525,7 @@ type faults struct {
 	hits  int
 }
 
-// fault answers a request, or leaves it to the server by returning false. said
+// fault responds to a request, or leaves it to the server by returning false. said
 // is everything secret that the request holds.
 type fault func(w http.ResponseWriter, r *http.Request, said string) bool
 

@@ -49,7 +49,7 @@ type Config struct {
 	PasswordCost int
 }
 
-// Access answers questions about users, sessions and permissions. It is safe
+// Access is asked about users, sessions and permissions. It is safe
 // for concurrent use.
 type Access struct {
 	db *database.DB

@@ -40,7 +40,7 @@ type Config struct {
 	Activity *rotation.Activity
 	// Single holds the mothership's keys.
 	Single *singlekeys.Store
-	// Ping reports whether the database answers.
+	// Ping reports whether the database responds.
 	Ping func(context.Context) error
 
 	// AppURL is the public URL, without a path.
@@ -67,7 +67,7 @@ type Config struct {
 	Random io.Reader
 }
 
-// API answers HTTP requests. It is safe for concurrent use.
+// API responds to HTTP requests. It is safe for concurrent use.
 type API struct {
 	Config
 	// SameOrigin refuses what a page of another site sends. The recorded routes
@@ -111,7 +111,7 @@ const (
 type route struct {
 	// name is the path with {id} for what varies, for logs and metrics.
 	name    string
-	methods map[string]func(*exchange) answer
+	methods map[string]func(*exchange) response
 	// id is the {id} of the path.
 	id string
 }
@@ -137,7 +137,7 @@ func (a *API) serve(w http.ResponseWriter, r *http.Request, isHidden func(path s
 		h.Set("X-Request-Id", x.id)
 	}
 	x.auditRefused(found.name, out)
-	// Before the answer goes out: whoever has it finds it counted.
+	// Before the response goes out: whoever has it finds it counted.
 	a.metrics.observe(found.name, r.Method, out.status, time.Since(x.started))
 	if err := out.write(w, r); err != nil {
 		x.failed = errors.Join(x.failed, err)
@@ -176,7 +176,7 @@ func drain(w http.ResponseWriter, r *http.Request) {
 // clean, OPTIONS, a method that is none, a path that is none, a method that the
 // path does not have; only then the route, which authenticates. WIRE.md
 // section 1.
-func (a *API) handle(x *exchange) (route, answer) {
+func (a *API) handle(x *exchange) (route, response) {
 	r := x.Request
 	path := r.URL.EscapedPath()
 	x.cors = path == "/api" || strings.HasPrefix(path, "/api/")
@@ -186,19 +186,19 @@ func (a *API) handle(x *exchange) (route, answer) {
 			if r.URL.RawQuery != "" {
 				location += "?" + r.URL.RawQuery
 			}
-			return route{name: "redirect"}, x.finish(answer{
+			return route{name: "redirect"}, x.finish(response{
 				status: http.StatusPermanentRedirect, body: []byte(location), contentType: noContentType,
 				header: http.Header{"Location": {location}},
 			})
 		}
 	}
 	if x.cors && r.Method == http.MethodOptions {
-		return route{name: "preflight"}, answer{status: http.StatusNoContent, header: a.corsHeader(true)}
+		return route{name: "preflight"}, response{status: http.StatusNoContent, header: a.corsHeader(true)}
 	}
 	switch r.Method {
 	case http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete, http.MethodOptions:
 	default:
-		return route{name: "unknown method"}, x.finish(answer{status: http.StatusBadRequest, contentType: noContentType})
+		return route{name: "unknown method"}, x.finish(response{status: http.StatusBadRequest, contentType: noContentType})
 	}
 	found, exists := a.route(path)
 	if !exists || x.isHidden(path) {
@@ -210,7 +210,7 @@ func (a *API) handle(x *exchange) (route, answer) {
 	}
 	do := found.methods[method]
 	if do == nil {
-		return found, x.finish(answer{status: http.StatusMethodNotAllowed, contentType: noContentType})
+		return found, x.finish(response{status: http.StatusMethodNotAllowed, contentType: noContentType})
 	}
 	x.id = newRequestID(a.Random)
 	x.pathID = found.id
@@ -232,17 +232,17 @@ func (a *API) route(path string) (route, bool) {
 	}
 	switch {
 	case at(0) == "api" && at(1) == "workspaces" && len(segments) == 2:
-		return route{name: byok.WorkspacesPath, methods: map[string]func(*exchange) answer{http.MethodGet: listWorkspaces}}, true
+		return route{name: byok.WorkspacesPath, methods: map[string]func(*exchange) response{http.MethodGet: listWorkspaces}}, true
 	case at(0) == "api" && at(1) == "workspaces" && at(3) == "byok-keys" && len(segments) == 4:
-		return route{"/api/workspaces/{id}/byok-keys", map[string]func(*exchange) answer{
+		return route{"/api/workspaces/{id}/byok-keys", map[string]func(*exchange) response{
 			http.MethodGet: listWorkspaceKeys, http.MethodPost: saveWorkspaceKey, http.MethodDelete: deleteWorkspaceKey,
 		}, id}, true
 	case at(0) == "api" && at(1) == "workspaces" && at(3) == "byok-keys" && at(4) == "inherited-status" && len(segments) == 5:
-		return route{"/api/workspaces/{id}/byok-keys/inherited-status", map[string]func(*exchange) answer{
+		return route{"/api/workspaces/{id}/byok-keys/inherited-status", map[string]func(*exchange) response{
 			http.MethodGet: inheritedStatus,
 		}, id}, true
 	case at(0) == "api" && at(1) == "organizations" && at(3) == "byok-keys" && len(segments) == 4:
-		return route{"/api/organizations/{id}/byok-keys", map[string]func(*exchange) answer{
+		return route{"/api/organizations/{id}/byok-keys", map[string]func(*exchange) response{
 			http.MethodGet: listOrganizationKeys, http.MethodPost: saveOrganizationKey, http.MethodDelete: deleteOrganizationKey,
 		}, id}, true
 	case at(0) == "api" && at(1) == "copilot" && at(2) == "byok" && len(segments) == 3:
@@ -269,7 +269,7 @@ func cleanPath(path string) string {
 }
 
 // notFoundPage stands for the real server's page, with its headers.
-var notFoundPage = answer{
+var notFoundPage = response{
 	status:      http.StatusNotFound,
 	contentType: "text/html; charset=utf-8",
 	body:        []byte("<!DOCTYPE html><html><head><title>404: This page could not be found.</title></head><body><h1>404</h1><h2>This page could not be found.</h2></body></html>"),

@@ -25,7 +25,7 @@ func (x *exchange) auditServed(workspaceID string, key *served) {
 
 // auditRefused writes a response that refuses a request, for want of a session,
 // of a permission or of patience.
-func (x *exchange) auditRefused(route string, out answer) {
+func (x *exchange) auditRefused(route string, out response) {
 	switch out.status {
 	case http.StatusUnauthorized, http.StatusForbidden, http.StatusTooManyRequests:
 	default:

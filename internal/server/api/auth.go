@@ -17,7 +17,7 @@ import (
 // authRoute is below /api/auth/, where GET and POST reach a router of their
 // own, which knows the methods of its paths.
 func authRoute(path string) route {
-	var get, post func(*exchange) answer
+	var get, post func(*exchange) response
 	switch path {
 	case "sign-in/email":
 		post = signIn
@@ -32,21 +32,21 @@ func authRoute(path string) route {
 	if get == nil && post == nil {
 		name = "/api/auth/unknown"
 	}
-	return route{name: name, methods: map[string]func(*exchange) answer{
+	return route{name: name, methods: map[string]func(*exchange) response{
 		http.MethodGet: orNotFound(get), http.MethodPost: orNotFound(post),
 	}}
 }
 
-func orNotFound(do func(*exchange) answer) func(*exchange) answer {
+func orNotFound(do func(*exchange) response) func(*exchange) response {
 	if do != nil {
 		return do
 	}
-	return func(*exchange) answer { return answer{status: http.StatusNotFound, contentType: noContentType} }
+	return func(*exchange) response { return response{status: http.StatusNotFound, contentType: noContentType} }
 }
 
-// authError is an error answer of the auth routes: {message,code}.
-func authError(status int, message, code string) *answer {
-	return &answer{status: status, body: new(object).string("message", message).string("code", code).end()}
+// authError is an error response of the auth routes: {message,code}.
+func authError(status int, message, code string) *response {
+	return &response{status: status, body: new(object).string("message", message).string("code", code).end()}
 }
 
 // The errors of sign-in and sign-up. WIRE.md section 2.
@@ -66,7 +66,7 @@ var (
 )
 
 // signIn is POST /api/auth/sign-in/email.
-func signIn(x *exchange) answer {
+func signIn(x *exchange) response {
 	body, refused := x.enter("/sign-in/email", "email", "password")
 	if refused != nil {
 		return *refused
@@ -108,7 +108,7 @@ func signIn(x *exchange) answer {
 }
 
 // signUp is POST /api/auth/sign-up/email.
-func signUp(x *exchange) answer {
+func signUp(x *exchange) response {
 	body, refused := x.enter("/sign-up/email", "name", "email", "password")
 	if refused != nil {
 		return *refused
@@ -147,7 +147,7 @@ func signUp(x *exchange) answer {
 }
 
 // signOut is POST /api/auth/sign-out.
-func signOut(x *exchange) answer {
+func signOut(x *exchange) response {
 	if _, refused := x.readAuthBody("application/json"); refused != nil {
 		return *refused
 	}
@@ -164,7 +164,7 @@ func signOut(x *exchange) answer {
 }
 
 // getSession is GET /api/auth/get-session: the session and its user, or null.
-func getSession(x *exchange) answer {
+func getSession(x *exchange) response {
 	if x.DisableAuth {
 		return ok(anonymousSession(x))
 	}
@@ -194,10 +194,10 @@ func anonymousSession(x *exchange) []byte {
 
 // enter is what sign-in and sign-up begin with, in this order: rate limit, body,
 // origin of a request with cookies, types of the body.
-func (x *exchange) enter(path string, required ...string) (value, *answer) {
+func (x *exchange) enter(path string, required ...string) (value, *response) {
 	if x.RateLimit {
 		if wait := x.limiter.take(x.clientAddress(), path); wait > 0 {
-			return value{}, &answer{
+			return value{}, &response{
 				status: http.StatusTooManyRequests, contentType: noContentType,
 				body:   new(object).string("message", "Too many requests. Please try again later.").end(),
 				header: http.Header{"X-Retry-After": {itoa(wait)}},
@@ -223,7 +223,7 @@ var authFields = []string{"name", "email", "password", "image", "callbackURL", "
 
 // readAuthBody reads a body of one of the allowed types; undefined where there
 // is none and none is needed.
-func (x *exchange) readAuthBody(allowed ...string) (value, *answer) {
+func (x *exchange) readAuthBody(allowed ...string) (value, *response) {
 	given := x.Request.Header.Get("Content-Type")
 	mediaType := strings.ToLower(strings.TrimSpace(strings.Split(given, ";")[0]))
 	raw, err := x.read(maxAuthBody)
@@ -265,7 +265,7 @@ func (x *exchange) readAuthBody(allowed ...string) (value, *answer) {
 
 // checkTypes validates the fields that sign-in and sign-up share; the message
 // joins all issues.
-func checkTypes(body value, isSignUp bool, required []string) *answer {
+func checkTypes(body value, isSignUp bool, required []string) *response {
 	if body.kind != objectKind {
 		return validationError("[body] Invalid input: expected object, received " + string(body.kind))
 	}
@@ -299,13 +299,13 @@ func checkTypes(body value, isSignUp bool, required []string) *answer {
 	return validationError(strings.Join(issues, "; "))
 }
 
-func validationError(message string) *answer {
+func validationError(message string) *response {
 	return authError(http.StatusBadRequest, message, "VALIDATION_ERROR")
 }
 
 // checkOriginWithCookies refuses a request that a foreign page may have sent
 // with the user's cookies.
-func (x *exchange) checkOriginWithCookies() *answer {
+func (x *exchange) checkOriginWithCookies() *response {
 	if _, has := x.Request.Header["Cookie"]; !has {
 		return nil
 	}
@@ -315,7 +315,7 @@ func (x *exchange) checkOriginWithCookies() *answer {
 // checkFirstLogin refuses a sign-in that a foreign page sends for its visitor,
 // who has no cookies yet. A client that sends neither Origin nor Referer nor
 // Fetch Metadata is no browser.
-func (x *exchange) checkFirstLogin() *answer {
+func (x *exchange) checkFirstLogin() *response {
 	h := x.Request.Header
 	if _, has := h["Cookie"]; has {
 		return nil // checked before
@@ -330,7 +330,7 @@ func (x *exchange) checkFirstLogin() *answer {
 	return nil
 }
 
-func (x *exchange) checkOrigin() *answer {
+func (x *exchange) checkOrigin() *response {
 	origin := x.Request.Header.Get("Origin")
 	if origin == "" {
 		origin = x.Request.Header.Get("Referer")

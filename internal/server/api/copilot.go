@@ -13,7 +13,7 @@ import (
 )
 
 // The mothership's keys: /api/copilot/byok, for platform superusers. In the
-// real product another service answers behind these routes; page and form of
+// real product another service responds behind these routes; page and form of
 // the responses are all that is known of it.
 
 // copilotScope names these keys in the audit log.
@@ -26,7 +26,7 @@ var errCrossOrigin = &failure{status: http.StatusForbidden, message: "Requests f
 
 // copilotRoute is /api/copilot/byok.
 func copilotRoute() route {
-	return route{name: "/api/copilot/byok", methods: map[string]func(*exchange) answer{
+	return route{name: "/api/copilot/byok", methods: map[string]func(*exchange) response{
 		http.MethodGet: listCopilotKeys, http.MethodPost: saveCopilotKey, http.MethodDelete: deleteCopilotKey,
 	}}
 }
@@ -47,7 +47,7 @@ func (x *exchange) authorizeSuperuser() error {
 	return err
 }
 
-func listCopilotKeys(x *exchange) answer {
+func listCopilotKeys(x *exchange) response {
 	if err := x.authorizeSuperuser(); err != nil {
 		return x.fail(err, copilotScope)
 	}
@@ -55,7 +55,7 @@ func listCopilotKeys(x *exchange) answer {
 	workspaceID := v.needed("workspaceId")
 	v.refuseNUL("workspaceId")
 	if f := v.failure(); f != nil {
-		return f.answer("")
+		return f.response("")
 	}
 	records, err := x.Single.List(x.ctx(), workspaceID)
 	if err != nil {
@@ -84,7 +84,7 @@ func (x *exchange) lastFour(r singlekeys.Record) string {
 	return string(utf16.Decode(units[len(units)-4:]))
 }
 
-func saveCopilotKey(x *exchange) answer {
+func saveCopilotKey(x *exchange) response {
 	if err := x.authorizeSuperuser(); err != nil {
 		return x.fail(err, copilotScope)
 	}
@@ -94,12 +94,12 @@ func saveCopilotKey(x *exchange) answer {
 	}
 	v := validation{body: body}
 	if !v.isObject() {
-		return v.failure().answer("")
+		return v.failure().response("")
 	}
 	workspaceID, provider, apiKey := v.needed("workspaceId"), v.copilotProvider(), v.needed("apiKey")
 	v.refuseNUL("workspaceId", "apiKey")
 	if f := v.failure(); f != nil {
-		return f.answer("")
+		return f.response("")
 	}
 	if err := x.MaySeal(x.writeCtx()); err != nil {
 		return x.fail(err, copilotScope)
@@ -116,7 +116,7 @@ func saveCopilotKey(x *exchange) answer {
 	return ok(success)
 }
 
-func deleteCopilotKey(x *exchange) answer {
+func deleteCopilotKey(x *exchange) response {
 	if err := x.authorizeSuperuser(); err != nil {
 		return x.fail(err, copilotScope)
 	}
@@ -124,7 +124,7 @@ func deleteCopilotKey(x *exchange) answer {
 	workspaceID, provider := v.needed("workspaceId"), v.copilotProvider()
 	v.refuseNUL("workspaceId")
 	if f := v.failure(); f != nil {
-		return f.answer("")
+		return f.response("")
 	}
 	if err := x.Single.Delete(x.writeCtx(), workspaceID, provider); err != nil {
 		return x.fail(err, copilotScope)

@@ -17,7 +17,7 @@ import (
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/server/keystore"
 )
 
-// exchange is one request on its way to its answer.
+// exchange is one request on its way to its response.
 type exchange struct {
 	*API
 	Request *http.Request
@@ -38,14 +38,14 @@ type exchange struct {
 	drained bool
 	// large tells that the request holds one of API.large.
 	large bool
-	// refusal is why the request is refused, where the answer does not say so;
+	// refusal is why the request is refused, where the response does not say so;
 	// refusedUser is whose sign-in it was.
 	refusal, refusedUser string
-	// failed is an error that the answer does not tell.
+	// failed is an error that the response does not tell.
 	failed error
 }
 
-// requestTime is how long the answer to one question to the database may take.
+// requestTime is how long one query of the database may take.
 const requestTime = 15 * time.Second
 
 // ctx is the context of one question to the database.
@@ -60,8 +60,8 @@ func (x *exchange) ctx() context.Context {
 // how long it takes, and the end of the server's shutdown ends it.
 func (x *exchange) writeCtx() context.Context { return x.Lifetime }
 
-// finish adds what every answer of /api carries.
-func (x *exchange) finish(a answer) answer {
+// finish adds what every response of /api carries.
+func (x *exchange) finish(a response) response {
 	if x.cors {
 		header := x.corsHeader(false)
 		maps.Copy(header, a.header)
@@ -70,22 +70,22 @@ func (x *exchange) finish(a answer) answer {
 	return a
 }
 
-// fail answers with an error; one that the API has no words for is logged.
-func (x *exchange) fail(err error, scope keystore.Scope) answer {
+// fail responds with an error; one that the API has no words for is logged.
+func (x *exchange) fail(err error, scope keystore.Scope) response {
 	f := toFailure(err, scope)
 	if f.status >= http.StatusInternalServerError {
 		x.failed = errors.Join(x.failed, err)
 	}
-	return f.answer("")
+	return f.response("")
 }
 
 // failWithID is fail on the routes whose error bodies name the request.
-func (x *exchange) failWithID(err error, scope keystore.Scope) answer {
+func (x *exchange) failWithID(err error, scope keystore.Scope) response {
 	f := toFailure(err, scope)
 	if f.status >= http.StatusInternalServerError {
 		x.failed = errors.Join(x.failed, err)
 	}
-	return f.answer(x.id)
+	return f.response(x.id)
 }
 
 // body reads and parses the request body, and keeps the wanted fields. A body

@@ -16,7 +16,7 @@ import (
 var success = []byte(`{"success":true}`)
 
 // listWorkspaceKeys is GET /api/workspaces/{id}/byok-keys. WIRE.md section 4.
-func listWorkspaceKeys(x *exchange) answer {
+func listWorkspaceKeys(x *exchange) response {
 	x.Request = x.Request.WithContext(access.AtOneMoment(x.Request.Context()))
 	if err := x.authenticate(); err != nil {
 		return x.fail(err, keystore.Workspace)
@@ -37,7 +37,7 @@ func listWorkspaceKeys(x *exchange) answer {
 }
 
 // saveWorkspaceKey is POST /api/workspaces/{id}/byok-keys. WIRE.md section 5.
-func saveWorkspaceKey(x *exchange) answer {
+func saveWorkspaceKey(x *exchange) response {
 	if err := x.authorizeWorkspaceAdmin(); err != nil {
 		return x.fail(err, keystore.Workspace)
 	}
@@ -47,7 +47,7 @@ func saveWorkspaceKey(x *exchange) answer {
 	}
 	request, invalid := readSave(body)
 	if invalid != nil {
-		return invalid.answer("")
+		return invalid.response("")
 	}
 	saved, err := x.save(workspace(x.pathID), request)
 	if err != nil {
@@ -64,7 +64,7 @@ func saveWorkspaceKey(x *exchange) answer {
 
 // deleteWorkspaceKey is DELETE /api/workspaces/{id}/byok-keys. WIRE.md
 // section 6.
-func deleteWorkspaceKey(x *exchange) answer {
+func deleteWorkspaceKey(x *exchange) response {
 	if err := x.authorizeWorkspaceAdmin(); err != nil {
 		return x.fail(err, keystore.Workspace)
 	}
@@ -74,7 +74,7 @@ func deleteWorkspaceKey(x *exchange) answer {
 	}
 	request, invalid := readDelete(body)
 	if invalid != nil {
-		return invalid.answer("")
+		return invalid.response("")
 	}
 	if err := x.remove(workspace(x.pathID), request); err != nil {
 		return x.fail(err, keystore.Workspace)
@@ -85,7 +85,7 @@ func deleteWorkspaceKey(x *exchange) answer {
 // inheritedStatus is GET /api/workspaces/{id}/byok-keys/inherited-status: the
 // provider IDs that the workspace serves from its organization's pools. WIRE.md
 // section 7.
-func inheritedStatus(x *exchange) answer {
+func inheritedStatus(x *exchange) response {
 	if err := x.authenticate(); err != nil {
 		return x.failWithID(err, keystore.Workspace)
 	}
@@ -131,7 +131,7 @@ func (x *exchange) inherited() ([]string, error) {
 
 // listOrganizationKeys is GET /api/organizations/{id}/byok-keys. WIRE.md
 // section 7.
-func listOrganizationKeys(x *exchange) answer {
+func listOrganizationKeys(x *exchange) response {
 	if err := x.authenticate(); err != nil {
 		return x.failWithID(err, keystore.Organization)
 	}
@@ -151,7 +151,7 @@ func listOrganizationKeys(x *exchange) answer {
 
 // saveOrganizationKey is POST /api/organizations/{id}/byok-keys. Unlike on a
 // workspace the body is read before the role.
-func saveOrganizationKey(x *exchange) answer {
+func saveOrganizationKey(x *exchange) response {
 	if err := x.authenticate(); err != nil {
 		return x.failWithID(err, keystore.Organization)
 	}
@@ -161,13 +161,13 @@ func saveOrganizationKey(x *exchange) answer {
 	}
 	request, invalid := readSave(body)
 	if invalid != nil {
-		return invalid.answer(x.id)
+		return invalid.response(x.id)
 	}
 	if err := x.authorizeOrganization(); err != nil {
 		return x.failWithID(err, keystore.Organization)
 	}
 	if !x.Hosted {
-		return errNotEntitled.answer(x.id)
+		return errNotEntitled.response(x.id)
 	}
 	saved, err := x.save(organization(x.pathID), request)
 	if err != nil {
@@ -183,7 +183,7 @@ func saveOrganizationKey(x *exchange) answer {
 
 // deleteOrganizationKey is DELETE /api/organizations/{id}/byok-keys. It needs
 // no entitlement, so that what is left can be cleaned up.
-func deleteOrganizationKey(x *exchange) answer {
+func deleteOrganizationKey(x *exchange) response {
 	if err := x.authenticate(); err != nil {
 		return x.failWithID(err, keystore.Organization)
 	}
@@ -193,7 +193,7 @@ func deleteOrganizationKey(x *exchange) answer {
 	}
 	request, invalid := readDelete(body)
 	if invalid != nil {
-		return invalid.answer(x.id)
+		return invalid.response(x.id)
 	}
 	if err := x.authorizeOrganization(); err != nil {
 		return x.failWithID(err, keystore.Organization)
@@ -212,7 +212,7 @@ func (x *exchange) authorizeWorkspaceAdmin() error {
 	if err == nil && permission == access.Admin {
 		return nil
 	}
-	// An unknown workspace is a 403 too: the answer says nothing about what
+	// An unknown workspace is a 403 too: the response says nothing about what
 	// exists. WIRE.md section 3.
 	if f := toFailure(err, keystore.Workspace); err != nil && f != errNoWorkspace {
 		return err
@@ -233,17 +233,17 @@ func (x *exchange) authorizeOrganization() error {
 	return nil
 }
 
-// savedKey is what a POST answers about.
+// savedKey is what a POST responds about.
 type savedKey struct {
 	keystore.Record
 	// masked is cut from the request's string. WIRE.md section 5.
 	masked []uint16
-	// echo is the name of a replace as the request has it; an add answers the
+	// echo is the name of a replace as the request has it; an add returns the
 	// stored one.
 	echo *text
 }
 
-// start writes the fields that all answers to a POST begin with.
+// start writes the fields that all responses to a POST begin with.
 func (s savedKey) start() *object {
 	o := new(object).string("id", s.ID).string("providerId", s.ProviderID)
 	if s.echo != nil && len(*s.echo) > 0 {
@@ -304,10 +304,10 @@ func (x *exchange) remove(owner keystore.Owner, r deleteRequest) error {
 }
 
 // list is the response with an owner's keys; suffix ends its JSON.
-func (x *exchange) list(owner keystore.Owner, suffix string) (answer, error) {
+func (x *exchange) list(owner keystore.Owner, suffix string) (response, error) {
 	records, err := x.Store.List(x.ctx(), owner)
 	if err != nil {
-		return answer{}, err
+		return response{}, err
 	}
 	out := append(make([]byte, 0, 64+260*len(records)), `{"keys":[`...)
 	if !slices.ContainsFunc(records, func(r keystore.Record) bool { return r.Sealed == "" }) {
@@ -319,11 +319,11 @@ func (x *exchange) list(owner keystore.Owner, suffix string) (answer, error) {
 			}
 			list = x.lists.put(digest, append(append(out, ']'), suffix...))
 		}
-		return answer{status: http.StatusOK, body: list.body, rendered: list}, nil
+		return response{status: http.StatusOK, body: list.body, rendered: list}, nil
 	}
 	// A mask takes the whole key, so long keys are read and opened one at a time.
 	if err := x.takeLarge(); err != nil {
-		return answer{}, err
+		return response{}, err
 	}
 	err = x.Store.Visit(x.ctx(), owner, func(r keystore.Record) error {
 		out = x.appendKey(out, r)
@@ -361,7 +361,7 @@ func (x *exchange) mask(sealed string) []uint16 {
 // resolve chooses the key that serves a run. WIRE.md section 8.
 func (x *exchange) resolve(workspaceID, providerID string) (*served, error) {
 	if workspaceID == "" {
-		return nil, nil //nolint:nilnil // no key is an answer
+		return nil, nil //nolint:nilnil // no key is a valid result
 	}
 	pool := keystore.Pool{Owner: workspace(workspaceID), ProviderID: providerID}
 	keys, err := x.Store.Pool(x.ctx(), pool)
@@ -399,7 +399,7 @@ func (x *exchange) resolve(workspaceID, providerID string) (*served, error) {
 		return true
 	})
 	if at < 0 || failed != nil {
-		return nil, failed //nolint:nilnil // no key is an answer
+		return nil, failed //nolint:nilnil // no key is a valid result
 	}
 	x.metrics.serve(pool)
 	x.Activity.Served(pool, s.keyID, x.Now())

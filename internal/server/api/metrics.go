@@ -28,7 +28,7 @@ func newMetrics() *metrics {
 			Name: "byok_http_requests_total", Help: "Requests by route, method and status.",
 		}, []string{"route", "method", "status"}),
 		latencies: prometheus.NewHistogramVec(prometheus.HistogramOpts{
-			Name: "byok_http_request_duration_seconds", Help: "Time from the request's headers until its answer is ready.",
+			Name: "byok_http_request_duration_seconds", Help: "Time from the request's headers until its response is ready.",
 			Buckets: prometheus.ExponentialBuckets(0.0002, 2.5, 12),
 		}, []string{"route", "method"}),
 		served: prometheus.NewCounterVec(prometheus.CounterOpts{

@@ -15,21 +15,21 @@ import (
 
 // referenceRoute finds what the real server does not have.
 func referenceRoute(name string) (route, bool) {
-	var methods map[string]func(*exchange) answer
+	var methods map[string]func(*exchange) response
 	switch name {
 	case "health":
-		methods = map[string]func(*exchange) answer{http.MethodGet: health}
+		methods = map[string]func(*exchange) response{http.MethodGet: health}
 	case "metrics":
-		methods = map[string]func(*exchange) answer{http.MethodGet: showMetrics}
+		methods = map[string]func(*exchange) response{http.MethodGet: showMetrics}
 	case "resolve":
-		methods = map[string]func(*exchange) answer{http.MethodPost: resolve}
+		methods = map[string]func(*exchange) response{http.MethodPost: resolve}
 	default:
 		return route{}, false
 	}
 	return route{name: "/reference/" + name, methods: methods}, true
 }
 
-// healthTimeout is how long the database has to answer.
+// healthTimeout is how long the database has to respond.
 const healthTimeout = 2 * time.Second
 
 // ErrEncryptionKey reports a store that responds, but is not encrypted with this
@@ -38,26 +38,26 @@ var ErrEncryptionKey = errors.New("ENCRYPTION_KEY does not fit the store")
 
 // health is GET /reference/health: 200 while the store responds and the server's
 // key fits it, else 503.
-func health(x *exchange) answer {
+func health(x *exchange) response {
 	ctx, cancel := context.WithTimeout(x.ctx(), healthTimeout)
 	defer cancel()
 	if err := x.Ping(ctx); err != nil {
 		x.failed = err
 		if errors.Is(err, ErrEncryptionKey) {
-			return answer{status: http.StatusServiceUnavailable, body: []byte(`{"status":"unavailable","store":"reachable","encryptionKey":"wrong"}`)}
+			return response{status: http.StatusServiceUnavailable, body: []byte(`{"status":"unavailable","store":"reachable","encryptionKey":"wrong"}`)}
 		}
-		return answer{status: http.StatusServiceUnavailable, body: []byte(`{"status":"unavailable","store":"unreachable"}`)}
+		return response{status: http.StatusServiceUnavailable, body: []byte(`{"status":"unavailable","store":"unreachable"}`)}
 	}
 	return ok([]byte(`{"status":"ok","store":"reachable"}`))
 }
 
 // showMetrics is GET /reference/metrics in Prometheus' text format.
-func showMetrics(x *exchange) answer {
+func showMetrics(x *exchange) response {
 	w := &recorder{header: http.Header{}, status: http.StatusOK}
 	request := x.Request.Clone(x.ctx())
 	request.Header.Del("Accept-Encoding")
 	x.metrics.handler().ServeHTTP(w, request)
-	return answer{status: w.status, body: w.body.Bytes(), contentType: w.header.Get("Content-Type")}
+	return response{status: w.status, body: w.body.Bytes(), contentType: w.header.Get("Content-Type")}
 }
 
 type recorder struct {
@@ -71,12 +71,12 @@ func (w *recorder) WriteHeader(status int)      { w.status = status }
 func (w *recorder) Write(b []byte) (int, error) { return w.body.Write(b) }
 
 // resolve is POST /reference/resolve: the key that serves a run, or null.
-func resolve(x *exchange) answer {
+func resolve(x *exchange) response {
 	given, isBearer := strings.CutPrefix(x.Request.Header.Get("Authorization"), "Bearer ")
 	// Hashes compare in the same time whatever the length.
 	want, got := sha256.Sum256([]byte(x.InternalSecret)), sha256.Sum256([]byte(given))
 	if !isBearer || x.InternalSecret == "" || subtle.ConstantTimeCompare(want[:], got[:]) != 1 {
-		return errUnauthorized.answer("")
+		return errUnauthorized.response("")
 	}
 	body, err := x.body("workspaceId", "providerId")
 	if err != nil {
@@ -84,11 +84,11 @@ func resolve(x *exchange) answer {
 	}
 	v := validation{body: body}
 	if !v.isObject() {
-		return v.failure().answer("")
+		return v.failure().response("")
 	}
 	workspaceID, providerID := v.text("workspaceId"), v.text("providerId")
 	if f := v.failure(); f != nil {
-		return f.answer("")
+		return f.response("")
 	}
 	key, err := x.resolve(workspaceID, providerID)
 	if err != nil {

@@ -22,7 +22,7 @@ var listScopes = []string{scopeActive, scopeArchived, scopeAll}
 
 // listWorkspaces is GET /api/workspaces. Of each workspace it has the fields
 // that clients need. WIRE.md section 14.
-func listWorkspaces(x *exchange) answer {
+func listWorkspaces(x *exchange) response {
 	if err := x.authenticate(); err != nil {
 		return x.fail(err, keystore.Workspace)
 	}
@@ -32,7 +32,7 @@ func listWorkspaces(x *exchange) answer {
 		scope = scopeActive
 	}
 	if !slices.Contains(listScopes, scope) {
-		return unknownListScope().answer("")
+		return unknownListScope().response("")
 	}
 	all, err := x.Access.Workspaces(x.ctx(), x.actor.ID)
 	if err == nil && scope == scopeActive && !slices.ContainsFunc(all, isActive) {

@@ -89,7 +89,7 @@ func (v *Vault) Check(ctx context.Context) error {
 const (
 	checkAge   = time.Second
 	retireWait = 3 * time.Second
-	// checkTimeout is how long the database has to answer.
+	// checkTimeout is how long the database has to respond.
 	checkTimeout = 5 * time.Second
 )
 

@@ -41,21 +41,21 @@ func (p *Pages) login(w http.ResponseWriter, r *http.Request) {
 		p.fail(w, r, "", err)
 		return
 	}
-	answer := p.forward(w, r, "/api/auth/sign-in/email", body)
-	if answer.status == http.StatusOK {
+	response := p.forward(w, r, "/api/auth/sign-in/email", body)
+	if response.status == http.StatusOK {
 		http.Redirect(w, r, page.Next, http.StatusSeeOther)
 		return
 	}
-	page.Problem = loginProblem(answer, p.api.AppURL)
-	p.render(w, r, answer.status, "login.html", page)
+	page.Problem = loginProblem(response, p.api.AppURL)
+	p.render(w, r, response.status, "login.html", page)
 }
 
-func loginProblem(answer *forwarded, appURL *url.URL) string {
+func loginProblem(response *forwarded, appURL *url.URL) string {
 	var said struct{ Message, Code string }
-	_ = json.Unmarshal(answer.body.Bytes(), &said) // a problem without a code has the last text
+	_ = json.Unmarshal(response.body.Bytes(), &said) // a problem without a code has the last text
 	switch {
-	case answer.status == http.StatusTooManyRequests:
-		return "Too many attempts. Wait " + answer.header.Get("X-Retry-After") + " seconds, then try again."
+	case response.status == http.StatusTooManyRequests:
+		return "Too many attempts. Wait " + response.header.Get("X-Retry-After") + " seconds, then try again."
 	case said.Code == "INVALID_EMAIL_OR_PASSWORD":
 		return "The email address or the password is wrong."
 	case said.Code == "INVALID_EMAIL":
@@ -69,8 +69,8 @@ func loginProblem(answer *forwarded, appURL *url.URL) string {
 }
 
 func (p *Pages) logout(w http.ResponseWriter, r *http.Request) {
-	if answer := p.forward(w, r, "/api/auth/sign-out", []byte("{}")); answer.status != http.StatusOK {
-		p.refuse(w, r, answer.status, message{
+	if response := p.forward(w, r, "/api/auth/sign-out", []byte("{}")); response.status != http.StatusOK {
+		p.refuse(w, r, response.status, message{
 			Title: "Still signed in", Text: "The server could not sign you out. Try again in a moment.", Link: "/", Action: "Back to your keys",
 		})
 		return
@@ -87,15 +87,15 @@ func (p *Pages) forward(w http.ResponseWriter, r *http.Request, path string, bod
 	to.Header.Set("Content-Type", "application/json")
 	to.Header.Del("Accept-Encoding")
 	to.Body, to.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
-	answer := &forwarded{header: http.Header{}, status: http.StatusOK}
-	p.api.ServeHTTP(answer, to)
-	for _, cookie := range answer.header.Values("Set-Cookie") {
+	response := &forwarded{header: http.Header{}, status: http.StatusOK}
+	p.api.ServeHTTP(response, to)
+	for _, cookie := range response.header.Values("Set-Cookie") {
 		w.Header().Add("Set-Cookie", cookie)
 	}
-	return answer
+	return response
 }
 
-// forwarded is an answer of the API.
+// forwarded is a response of the API.
 type forwarded struct {
 	header http.Header
 	status int

@@ -27,12 +27,12 @@ func TestPolicy(t *testing.T) {
 			t.Fatal(err)
 		}
 		r.Header.Set("Cookie", "better-auth.session_token="+w.SessionToken)
-		answer, err := http.DefaultTransport.RoundTrip(r)
+		response, err := http.DefaultTransport.RoundTrip(r)
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer answer.Body.Close()
-		policy := answer.Header.Get("Content-Security-Policy")
+		defer response.Body.Close()
+		policy := response.Header.Get("Content-Security-Policy")
 		for _, want := range []string{"default-src 'none'", "script-src 'self'", "require-trusted-types-for 'script'", "form-action 'self'", "frame-ancestors 'none'", "base-uri 'none'"} {
 			if !strings.Contains(policy, want) {
 				t.Errorf("%s: the policy lacks %s: %s", path, want, policy)
@@ -41,10 +41,10 @@ func TestPolicy(t *testing.T) {
 		if strings.Contains(policy, "unsafe") || strings.Contains(policy, "http") {
 			t.Errorf("%s: the policy allows too much: %s", path, policy)
 		}
-		if answer.Header.Get("X-Content-Type-Options") != "nosniff" || answer.Header.Get("Cache-Control") != "no-store" {
-			t.Errorf("%s: headers are %v", path, answer.Header)
+		if response.Header.Get("X-Content-Type-Options") != "nosniff" || response.Header.Get("Cache-Control") != "no-store" {
+			t.Errorf("%s: headers are %v", path, response.Header)
 		}
-		html, err := io.ReadAll(answer.Body)
+		html, err := io.ReadAll(response.Body)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -63,12 +63,12 @@ func TestPolicy(t *testing.T) {
 		}
 	}
 	// The recorded routes and pages carry none of it.
-	answer, err := http.Get(w.URL + "/api/workspaces/x/byok-keys")
+	response, err := http.Get(w.URL + "/api/workspaces/x/byok-keys")
 	if err != nil {
 		t.Fatal(err)
 	}
-	answer.Body.Close()
-	if got := answer.Header.Get("Content-Security-Policy"); got != "" {
+	response.Body.Close()
+	if got := response.Header.Get("Content-Security-Policy"); got != "" {
 		t.Errorf("an API route has the policy %s", got)
 	}
 }

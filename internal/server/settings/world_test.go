@@ -124,16 +124,16 @@ func (w *world) get(t *testing.T, as acctest.User, path string) string {
 func response(t *testing.T, r *http.Request) string {
 	t.Helper()
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
-	answer, err := client.Do(r)
+	response, err := client.Do(r)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer answer.Body.Close()
-	body, err := io.ReadAll(answer.Body)
+	defer response.Body.Close()
+	body, err := io.ReadAll(response.Body)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return strconv.Itoa(answer.StatusCode) + " " + string(body)
+	return strconv.Itoa(response.StatusCode) + " " + string(body)
 }
 
 // checkFormatted fails for HCL that is not as terraform fmt writes it.
@@ -156,7 +156,7 @@ type faults struct {
 	streams []context.CancelFunc
 }
 
-// set has fail answer requests; what it returns false for goes on.
+// set has fail response requests; what it returns false for goes on.
 func (f *faults) set(fail func(http.ResponseWriter, *http.Request) bool) { f.fail.Store(&fail) }
 
 // cut ends every open stream.

@@ -75,7 +75,7 @@ type Request struct {
 	// Header includes the Cookie header.
 	Header http.Header
 	Body   []byte
-	// Status is 0 where the connection was cut without an answer.
+	// Status is 0 where the connection was cut without a response.
 	Status int
 }
 
@@ -93,7 +93,7 @@ func RateLimited() Option { return func(c *server.Config) { c.Development = fals
 func WithDatabase(target string) Option { return func(c *server.Config) { c.Database = target } }
 
 // WithMiddleware wraps the server, inside the request log, so that a test can
-// delay, drop or change requests and answers. Side-door calls pass it by.
+// delay, drop or change requests and responses. Side-door calls pass it by.
 func WithMiddleware(wrap func(http.Handler) http.Handler) Option {
 	return func(c *server.Config) { c.Middleware = wrap }
 }
@@ -123,7 +123,7 @@ func start(t testing.TB, other *elsewhere, opts ...Option) *Server {
 	s := &Server{WorkspaceID: access.NewUUID(rand.Reader), WorkspaceName: workspaceName, Email: owner, Password: password, InternalSecret: rand.Text()}
 	cfg := server.Config{
 		Database: "sqlite::memory:",
-		// The answer to sign-in does not depend on what hashing costs.
+		// The response to sign-in does not depend on what hashing costs.
 		PasswordCost: cheapScrypt,
 		Development:  true,
 		Secrets: server.Secrets{
@@ -227,9 +227,9 @@ func (s *Server) List(t testing.TB, workspaceID string) []byok.Key {
 // ListIn returns the keys of a scope.
 func (s *Server) ListIn(t testing.TB, scope byok.Scope) []byok.Key {
 	t.Helper()
-	var answer byok.ListResponse
-	s.call(t, http.MethodGet, scope.KeysPath(), nil, &answer)
-	return answer.Keys
+	var response byok.ListResponse
+	s.call(t, http.MethodGet, scope.KeysPath(), nil, &response)
+	return response.Keys
 }
 
 // Add stores a key and returns its ID. An empty name is none.
@@ -241,9 +241,9 @@ func (s *Server) Add(t testing.TB, workspaceID, providerID, apiKey, name string)
 // AddTo stores a key in a pool and returns its ID. An empty name is none.
 func (s *Server) AddTo(t testing.TB, pool byok.Pool, apiKey, name string) string {
 	t.Helper()
-	var answer byok.SaveResponse
-	s.call(t, http.MethodPost, pool.Scope.KeysPath(), byok.SaveRequest{ProviderID: pool.ProviderID, APIKey: apiKey, Name: &name}, &answer)
-	return answer.Key.ID
+	var response byok.SaveResponse
+	s.call(t, http.MethodPost, pool.Scope.KeysPath(), byok.SaveRequest{ProviderID: pool.ProviderID, APIKey: apiKey, Name: &name}, &response)
+	return response.Key.ID
 }
 
 // Replace gives a key another secret; a nil name leaves the name alone.
@@ -277,9 +277,9 @@ func (s *Server) Resolve(t testing.TB, workspaceID, providerID string) *Served {
 	if !s.CanResolve() {
 		s.sideDoor(t, "POST /reference/resolve, with "+envInternalSecret)
 	}
-	var answer *Served
-	s.call(t, http.MethodPost, "/reference/resolve", map[string]string{"workspaceId": workspaceID, "providerId": providerID}, &answer)
-	return answer
+	var response *Served
+	s.call(t, http.MethodPost, "/reference/resolve", map[string]string{"workspaceId": workspaceID, "providerId": providerID}, &response)
+	return response
 }
 
 // NewNamedWorkspace makes another workspace of the same user, in an organization

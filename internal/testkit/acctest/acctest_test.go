@@ -15,14 +15,14 @@ func get(t *testing.T, url, token string) int {
 		t.Fatal(err)
 	}
 	r.Header.Set("Cookie", "better-auth.session_token="+token)
-	answer, err := http.DefaultClient.Do(r)
+	response, err := http.DefaultClient.Do(r)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := answer.Body.Close(); err != nil {
+	if err := response.Body.Close(); err != nil {
 		t.Error(err)
 	}
-	return answer.StatusCode
+	return response.StatusCode
 }
 
 func TestServer(t *testing.T) {

@@ -1,6 +1,6 @@
 // Package faultproxy makes a server fail the way networks and gateways do, so
 // that tests can show what survives it: refused and cut connections, delays,
-// lost answers, truncated and garbled bodies, error statuses, redirects.
+// lost responses, truncated and garbled bodies, error statuses, redirects.
 //
 // Faults are drawn by a seed and by what the request is (its method, path and
 // body, and how often it was seen), not by the order of arrival: the same seed
@@ -32,10 +32,10 @@ type Kind string
 const (
 	Refuse   Kind = "refuse"   // not done; the connection is reset at once
 	Delay    Kind = "delay"    // done and answered, later
-	CutFirst Kind = "cut"      // not done; the connection ends without an answer
-	CutAfter Kind = "cut-done" // done; the connection ends without an answer
+	CutFirst Kind = "cut"      // not done; the connection ends without a response
+	CutAfter Kind = "cut-done" // done; the connection ends without a response
 	Late     Kind = "late"     // the connection ends, and the request is done after that
-	Truncate Kind = "truncate" // done; half of the answer arrives
+	Truncate Kind = "truncate" // done; half of the response arrives
 	Status   Kind = "status"   // not done; 500, 502, 503 or 504
 	Lost     Kind = "lost"     // done, but answered with 500, 502, 503 or 504
 	Limit    Kind = "limit"    // not done; 429
@@ -71,7 +71,7 @@ type Proxy struct {
 	requests int
 	faults   map[Kind]int
 	seen     map[uint64]uint64
-	late     int // requests that are still to be done, after their answer
+	late     int // requests that are still to be done, after their response
 	idle     *sync.Cond
 }
 
@@ -162,12 +162,12 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}()
 		panic(http.ErrAbortHandler)
 	case Truncate:
-		answer := forward()
-		text := answer.Body.Bytes()
-		maps.Copy(w.Header(), answer.Header())
+		response := forward()
+		text := response.Body.Bytes()
+		maps.Copy(w.Header(), response.Header())
 		w.Header().Del("Content-Encoding")
 		w.Header().Set("Content-Length", strconv.Itoa(len(text)+1))
-		w.WriteHeader(answer.Code)
+		w.WriteHeader(response.Code)
 		_, _ = w.Write(text[:len(text)/2])
 		panic(http.ErrAbortHandler)
 	case Status, Lost:
@@ -178,7 +178,7 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Retry-After", "0")
 		}
 		w.WriteHeader([]int{500, 502, 503, 504}[random.IntN(4)])
-		_, _ = w.Write(body) // servers do repeat requests in such answers
+		_, _ = w.Write(body) // servers do repeat requests in such responses
 	case Limit:
 		if random.IntN(2) == 0 {
 			w.Header().Set([]string{"Retry-After", "X-Retry-After"}[random.IntN(2)], "0")
@@ -223,10 +223,10 @@ func (p *Proxy) draw(r *http.Request, body []byte) (Kind, *rand.Rand) {
 	return kind, random
 }
 
-func pass(w http.ResponseWriter, answer *httptest.ResponseRecorder) {
-	maps.Copy(w.Header(), answer.Header())
-	w.WriteHeader(answer.Code)
-	_, _ = w.Write(answer.Body.Bytes())
+func pass(w http.ResponseWriter, response *httptest.ResponseRecorder) {
+	maps.Copy(w.Header(), response.Header())
+	w.WriteHeader(response.Code)
+	_, _ = w.Write(response.Body.Bytes())
 }
 
 // reset breaks the connection with RST rather than FIN.

@@ -77,9 +77,9 @@ func TestSeed(t *testing.T) {
 			if backwards {
 				i = len(outcome) - 1 - i
 			}
-			answer := httptest.NewRecorder()
-			proxy.ServeHTTP(answer, httptest.NewRequest(http.MethodPost, "/x", strings.NewReader(fmt.Sprint(i))))
-			outcome[i] = fmt.Sprint(answer.Code)
+			response := httptest.NewRecorder()
+			proxy.ServeHTTP(response, httptest.NewRequest(http.MethodPost, "/x", strings.NewReader(fmt.Sprint(i))))
+			outcome[i] = fmt.Sprint(response.Code)
 		}
 		return strings.Join(outcome, " ")
 	}

@@ -12,8 +12,8 @@ import (
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/server/keystore"
 )
 
-// answer is what a route says; write puts it on the wire.
-type answer struct {
+// response is what a route says; write puts it on the wire.
+type response struct {
 	status int
 	body   []byte
 	// rendered, if set, is the body with its compressed form.
@@ -25,9 +25,9 @@ type answer struct {
 
 const noContentType = "none"
 
-func ok(body []byte) answer { return answer{status: http.StatusOK, body: body} }
+func ok(body []byte) response { return response{status: http.StatusOK, body: body} }
 
-// failure is an error answer: {"error":message}, with the details of a
+// failure is an error response: {"error":message}, with the details of a
 // validation error, and with the request ID on the routes that add it.
 type failure struct {
 	status  int
@@ -38,7 +38,7 @@ type failure struct {
 
 func (f *failure) Error() string { return f.message }
 
-func (f *failure) answer(requestID string) answer {
+func (f *failure) response(requestID string) response {
 	o := new(object).string("error", f.message)
 	if f.details != "" {
 		o.raw("details", f.details)
@@ -46,7 +46,7 @@ func (f *failure) answer(requestID string) answer {
 	if requestID != "" {
 		o.string("requestId", requestID)
 	}
-	return answer{status: f.status, body: o.end()}
+	return response{status: f.status, body: o.end()}
 }
 
 // The failures of the API, in its words. WIRE.md sections 3 to 7.
@@ -96,10 +96,10 @@ var gzipWriters = sync.Pool{New: func() any {
 	return w
 }}
 
-// write puts an answer on the wire the way Next does: JSON chunked, and
+// write puts a response on the wire the way Next does: JSON chunked, and
 // compressed where the client takes gzip; everything without a body with a
 // length of 0. WIRE.md section 1.
-func (a answer) write(w http.ResponseWriter, r *http.Request) error {
+func (a response) write(w http.ResponseWriter, r *http.Request) error {
 	h := w.Header()
 	for name, values := range a.header {
 		h[name] = values
@@ -122,7 +122,7 @@ func (a answer) write(w http.ResponseWriter, r *http.Request) error {
 		return nil
 	}
 	if a.chunked() {
-		h.Set("Transfer-Encoding", "chunked") //nolint:gosec // an answer has either this or a length
+		h.Set("Transfer-Encoding", "chunked") //nolint:gosec // a response has either this or a length
 	}
 	if a.contentType == "" {
 		h.Add("Vary", "Accept-Encoding")
@@ -147,9 +147,9 @@ func (a answer) write(w http.ResponseWriter, r *http.Request) error {
 	return err
 }
 
-// chunked tells the answers of routes from those of Next's router, which know
+// chunked tells the responses of routes from those of Next's router, which know
 // their length.
-func (a answer) chunked() bool {
+func (a response) chunked() bool {
 	return a.status != http.StatusPermanentRedirect && (a.contentType == "" || a.contentType == noContentType)
 }
 
