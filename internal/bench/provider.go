@@ -27,22 +27,22 @@ const (
 	planRepeats = 3
 )
 
-// operation is a command that is timed.
-type operation struct {
+// step is a command that is timed.
+type step struct {
 	name    string
 	args    []string
 	repeats int
 }
 
-// operations are in the order in which they run.
-var operations = []operation{
+// steps are in the order in which they run.
+var steps = []step{
 	{"plan of creates", []string{"plan"}, planRepeats},
 	{"apply", []string{"apply", "-auto-approve"}, 1},
 	{"no-op plan", []string{"plan", "-detailed-exitcode"}, planRepeats},
 	{"destroy", []string{"destroy", "-auto-approve"}, 1},
 }
 
-// sample is one operation of one round.
+// sample is one step of one round.
 type sample struct {
 	wall time.Duration
 	// whole is terraform and the providers that it started.
@@ -74,7 +74,7 @@ type scenario struct {
 	scale bool
 }
 
-// contestant is a configuration that goes through all operations.
+// contestant is a configuration that goes through all steps.
 type contestant struct {
 	name, config string
 	// addsScale marks those of which one round in one scenario is enough.
@@ -83,7 +83,7 @@ type contestant struct {
 
 const floorName, byokName, poolName = "terraform_data, the floor", "byok_key", "byok_pool"
 
-// contestants run each operation in this order.
+// contestants run each step in this order.
 func (b *providerBench) contestants(sc scenario) (all []contestant) {
 	for _, c := range []contestant{
 		{floorName, floorConfig, false},
@@ -99,20 +99,20 @@ func (b *providerBench) contestants(sc scenario) (all []contestant) {
 	return all
 }
 
-// results are samples by contestant and operation.
+// results are samples by contestant and step.
 type results map[string]map[string][]sample
 
-func (r results) add(contestant, operation string, s sample) {
+func (r results) add(contestant, step string, s sample) {
 	if r[contestant] == nil {
 		r[contestant] = map[string][]sample{}
 	}
-	r[contestant][operation] = append(r[contestant][operation], s)
+	r[contestant][step] = append(r[contestant][step], s)
 }
 
 // run returns a table of all scenarios, and one of all contestants in the
 // first.
 func (b *providerBench) run(ctx context.Context, scenarios []scenario) (times, scale *table, err error) {
-	times = &table{header: []string{"keys", "latency", "operation", "resource", "floor", "time", "/ floor", "CPU / floor", "CPU of the provider", "its peak memory", "requests"}}
+	times = &table{header: []string{"keys", "latency", "step", "resource", "floor", "time", "/ floor", "CPU / floor", "CPU of the provider", "its peak memory", "requests"}}
 	plugins, err := b.install(ctx)
 	if err != nil {
 		return nil, nil, err
@@ -122,10 +122,10 @@ func (b *providerBench) run(ctx context.Context, scenarios []scenario) (times, s
 		if err != nil {
 			return nil, nil, fmt.Errorf("%d keys, %s: %w", sc.keys, sc.latency, err)
 		}
-		for _, operation := range operations {
+		for _, step := range steps {
 			for _, name := range []string{byokName, poolName} {
-				floor, byok := got[floorName][operation.name], got[name][operation.name]
-				times.add(fmt.Sprint(sc.keys), fmt.Sprintf("%d ms", sc.latency.Milliseconds()), operation.name, name,
+				floor, byok := got[floorName][step.name], got[name][step.name]
+				times.add(fmt.Sprint(sc.keys), fmt.Sprintf("%d ms", sc.latency.Milliseconds()), step.name, name,
 					inSeconds(wall(floor)), inSeconds(wall(byok)), ratio(wall(byok), wall(floor)), ratio(cpu(byok), cpu(floor)),
 					inSeconds(providerCPU(byok)), inMegabytes(memory(byok)), byok[0].requests.String())
 			}
@@ -140,21 +140,21 @@ func (b *providerBench) run(ctx context.Context, scenarios []scenario) (times, s
 // scaleOf tells the contestants of a scenario apart.
 func (b *providerBench) scaleOf(sc scenario, got results) *table {
 	t := &table{header: []string{fmt.Sprintf("%d of", sc.keys), "local state"}}
-	for _, operation := range operations {
-		t.header = append(t.header, operation.name)
+	for _, step := range steps {
+		t.header = append(t.header, step.name)
 	}
 	for _, c := range b.contestants(sc) {
 		row := []string{c.name, inKilobytes(got[c.name]["no-op plan"][0].state)}
-		for _, operation := range operations {
-			took := wall(got[c.name][operation.name])
-			row = append(row, inSeconds(took)+" ("+ratio(took, wall(got[floorName][operation.name]))+")")
+		for _, step := range steps {
+			took := wall(got[c.name][step.name])
+			row = append(row, inSeconds(took)+" ("+ratio(took, wall(got[floorName][step.name]))+")")
 		}
 		t.add(row...)
 	}
 	return t
 }
 
-// scenario returns what each operation of each contestant cost.
+// scenario returns what each step of each contestant cost.
 func (b *providerBench) scenario(ctx context.Context, plugins string, sc scenario) (got results, err error) {
 	dir, err := os.MkdirTemp(b.dir, "scenario")
 	if err != nil {
@@ -196,19 +196,19 @@ func (b *providerBench) scenario(ctx context.Context, plugins string, sc scenari
 				return nil, err
 			}
 		}
-		for _, operation := range operations {
-			for range operation.repeats {
+		for _, step := range steps {
+			for range step.repeats {
 				for _, c := range b.contestants(sc) {
 					if folders[c.name] == nil {
 						continue
 					}
-					s, err := b.timed(ctx, server, folders[c.name], operation)
+					s, err := b.timed(ctx, server, folders[c.name], step)
 					if err != nil {
 						return nil, err
 					}
-					got.add(c.name, operation.name, s)
+					got.add(c.name, step.name, s)
 					fmt.Fprintf(b.log, "%d keys, %s, round %d, %s, %s: %s, CPU %s, of it the provider's %s (%s) %s\n", sc.keys, sc.latency, round+1,
-						operation.name, c.name, inSeconds(s.wall), inSeconds(s.whole.CPU), inSeconds(s.provider.CPU), inMegabytes(s.provider.Memory), s.requests)
+						step.name, c.name, inSeconds(s.wall), inSeconds(s.whole.CPU), inSeconds(s.provider.CPU), inMegabytes(s.provider.Memory), s.requests)
 				}
 			}
 		}
@@ -216,8 +216,8 @@ func (b *providerBench) scenario(ctx context.Context, plugins string, sc scenari
 	return got, nil
 }
 
-// timed runs an operation once.
-func (b *providerBench) timed(ctx context.Context, server *byokServer, in *folder, w operation) (sample, error) {
+// timed runs a step once.
+func (b *providerBench) timed(ctx context.Context, server *byokServer, in *folder, w step) (sample, error) {
 	before, err := server.counts(ctx)
 	if err != nil {
 		return sample{}, err
