@@ -48,10 +48,15 @@ function search() {
   for (const group of all(".group")) group.hidden = !$(".row:not([hidden])", group);
   $("#no-hits").hidden = rows.some((row) => !row.hidden);
   put($("#no-hits-text"), input);
-  const url = new URL(location);
-  if (text) url.searchParams.set("search", input);
-  else url.searchParams.delete("search");
-  history.replaceState(null, "", url);
+  const searched = (address) => {
+    const url = new URL(address);
+    if (text) url.searchParams.set("search", input);
+    else url.searchParams.delete("search");
+    return url;
+  };
+  history.replaceState(null, "", searched(location));
+  for (const link of all(".tabs nav a, .switch a")) link.href = searched(link.href);
+  summarize();
 }
 
 function render(row) {
@@ -72,7 +77,8 @@ function render(row) {
 function summarize() {
   const pools = Object.values(state.pools);
   const keys = pools.reduce((sum, { keys }) => sum + keys.length, 0);
-  put($("#summary"), keys ? `${plural(keys, "key")} · ${plural(pools.length, "provider")}` : "No keys yet");
+  const hits = rows.filter((row) => !row.hidden).length;
+  put($("#summary"), $("#search").value.trim() ? `${hits} of ${rows.length} providers` : keys ? `${plural(keys, "key")} · ${plural(pools.length, "provider")}` : "No keys yet");
 }
 
 function open(row) {
@@ -88,7 +94,8 @@ function open(row) {
 function list() {
   const { keys, next } = pool(shown.dataset.provider);
   const isFull = keys.length >= page.cap;
-  put($("#manage-lead"), (keys.length === 1 ? "Requests are spread evenly over all keys; there is one." : "Requests are spread evenly over these keys, in this order.")
+  put($("#manage-lead"), (page.unused ? "Workspaces do not use these keys: the organization has no active plan."
+    : keys.length === 1 ? "All requests use this key; with more keys they are spread evenly." : "Requests are spread evenly over these keys, in this order.")
     + ` Uses are counted since this process started, ${since(state.since, now())}.`);
   put($(".count", manage), `${keys.length} of ${page.cap}`);
   pips($(".pips", manage), keys.length, page.cap);
@@ -198,6 +205,7 @@ function follows(row, key) {
   const id = row.dataset.provider;
   const rest = pool(id).keys.filter((other) => other.id !== key.id);
   const name = nameOf(row);
+  if (page.unused) return "No workspace uses it: the organization has no active plan.";
   if (rest.length && rest.every((other) => other.broken)) {
     return `No other ${name} key can be decrypted: until one is updated, ${name} requests of this ${page.noun} have no key.`;
   }

@@ -1,6 +1,6 @@
 // The mothership's keys: one per workspace and provider, for superusers.
 
-import { $, all, put, time, toast } from "./dom.js";
+import { $, all, hideToast, put, time, toast } from "./dom.js";
 import { openDelete, openEdit } from "./dialogs.js";
 import { call, page } from "./state.js";
 
@@ -12,6 +12,7 @@ let loading, waiting;
 export function start() {
   target.addEventListener("input", () => {
     clearTimeout(waiting);
+    hideToast();
     list.hidden = true;
     waiting = setTimeout(load, 250);
   });
