@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"net/url"
 	"strings"
 	"sync"
 	"testing"
@@ -204,7 +205,7 @@ func TestManage(t *testing.T) {
 	}
 	b.fill("#edit-key", "  sk-first-0123456789  ")
 	b.click("#edit-eye")
-	if got := eval[string](b, "document.querySelector('#edit-key').type + document.querySelector('#edit-eye').ariaLabel"); got != "textHide the API key" {
+	if got := eval[string](b, "document.querySelector('#edit-key').type + document.querySelector('#edit-eye').ariaLabel + document.querySelector('#edit-eye').ariaPressed"); got != "textShow the API keytrue" {
 		t.Errorf("with the eye open the field is %s", got)
 	}
 	b.click("#edit-eye")
@@ -439,6 +440,9 @@ func TestRefusals(t *testing.T) {
 	b.clearCache()
 	b.click("#edit-save")
 	b.shows("#edit-problem", "Sign in again in another tab")
+	if got := eval[string](b, "(({ target, rel, pathname, search }) => [target, rel, pathname + search].join(' '))(document.querySelector('#edit-problem a'))"); got != "_blank noopener /login?next="+url.QueryEscape(w.page("")) {
+		t.Errorf("the link to sign in is %s", got)
+	}
 	typed("sk-typed-again-1")
 	if got := w.List(t, w.WorkspaceID); len(got) != 1 || got[0].ID != id || got[0].MaskedKey != "sk-012...cdef" {
 		t.Errorf("stored are %+v", got)
@@ -593,9 +597,9 @@ func TestSecretsStayAway(t *testing.T) {
 	}
 	mu.Lock()
 	defer mu.Unlock()
-	for _, url := range seen {
-		if !strings.HasPrefix(url, w.URL+"/") {
-			t.Errorf("the page asks %s", url)
+	for _, address := range seen {
+		if !strings.HasPrefix(address, w.URL+"/") {
+			t.Errorf("the page asks %s", address)
 		}
 	}
 	everything += strings.Join(seen, "\n")
@@ -649,7 +653,7 @@ func TestKeyboard(t *testing.T) {
 	b.until("document.querySelector('#edit').open")
 	b.press(escape)
 	b.until("!document.querySelector('#edit').open")
-	if got := b.focused(); got != "Update one, sk-012...cdef" {
+	if got := b.focused(); got != "Update one, sk-012...cdef, key 1" {
 		t.Errorf("closing the update moves the focus to %s", got)
 	}
 	b.press(escape)
@@ -671,7 +675,15 @@ func TestFocusAfterDelete(t *testing.T) {
 	b.session(w.SessionToken)
 	b.open(w.page(""))
 	b.click(manage("exa"))
+	// Keys that look the same are told apart by their places.
+	if got := eval[string](b, `[...document.querySelectorAll("#manage-keys .position")].map((e) => e.innerText).join()`); got != "1,2,3" {
+		t.Errorf("the keys have the numbers %s", got)
+	}
+	b.click(keyButton(2, "update"))
+	b.shows("#edit-lead", "Key 2 of 3, added ")
+	b.click("#edit [data-close]")
 	b.click(keyButton(3, "delete"))
+	b.shows("#delete-which", "Key 3 of 3, added ")
 	b.click("#delete-do")
 	b.shows("#manage .count", "2 of 10")
 	b.until("document.activeElement === document.querySelector('#manage-keys .key:nth-child(2)')")

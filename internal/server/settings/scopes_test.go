@@ -53,6 +53,11 @@ func TestOrganization(t *testing.T) {
 	b.shows("#manage-keys", "still shared")
 	b.click(keyButton(1, "delete"))
 	b.shows("#delete-follows", "Workspaces without one of their own fall back to hosted keys.")
+	b.shows("#delete-title", "Delete this Mistral key of Acme Corporation?")
+	b.shows("h1", "Organization keys of Acme Corporation")
+	if got := eval[string](b, "document.title"); got != "API keys · Acme Corporation (organization)" {
+		t.Errorf("the title is %s", got)
+	}
 	b.click("#delete [data-close]")
 	b.click("#manage [data-close]")
 

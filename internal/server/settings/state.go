@@ -419,6 +419,8 @@ type pageData struct {
 	Cap       int    `json:"cap"`
 	CanSave   bool   `json:"canSave"`
 	CanDelete bool   `json:"canDelete"`
+	// Organization is the name of the organization whose keys these are.
+	Organization string `json:"organization,omitempty"`
 	// Unused says that no workspace uses these keys.
 	Unused bool   `json:"unused,omitempty"`
 	State  *state `json:"state,omitempty"`
@@ -455,6 +457,7 @@ func (p *Pages) keysPage(r *http.Request, v visit, tab string) (*keysPage, error
 		Base: page.Base, API: v.apiPath(), Noun: page.Noun, User: v.user.ID, Cap: byok.Cap, CanSave: page.CanSave, CanDelete: page.CanDelete, Unused: page.NotEntitled,
 	}
 	if v.ofOrganization() {
+		page.Data.Organization = v.organization.Name
 		page.Data.Query = "?" + scopeParameter + "=" + page.Scope
 	}
 	var err error

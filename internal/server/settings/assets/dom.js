@@ -66,6 +66,13 @@ export function hideToast() {
 // on what that dialog did.
 document.addEventListener("beforetoggle", (event) => event.target.matches("dialog") && hideToast(), true);
 
+// bdi is a text of a user, whose direction does not change what is around it.
+export function bdi(text) {
+  const element = document.createElement("bdi");
+  element.textContent = text;
+  return element;
+}
+
 // showName writes a key's name, or that it has none.
 export function showName(element, name) {
   put(element, name || "Unnamed key");

@@ -1,6 +1,6 @@
 // The list of providers, its search, and the dialog with a provider's keys.
 
-import { $, ago, all, clone, keyed, pips, plural, pulse, put, showName, since, time, toast } from "./dom.js";
+import { $, ago, all, bdi, clone, keyed, pips, plural, pulse, put, showName, since, time, toast } from "./dom.js";
 import { openDelete, openEdit } from "./dialogs.js";
 import { call, now, onChange, page, pool, refresh, state } from "./state.js";
 
@@ -107,7 +107,7 @@ function list() {
     $("#manage-add").disabled = isFull;
     $("#manage-add").hidden = isUnknown(shown);
   }
-  keyed($("#manage-keys"), keys, (key) => key.id, make, (item, key, i) => update(item, key, i === next));
+  keyed($("#manage-keys"), keys, (key) => key.id, make, (item, key, i) => update(item, key, i, i === next));
 }
 
 function make({ id }) {
@@ -120,8 +120,9 @@ function make({ id }) {
   return item;
 }
 
-function update(item, key, isNext) {
+function update(item, key, i, isNext) {
   const name = key.name || "Unnamed key";
+  put($(".position", item), String(i + 1));
   showName($(".key-name", item), key.name);
   put($(".mask", item), key.mask);
   const badge = $(".badge", item);
@@ -130,9 +131,7 @@ function update(item, key, isNext) {
   const made = `${key.created} ${key.replaced} ${key.by}`;
   if (item.dataset.made !== made) {
     item.dataset.made = made;
-    const by = document.createElement("bdi");
-    by.textContent = key.by ?? "a user who is gone";
-    $(".key-made", item).replaceChildren("Added ", time(key.created), " by ", by, ...(key.replaced ? [", replaced ", time(key.replaced)] : []));
+    $(".key-made", item).replaceChildren("Added ", time(key.created), " by ", bdi(key.by ?? "a user who is gone"), ...(key.replaced ? [", replaced ", time(key.replaced)] : []));
   }
   const uses = document.createElement("b");
   uses.textContent = `served ${(key.served ?? 0).toLocaleString("en")}×`;
@@ -140,7 +139,7 @@ function update(item, key, isNext) {
   if ($(".key-use", item).textContent !== uses.textContent + last) {
     $(".key-use", item).replaceChildren(uses, key.last ? time(key.last, last) : last);
   }
-  for (const button of all("button", item)) button.setAttribute("aria-label", `${button.textContent} ${name}, ${key.mask}`);
+  for (const button of all("button", item)) button.setAttribute("aria-label", `${button.textContent} ${name}, ${key.mask}, key ${i + 1}`);
 }
 
 function add(row) {
@@ -166,7 +165,7 @@ function change(row, key) {
   const id = row.dataset.provider;
   openEdit({
     title: `Update ${article(nameOf(row))} key`, mark: $(".mark", row).textContent, placeholder: row.dataset.placeholder, name: key.name ?? "",
-    lead: `${key.name || "Unnamed key"} `, mask: key.mask,
+    lead: `${key.name || "Unnamed key"} `, mask: key.mask, which: which(id, key),
     hint: "Enter the key again, even if only the name changes. Its place in the rotation stays the same.",
     save: async ({ apiKey, name }) => {
       await orCurrent(call("POST", page.api, { providerId: id, keyId: key.id, apiKey, name }));
@@ -180,7 +179,8 @@ function remove(row, key) {
   if (!key) return;
   const id = row.dataset.provider;
   openDelete({
-    title: `Delete this ${nameOf(row)} key?`, name: key.name ?? "", mask: key.mask, follows: follows(row, key),
+    title: page.organization ? [`Delete this ${nameOf(row)} key of `, bdi(page.organization), "?"] : [`Delete this ${nameOf(row)} key?`],
+    name: key.name ?? "", mask: key.mask, which: which(id, key), follows: follows(row, key),
     remove: async () => {
       const at = pool(id).keys.findIndex((k) => k.id === key.id);
       await orCurrent(call("DELETE", page.api, { providerId: id, keyId: key.id }));
@@ -199,6 +199,13 @@ function remove(row, key) {
 }
 
 const article = (name) => (/^[aeioux]/i.test(name) ? "an " : "a ") + name;
+
+// which tells a key from others with the same name and mask.
+function which(id, key) {
+  const { keys } = pool(id);
+  const at = keys.findIndex((other) => other.id === key.id);
+  return [`Key ${at + 1} of ${keys.length}, added `, time(key.created), ...(key.replaced ? [", replaced ", time(key.replaced)] : [])];
+}
 
 // follows says what a delete leaves.
 function follows(row, key) {

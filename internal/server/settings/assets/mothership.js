@@ -82,7 +82,7 @@ function save(row, verb) {
 
 function remove(row) {
   openDelete({
-    title: `Delete the ${nameOf(row)} key?`, mask: "…" + row.key.keyLastFour,
+    title: [`Delete the ${nameOf(row)} key?`], mask: "…" + row.key.keyLastFour,
     follows: `Workspace ${workspace()} then has no ${nameOf(row)} key of its own for the copilot.`,
     remove: async () => {
       await call("DELETE", path + query({ provider: row.dataset.provider }));
