@@ -48,6 +48,9 @@ func TestAxe(t *testing.T) {
 				if over := eval[int](b, "document.documentElement.scrollWidth - innerWidth"); over > 0 {
 					t.Errorf("%s is %d pixels wider than the window", b.path(), over)
 				}
+				if over := eval[int](b, "(({ scrollWidth, clientWidth } = { scrollWidth: 0, clientWidth: 0 }) => scrollWidth - clientWidth)(document.querySelector('.tabs nav') ?? undefined)"); over > 0 {
+					t.Errorf("the tabs of %s are cut by %d pixels", b.path(), over)
+				}
 			}
 			b.open("/login")
 			b.fill("#email", w.Email)

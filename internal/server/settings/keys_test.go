@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"net/url"
 	"strings"
 	"sync"
 	"testing"
@@ -121,8 +122,13 @@ func TestSearch(t *testing.T) {
 		if got := eval[string](b, "new URLSearchParams(location.search).get('search')"); got != text {
 			t.Errorf("%q is %q in the URL", text, got)
 		}
+		summary := fmt.Sprintf("%d of 36 providers", len(strings.Fields(want)))
+		b.shows("#summary", summary)
 		// The page comes back from the server with the same rows, before any script.
 		html := eval[string](b, "fetch(location).then((r) => r.text())")
+		if !strings.Contains(html, ">"+summary+"<") {
+			t.Errorf("%q: the server does not say %q", text, summary)
+		}
 		if got := strings.Count(html, "data-provider=") - strings.Count(html, "\" hidden>\n      <span class=\"mark\""); got != len(strings.Fields(want)) {
 			t.Errorf("%q: the server shows %d rows, want %q", text, got, want)
 		}
@@ -130,6 +136,13 @@ func TestSearch(t *testing.T) {
 	if titles := eval[int](b, `[...document.querySelectorAll(".group")].filter((g) => g.checkVisibility() && ![...g.querySelectorAll(".row")].some((r) => r.checkVisibility())).length`); titles != 0 {
 		t.Errorf("%d sections are shown without a row", titles)
 	}
+	// It is kept on the way to another tab and back.
+	b.fill("#search", "jina & more")
+	b.click(".tabs a:nth-child(2)")
+	b.shows("#no-pools", "Nothing to rotate yet")
+	b.click(".tabs a:first-child")
+	b.shows("#no-hits", "No provider matches “jina & more”")
+	b.until("'ready' in document.documentElement.dataset")
 	b.fill("#search", "no such <b>provider</b>")
 	b.shows("#no-hits", "No provider matches “no such <b>provider</b>”")
 	b.open(b.path())
@@ -192,7 +205,7 @@ func TestManage(t *testing.T) {
 	}
 	b.fill("#edit-key", "  sk-first-0123456789  ")
 	b.click("#edit-eye")
-	if got := eval[string](b, "document.querySelector('#edit-key').type + document.querySelector('#edit-eye').ariaLabel"); got != "textHide the API key" {
+	if got := eval[string](b, "document.querySelector('#edit-key').type + document.querySelector('#edit-eye').ariaLabel + document.querySelector('#edit-eye').ariaPressed"); got != "textShow the API keytrue" {
 		t.Errorf("with the eye open the field is %s", got)
 	}
 	b.click("#edit-eye")
@@ -213,15 +226,19 @@ func TestManage(t *testing.T) {
 
 	// More of them, from the dialog, up to the cap.
 	b.click(manage("openai"))
-	b.shows("#manage-lead", "Requests are spread evenly")
+	b.shows("#manage-lead", "All requests use this key; with more keys they are spread evenly.")
 	for i := 2; i <= 10; i++ {
 		b.click("#manage-add")
+		if b.visible("#toast.shown") {
+			t.Error("the message on the last change covers the next dialog")
+		}
 		b.fill("#edit-key", fmt.Sprintf("sk-number-%02d-012345", i))
 		b.press(kb.Enter)
 		b.shows("#manage .count", fmt.Sprintf("%d of 10", i))
 		b.until("!document.querySelector('#edit').open")
-		b.shows("#manage #toast", "OpenAI key added") // where a screen reader hears it
+		b.shows("#manage #toast.shown", "OpenAI key added") // where a screen reader hears it
 	}
+	b.shows("#manage-lead", "Requests are spread evenly over these keys, in this order.")
 	if !isDisabled("#manage-add") {
 		t.Error("an eleventh key can be added")
 	}
@@ -279,7 +296,7 @@ func TestManage(t *testing.T) {
 	b.click("#delete-do")
 	b.until("!document.querySelector('#manage').open")
 	b.until("document.querySelector('" + add("openai") + "').checkVisibility()")
-	b.shows("body > #toast", "OpenAI key deleted")
+	b.shows("body > #toast.shown", "OpenAI key deleted")
 	if got := b.focused(); got != "Add Key, OpenAI" {
 		t.Errorf("after the last key the focus is at %s", got)
 	}
@@ -423,6 +440,9 @@ func TestRefusals(t *testing.T) {
 	b.clearCache()
 	b.click("#edit-save")
 	b.shows("#edit-problem", "Sign in again in another tab")
+	if got := eval[string](b, "(({ target, rel, pathname, search }) => [target, rel, pathname + search].join(' '))(document.querySelector('#edit-problem a'))"); got != "_blank noopener /login?next="+url.QueryEscape(w.page("")) {
+		t.Errorf("the link to sign in is %s", got)
+	}
 	typed("sk-typed-again-1")
 	if got := w.List(t, w.WorkspaceID); len(got) != 1 || got[0].ID != id || got[0].MaskedKey != "sk-012...cdef" {
 		t.Errorf("stored are %+v", got)
@@ -577,9 +597,9 @@ func TestSecretsStayAway(t *testing.T) {
 	}
 	mu.Lock()
 	defer mu.Unlock()
-	for _, url := range seen {
-		if !strings.HasPrefix(url, w.URL+"/") {
-			t.Errorf("the page asks %s", url)
+	for _, address := range seen {
+		if !strings.HasPrefix(address, w.URL+"/") {
+			t.Errorf("the page asks %s", address)
 		}
 	}
 	everything += strings.Join(seen, "\n")
@@ -633,7 +653,7 @@ func TestKeyboard(t *testing.T) {
 	b.until("document.querySelector('#edit').open")
 	b.press(escape)
 	b.until("!document.querySelector('#edit').open")
-	if got := b.focused(); got != "Update one, sk-012...cdef" {
+	if got := b.focused(); got != "Update one, sk-012...cdef, key 1" {
 		t.Errorf("closing the update moves the focus to %s", got)
 	}
 	b.press(escape)
@@ -651,13 +671,24 @@ func TestFocusAfterDelete(t *testing.T) {
 		w.Add(t, w.WorkspaceID, "exa", fmt.Sprintf("exa-0123456789ab%d", i), "")
 	}
 	b := newTab(t, w.URL)
+	b.size(380, 760)
 	b.session(w.SessionToken)
 	b.open(w.page(""))
 	b.click(manage("exa"))
+	// Keys that look the same are told apart by their places.
+	if got := eval[string](b, `[...document.querySelectorAll("#manage-keys .position")].map((e) => e.innerText).join()`); got != "1,2,3" {
+		t.Errorf("the keys have the numbers %s", got)
+	}
+	b.click(keyButton(2, "update"))
+	b.shows("#edit-lead", "Key 2 of 3, added ")
+	b.click("#edit [data-close]")
 	b.click(keyButton(3, "delete"))
+	b.shows("#delete-which", "Key 3 of 3, added ")
 	b.click("#delete-do")
 	b.shows("#manage .count", "2 of 10")
 	b.until("document.activeElement === document.querySelector('#manage-keys .key:nth-child(2)')")
+	// On a phone the message does not cover the buttons.
+	b.until("document.querySelector('#manage #toast.shown').getBoundingClientRect().bottom <= document.querySelector('#manage [data-close]').getBoundingClientRect().top")
 }
 
 // decode reads JSON of the server.

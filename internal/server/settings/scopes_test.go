@@ -53,6 +53,11 @@ func TestOrganization(t *testing.T) {
 	b.shows("#manage-keys", "still shared")
 	b.click(keyButton(1, "delete"))
 	b.shows("#delete-follows", "Workspaces without one of their own fall back to hosted keys.")
+	b.shows("#delete-title", "Delete this Mistral key of Acme Corporation?")
+	b.shows("h1", "Organization keys of Acme Corporation")
+	if got := eval[string](b, "document.title"); got != "API keys · Acme Corporation (organization)" {
+		t.Errorf("the title is %s", got)
+	}
 	b.click("#delete [data-close]")
 	b.click("#manage [data-close]")
 
@@ -84,6 +89,9 @@ func TestOrganization(t *testing.T) {
 		if status := b.open(w.page("scope=organization")); status != http.StatusNotFound {
 			t.Errorf("the %s gets %d for the organization's keys", name, status)
 		}
+		b.shows("main", "Only admins of the organization see its keys.")
+		b.click(".card-actions a")
+		b.shows("[data-provider=mistral] .badge", "From organization")
 	}
 }
 
@@ -124,10 +132,12 @@ func TestNotEntitled(t *testing.T) {
 	if b.visible(".switch") {
 		t.Error("there is a switch to an organization that neither has keys nor can have any")
 	}
-	// Keys from when there was a plan.
+	// Keys from when there was a plan. They can be decrypted, and still none is
+	// next.
+	w.Add(t, w.WorkspaceID, "openai", "sk-0123456789abcdef", "")
 	for _, id := range []string{"organization-key-0001", "organization-key-0002"} {
 		w.Exec(t, `INSERT INTO organization_byok_keys (id, organization_id, provider_id, encrypted_api_key, name, created_by, created_at, updated_at)
-			VALUES ($1, $2, 'openai', 'x', NULL, NULL, '2026-01-02 03:04:05.000000', '2026-01-02 03:04:05.000000')`, id, organizationID)
+			SELECT $1, $2, 'openai', encrypted_api_key, NULL, NULL, '2026-01-02 03:04:05.000000', '2026-01-02 03:04:05.000000' FROM workspace_byok_keys`, id, organizationID)
 	}
 	b.open(w.page(""))
 	b.click(".switch a:last-child")
@@ -135,13 +145,28 @@ func TestNotEntitled(t *testing.T) {
 	if b.visible(add("exa")) {
 		t.Error("a key can be added")
 	}
+	b.shows(".lead", "Workspaces do not use these keys while Acme Corporation has no active plan.")
 	b.click(manage("openai"))
+	b.shows("#manage-lead", "Workspaces do not use these keys: the organization has no active plan.")
 	b.shows("#manage-keys", "a user who is gone")
 	if got := eval[string](b, `[...document.querySelectorAll("#manage button")].filter((e) => e.checkVisibility()).map((e) => e.innerText).join()`); got != "Delete,Delete,Close" {
 		t.Errorf("the dialog has the buttons %s", got)
 	}
+	isNext := `[...document.querySelectorAll(".badge.next")].map((e) => e.innerText).join("")`
+	if got := eval[string](b, isNext); got != "" {
+		t.Errorf("a key that no workspace uses is shown as %s", got)
+	}
+	b.click("#manage [data-close]")
+	b.open(w.page("scope=organization&tab=rotation"))
+	b.shows("#since", "Workspaces do not use these keys: the organization has no active plan.")
+	if got := eval[string](b, isNext); got != "" {
+		t.Errorf("the rotation shows a key that no workspace uses as %s", got)
+	}
+	b.open(w.page("scope=organization"))
+	b.click(manage("openai"))
 	for range 2 {
 		b.click(keyButton(1, "delete"))
+		b.shows("#delete-follows", "No workspace uses it: the organization has no active plan.")
 		b.click("#delete-do")
 		b.until("!document.querySelector('#delete').open")
 	}
@@ -186,6 +211,10 @@ func TestMothership(t *testing.T) {
 	b.fill("#edit-key", " sk-ant-0123456789 ")
 	b.click("#edit-save")
 	b.shows("[data-provider=anthropic]", "Ends in …6789, added")
+	b.shows("#toast.shown", "Anthropic key added")
+	b.fill("#target", target+" ")
+	b.until("!document.querySelector('#toast.shown')")
+	b.until("document.querySelector('#mothership').checkVisibility()")
 	b.shows("[data-provider=anthropic]", "by you")
 	if got := buttons("anthropic"); got != "Update,Delete" {
 		t.Errorf("with a key the buttons are %s", got)
@@ -312,15 +341,19 @@ func TestEmptyRotation(t *testing.T) {
 func TestAsTerraform(t *testing.T) {
 	t.Parallel()
 	w := startWorld(t)
-	id := w.Add(t, w.WorkspaceID, "openai", "sk-0123456789abcdef", "primary")
 	b := newTab(t, w.URL)
 	b.session(w.SessionToken)
 	b.open(w.page(""))
 	b.allowClipboard()
 	b.click("#as-terraform")
+	b.shows("#terraform-hint", "There is nothing to import yet: add a key first.")
+	b.until("document.querySelector('#terraform-copy').disabled")
+	b.click("#terraform [data-close]")
+	id := w.Add(t, w.WorkspaceID, "openai", "sk-0123456789abcdef", "primary")
+	b.click("#as-terraform")
 	b.shows("#terraform-text", "byok_pool.openai")
 	b.click("#terraform-copy")
-	b.shows("#terraform-hint", "Copied")
+	b.shows("#terraform-hint", "Copied. First set TF_VAR_openai_api_keys to the API keys; then terraform plan shows what it imports.")
 	clipboard := func() string { return eval[string](b, "navigator.clipboard.readText()") }
 	for _, want := range []string{"to = byok_pool.openai", `id = "` + w.WorkspaceID + `/openai"`, `primary = { api_key_wo = var.openai_api_keys["primary"] }`} {
 		if got := clipboard(); !strings.Contains(got, want) {
@@ -331,7 +364,7 @@ func TestAsTerraform(t *testing.T) {
 	b.shows("#terraform-text", "to = byok_key.openai_primary")
 	b.click("#terraform-copy")
 	b.until("document.querySelector('#terraform-hint').innerText.includes('Copied')")
-	if got := clipboard(); !strings.Contains(got, `id = "`+w.WorkspaceID+"/openai/"+id+`"`) || strings.Contains(got, "sk-0") {
+	if got := clipboard(); !strings.Contains(got, `id = "`+w.WorkspaceID+"/openai/"+id+`"`) || strings.Contains(got, "sk-0123") {
 		t.Errorf("the clipboard holds\n%s", got)
 	}
 	// The same for an organization's keys.

@@ -165,8 +165,9 @@ func (p *Pages) refuse(w http.ResponseWriter, r *http.Request, status int, m mes
 }
 
 func (p *Pages) notFound(w http.ResponseWriter, r *http.Request) {
+	_, _, err := p.api.Session(r)
 	p.refuse(w, r, http.StatusNotFound, message{
-		Title: "Page not found", Text: "There is nothing at this address.", Link: "/", Action: "Go to your keys",
+		Title: "Page not found", Text: "There is nothing at this address.", Link: "/", Action: "Go to your keys", SignOut: err == nil,
 	})
 }
 

@@ -151,6 +151,7 @@ func TestNoWorkspace(t *testing.T) {
 	if status := b.open("/workspace/" + w.WorkspaceID + "/settings"); status != http.StatusNotFound {
 		t.Errorf("an unknown page is %d", status)
 	}
+	b.shows(".card-actions", "Sign out")
 	b.click(".card-actions a")
 	b.shows("h1", "No workspace yet")
 	b.click("button[type=submit]")

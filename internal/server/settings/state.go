@@ -4,11 +4,13 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"maps"
 	"net/http"
 	"net/url"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/byok"
@@ -39,6 +41,9 @@ var (
 	// errNoAccess covers strangers and workspaces that do not exist: which of the
 	// two is not told.
 	errNoAccess = errors.New("no such workspace, or no access to it")
+	// errNotManaged is for users of the workspace who do not manage its
+	// organization.
+	errNotManaged = fmt.Errorf("%w: not an admin of its organization", errNoAccess)
 )
 
 // scopeParameter chooses whose keys the page shows, in its URL.
@@ -75,7 +80,7 @@ func (p *Pages) visit(r *http.Request, user access.User) (visit, error) {
 	}
 	if r.URL.Query().Get(scopeParameter) == string(keystore.Organization) {
 		if v.organization == nil {
-			return v, errNoAccess
+			return v, errNotManaged
 		}
 		v.owner = keystore.Owner{Scope: keystore.Organization, ID: v.organization.ID}
 	}
@@ -124,7 +129,8 @@ type state struct {
 // pool is one pool in rotation order.
 type pool struct {
 	Keys []key `json:"keys"`
-	// Next is the index of the key that serves next; -1 where none opens.
+	// Next is the index of the key that serves next; -1 where none opens, and
+	// where the keys are not used.
 	Next int `json:"next"`
 }
 
@@ -191,8 +197,18 @@ func (p *Pages) pool(of keystore.Pool, views []api.KeyView, names map[string]str
 		}
 		shown.Keys[i] = k
 	}
+	if p.unused(of.Owner) {
+		shown.Next = -1
+		return shown
+	}
 	shown.Next = p.api.Rotation.Upcoming(of, len(views), func(i int) bool { return views[i].Opens })
 	return shown
+}
+
+// unused reports whether no workspace uses the keys of an owner: those of an
+// organization that is not entitled.
+func (p *Pages) unused(owner keystore.Owner) bool {
+	return owner.Scope == keystore.Organization && !p.api.Hosted
 }
 
 // covered returns the provider IDs that a workspace would serve from its
@@ -257,13 +273,24 @@ func (p *Pages) showKeys(w http.ResponseWriter, r *http.Request) {
 	v, err := p.visit(r, user)
 	tab := r.URL.Query().Get("tab")
 	switch {
-	case errors.Is(err, errNoAccess) && !(tab == mothershipTab && v.superuser && !v.ofOrganization()):
+	case errors.Is(err, errNoAccess) && tab == mothershipTab && v.superuser && !v.ofOrganization():
+		// The mothership's keys of any workspace are shown to superusers.
+	case errors.Is(err, errNotManaged):
+		text := "Only admins of the organization see its keys."
+		if v.workspace.OrganizationID == "" {
+			text = "This workspace belongs to no organization."
+		}
+		p.refuse(w, r, http.StatusNotFound, message{
+			Title: "No organization keys to see here", Text: text, Link: pageURL(v.workspace.ID), Action: "Go to the workspace’s keys",
+		})
+		return
+	case errors.Is(err, errNoAccess):
 		p.refuse(w, r, http.StatusNotFound, message{
 			Title: "No access to this workspace", SignOut: true, Link: "/", Action: "Go to your workspaces",
 			Text: "It does not exist, or it is not shared with " + user.Email + ". Ask an administrator of the workspace to add you.",
 		})
 		return
-	case err != nil && !errors.Is(err, errNoAccess):
+	case err != nil:
 		p.fail(w, r, user.ID, err)
 		return
 	}
@@ -296,7 +323,8 @@ type keysPage struct {
 	Superuser    bool
 	CanSave      bool
 	CanDelete    bool
-	// NotEntitled says why an organization's keys cannot be added to.
+	// NotEntitled says why an organization's keys are not used and cannot be
+	// added to.
 	NotEntitled bool
 	Search      string
 	Target      string
@@ -308,13 +336,22 @@ type keysPage struct {
 }
 
 // Link is the address of a tab of the same keys.
-func (k *keysPage) Link(tab string) string {
+func (k *keysPage) Link(tab string) string { return k.link(k.Scope, tab) }
+
+// ScopeLink is the address of the same tab with the keys of a scope.
+func (k *keysPage) ScopeLink(scope string) string { return k.link(scope, k.Tab) }
+
+// link keeps the search.
+func (k *keysPage) link(scope, tab string) string {
 	query := url.Values{}
-	if k.Scope == string(keystore.Organization) {
-		query.Set(scopeParameter, k.Scope)
+	if scope == string(keystore.Organization) && tab != mothershipTab {
+		query.Set(scopeParameter, scope)
 	}
 	if tab != "" {
 		query.Set("tab", tab)
+	}
+	if k.Search != "" {
+		query.Set("search", k.Search)
 	}
 	if len(query) == 0 {
 		return k.Base
@@ -344,8 +381,20 @@ func (k *keysPage) HasHits() bool {
 	return slices.ContainsFunc(k.Sections, func(s shownSection) bool { return !s.Hidden })
 }
 
-// Summary says how many keys there are.
+// Summary says how many keys there are, and how many providers a search finds.
 func (k *keysPage) Summary() string {
+	if strings.TrimSpace(k.Search) != "" {
+		hits, all := 0, 0
+		for _, s := range k.Sections {
+			for _, r := range s.Rows {
+				all++
+				if !r.Hidden {
+					hits++
+				}
+			}
+		}
+		return fmt.Sprintf("%d of %d providers", hits, all)
+	}
 	if k.Keys == 0 {
 		return "No keys yet"
 	}
@@ -370,7 +419,11 @@ type pageData struct {
 	Cap       int    `json:"cap"`
 	CanSave   bool   `json:"canSave"`
 	CanDelete bool   `json:"canDelete"`
-	State     *state `json:"state,omitempty"`
+	// Organization is the name of the organization whose keys these are.
+	Organization string `json:"organization,omitempty"`
+	// Unused says that no workspace uses these keys.
+	Unused bool   `json:"unused,omitempty"`
+	State  *state `json:"state,omitempty"`
 }
 
 type shownSection struct {
@@ -396,14 +449,15 @@ func (p *Pages) keysPage(r *http.Request, v visit, tab string) (*keysPage, error
 		Superuser: v.superuser, CanSave: v.canSave(p.api.Hosted), CanDelete: v.canDelete(), Search: r.URL.Query().Get("search"), Cap: byok.Cap,
 		Base: pageURL(r.PathValue("workspace")),
 	}
-	page.NotEntitled = v.ofOrganization() && !p.api.Hosted
+	page.NotEntitled = p.unused(v.owner)
 	if v.organization != nil && !p.api.Hosted && !v.organization.HasKeys && !v.ofOrganization() {
 		page.Organization = nil // nothing to switch to
 	}
 	page.Data = &pageData{
-		Base: page.Base, API: v.apiPath(), Noun: page.Noun, User: v.user.ID, Cap: byok.Cap, CanSave: page.CanSave, CanDelete: page.CanDelete,
+		Base: page.Base, API: v.apiPath(), Noun: page.Noun, User: v.user.ID, Cap: byok.Cap, CanSave: page.CanSave, CanDelete: page.CanDelete, Unused: page.NotEntitled,
 	}
 	if v.ofOrganization() {
+		page.Data.Organization = v.organization.Name
 		page.Data.Query = "?" + scopeParameter + "=" + page.Scope
 	}
 	var err error

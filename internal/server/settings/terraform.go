@@ -6,6 +6,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/server/api"
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/server/keystore"
@@ -52,12 +53,17 @@ func poolConfiguration(owner keystore.Owner, keys []api.KeyView) string {
 		for _, label := range labels {
 			width = max(width, len(label))
 		}
+		elements, longest := make([]string, len(pool)), 0
 		for i, key := range pool {
 			name := ""
 			if n := keystore.Text(key.Name); n != "" && n != labels[i] {
 				name = fmt.Sprintf("name = %s, ", quote(n))
 			}
-			fmt.Fprintf(&out, "    %-*s = { %sapi_key_wo = var.%s[%s] }\n", width, labels[i], name, secretsVariable(id), quote(labels[i]))
+			elements[i] = fmt.Sprintf("    %-*s = { %sapi_key_wo = var.%s[%s] }", width, labels[i], name, secretsVariable(id), quote(labels[i]))
+			longest = max(longest, utf8.RuneCountInString(elements[i]))
+		}
+		for i, key := range pool {
+			out.WriteString(elements[i] + strings.Repeat(" ", longest-utf8.RuneCountInString(elements[i])) + comment(key) + "\n")
 		}
 		out.WriteString("  }\n}\n\n")
 		writeVariable(&out, id, "element of keys")
@@ -81,7 +87,7 @@ func keyConfiguration(owner keystore.Owner, keys []api.KeyView) string {
 			if name := keystore.Text(key.Name); name != "" {
 				arguments = append(arguments, argument{"name", quote(name)})
 			}
-			arguments = append(arguments, argument{"api_key_wo", fmt.Sprintf("var.%s[%s]", secretsVariable(id), quote(label))})
+			arguments = append(arguments, argument{"api_key_wo", fmt.Sprintf("var.%s[%s]", secretsVariable(id), quote(label)) + comment(key)})
 			fmt.Fprintf(&out, "resource \"byok_key\" \"%s_%s\" {\n%s}\n", id, label, aligned(arguments))
 		}
 		out.WriteString("\n")
@@ -124,7 +130,13 @@ func writeVariable(out *strings.Builder, providerID, by string) {
 		secretsVariable(providerID), providerID, by)
 }
 
-func secretsVariable(providerID string) string { return providerID + "_api_keys" }
+// secretsVariable has no hyphen: a shell cannot export TF_VAR_ and such a name.
+func secretsVariable(providerID string) string {
+	return strings.ReplaceAll(providerID, "-", "_") + "_api_keys"
+}
+
+// comment tells which secret belongs to a key, by its mask.
+func comment(key api.KeyView) string { return " # " + quote(key.Masked) }
 
 func orNothing(text string) string {
 	if text == "" {

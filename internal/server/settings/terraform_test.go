@@ -20,6 +20,16 @@ func TestExport(t *testing.T) {
 	if got, want := w.get(t, w.reader, w.page("")+"/terraform"), "# No keys are stored.\n"; got != want {
 		t.Errorf("an empty workspace exports %q", got)
 	}
+	// A mask is text, too, and ends no comment.
+	w.Add(t, w.WorkspaceID, "exa", "a\nb = ${c} and more of it", "")
+	for _, style := range []string{"pool", "key"} {
+		text := w.get(t, w.reader, w.page("")+"/terraform?style="+style)
+		if want := ` # "a\nb = ...f it"`; !strings.Contains(text, want) {
+			t.Errorf("the export lacks the comment%s:\n%s", want, text)
+		}
+		checkFormatted(t, text)
+	}
+	w.Exec(t, "DELETE FROM workspace_byok_keys")
 	names := []string{"primary", "twice", "twice", "with space", "${evil} \"q\"", "", "\u202eright", "5up"}
 	for i, name := range names {
 		w.Add(t, w.WorkspaceID, "ollama-cloud", fmt.Sprintf("secret-0123456789-%d", i), name)
@@ -34,12 +44,12 @@ func TestExport(t *testing.T) {
 	}
 	pools := w.get(t, w.reader, w.page("")+"/terraform")
 	for i, want := range []string{
-		` = { api_key_wo = var.ollama-cloud_api_keys["primary"] }`,
-		` = { name = "twice", api_key_wo = var.ollama-cloud_api_keys["` + label(1) + `"] }`,
-		` = { name = "twice", api_key_wo = var.ollama-cloud_api_keys["` + label(2) + `"] }`,
+		` = { api_key_wo = var.ollama_cloud_api_keys["primary"] }`,
+		` = { name = "twice", api_key_wo = var.ollama_cloud_api_keys["` + label(1) + `"] }`,
+		` = { name = "twice", api_key_wo = var.ollama_cloud_api_keys["` + label(2) + `"] }`,
 		` = { name = "with space", api_key_wo = `,
 		` = { name = "$${evil} \"q\"", api_key_wo = `,
-		` = { api_key_wo = var.ollama-cloud_api_keys["` + label(5) + `"] }`,
+		` = { api_key_wo = var.ollama_cloud_api_keys["` + label(5) + `"] }`,
 		` = { name = "\u202eright", api_key_wo = `,
 		` = { name = "5up", api_key_wo = `,
 	} {
@@ -48,7 +58,7 @@ func TestExport(t *testing.T) {
 			begin = "primary"
 		}
 		if found := slices.ContainsFunc(strings.Split(pools, "\n"), func(line string) bool {
-			return strings.HasPrefix(line, "    "+begin) && strings.Contains(line, want)
+			return strings.HasPrefix(line, "    "+begin) && strings.Contains(line, want) && strings.HasSuffix(line, ` # "`+keys[i].MaskedKey+`"`)
 		}); !found {
 			t.Errorf("key %d: no line has %s and %s in\n%s", i, begin, want, pools)
 		}
@@ -56,6 +66,11 @@ func TestExport(t *testing.T) {
 	single := w.get(t, w.reader, w.page("")+"/terraform?style=key")
 	if n := strings.Count(single, "import {"); n != len(keys) {
 		t.Errorf("%d of %d keys are imported", n, len(keys))
+	}
+	for _, key := range keys {
+		if want := `"] # "` + key.MaskedKey + "\"\n"; !strings.Contains(single, want) {
+			t.Errorf("no resource says which secret it takes: %s", want)
+		}
 	}
 	for _, text := range []string{pools, single} {
 		if strings.Contains(text, "secret-0") || strings.Contains(text, "\u202e") {
@@ -100,7 +115,7 @@ func TestAccExport(t *testing.T) {
 			// Keys stand in rotation order, each with the name of its secret.
 			variables := map[string]map[string]string{}
 			for providerID, values := range secrets {
-				name := providerID + "_api_keys"
+				name := strings.ReplaceAll(providerID, "-", "_") + "_api_keys"
 				variables[name] = map[string]string{}
 				read := regexp.MustCompile(`var\.`+name+`\["([^"]+)"\]`).FindAllStringSubmatch(export, -1)
 				if len(read) != len(values) {

@@ -2,6 +2,7 @@
 // one. They know a form and what to call; whose keys they are is the caller's.
 
 import { $, all, put, showName } from "./dom.js";
+import { signIn } from "./state.js";
 
 const edit = $("#edit");
 const apiKey = $("#edit-key");
@@ -21,16 +22,23 @@ function allow() {
   save.disabled = busy || apiKey.value.trim() === "";
 }
 
-function problem(selector, text) {
+// problem shows why a change failed.
+function problem(selector, refusal) {
   const element = $(selector);
-  element.hidden = !text;
-  put(element, text ?? "");
+  element.hidden = !refusal;
+  element.textContent = refusal?.message ?? "";
+  if (refusal?.status !== 401) return;
+  const link = document.createElement("a");
+  link.href = signIn();
+  link.target = "_blank";
+  link.rel = "noopener";
+  link.textContent = "Sign in (new tab)";
+  element.append(" ", link);
 }
 
 function reveal(yes) {
   apiKey.type = yes ? "text" : "password";
   $("#edit-eye").setAttribute("aria-pressed", yes);
-  $("#edit-eye").setAttribute("aria-label", yes ? "Hide the API key" : "Show the API key");
 }
 
 // forget leaves no secret in the page.
@@ -49,7 +57,7 @@ export function openEdit(what) {
   put($("#edit-title"), what.title);
   const mask = document.createElement("code");
   mask.textContent = what.mask ?? "";
-  $("#edit-lead").replaceChildren(what.lead ?? "", mask);
+  $("#edit-lead").replaceChildren(what.lead ?? "", mask, ...(what.which ? [". ", ...what.which] : []));
   put($(".mark", edit), what.mark);
   put($("#edit-key-hint"), what.hint);
   apiKey.placeholder = what.placeholder || "Paste the API key";
@@ -79,7 +87,7 @@ $("#edit-form").addEventListener("submit", async (event) => {
     done?.();
   } catch (refusal) {
     setBusy(false);
-    problem("#edit-problem", refusal.message);
+    problem("#edit-problem", refusal);
     (refusal.field === "name" ? name : apiKey).focus();
   }
 });
@@ -90,10 +98,11 @@ const remove = $("#delete");
 export function openDelete(what) {
   current = what;
   problem("#delete-problem");
-  put($("#delete-title"), what.title);
+  $("#delete-title").replaceChildren(...what.title);
   showName($("#delete-name"), what.name);
   $("#delete-name").hidden = what.name === undefined;
   put($("#delete-mask"), what.mask);
+  $("#delete-which").replaceChildren(...(what.which ?? []));
   put($("#delete-follows"), what.follows);
   remove.showModal();
 }
@@ -108,7 +117,7 @@ $("#delete-do").addEventListener("click", async () => {
     done?.();
   } catch (refusal) {
     setBusy(false);
-    problem("#delete-problem", refusal.message);
+    problem("#delete-problem", refusal);
     $("#delete-do").focus();
   }
 });

@@ -47,12 +47,30 @@ let hide;
 // of it from screen readers, so the message goes into the one that is open.
 export function toast(text) {
   const element = $("#toast");
-  const home = all("dialog[open]").at(-1) ?? document.body;
+  // In the footer, so that it can be placed above the buttons.
+  const dialog = all("dialog[open]").at(-1);
+  const home = dialog ? $(".dialog-foot", dialog) : document.body;
   if (element.parentElement !== home) home.append(element);
   element.textContent = text;
   element.classList.add("shown");
   clearTimeout(hide);
-  hide = setTimeout(() => element.classList.remove("shown"), 4000);
+  hide = setTimeout(hideToast, 4000);
+}
+
+// hideToast ends a message that something else has overtaken.
+export function hideToast() {
+  clearTimeout(hide);
+  $("#toast").classList.remove("shown");
+}
+// This event comes before a dialog opens or closes, and so before the message
+// on what that dialog did.
+document.addEventListener("beforetoggle", (event) => event.target.matches("dialog") && hideToast(), true);
+
+// bdi is a text of a user, whose direction does not change what is around it.
+export function bdi(text) {
+  const element = document.createElement("bdi");
+  element.textContent = text;
+  return element;
 }
 
 // showName writes a key's name, or that it has none.

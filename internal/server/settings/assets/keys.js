@@ -1,6 +1,6 @@
 // The list of providers, its search, and the dialog with a provider's keys.
 
-import { $, ago, all, clone, keyed, pips, plural, pulse, put, showName, since, time, toast } from "./dom.js";
+import { $, ago, all, bdi, clone, keyed, pips, plural, pulse, put, showName, since, time, toast } from "./dom.js";
 import { openDelete, openEdit } from "./dialogs.js";
 import { call, now, onChange, page, pool, refresh, state } from "./state.js";
 
@@ -48,10 +48,15 @@ function search() {
   for (const group of all(".group")) group.hidden = !$(".row:not([hidden])", group);
   $("#no-hits").hidden = rows.some((row) => !row.hidden);
   put($("#no-hits-text"), input);
-  const url = new URL(location);
-  if (text) url.searchParams.set("search", input);
-  else url.searchParams.delete("search");
-  history.replaceState(null, "", url);
+  const searched = (address) => {
+    const url = new URL(address);
+    if (text) url.searchParams.set("search", input);
+    else url.searchParams.delete("search");
+    return url;
+  };
+  history.replaceState(null, "", searched(location));
+  for (const link of all(".tabs nav a, .switch a")) link.href = searched(link.href);
+  summarize();
 }
 
 function render(row) {
@@ -72,7 +77,8 @@ function render(row) {
 function summarize() {
   const pools = Object.values(state.pools);
   const keys = pools.reduce((sum, { keys }) => sum + keys.length, 0);
-  put($("#summary"), keys ? `${plural(keys, "key")} · ${plural(pools.length, "provider")}` : "No keys yet");
+  const hits = rows.filter((row) => !row.hidden).length;
+  put($("#summary"), $("#search").value.trim() ? `${hits} of ${rows.length} providers` : keys ? `${plural(keys, "key")} · ${plural(pools.length, "provider")}` : "No keys yet");
 }
 
 function open(row) {
@@ -88,7 +94,8 @@ function open(row) {
 function list() {
   const { keys, next } = pool(shown.dataset.provider);
   const isFull = keys.length >= page.cap;
-  put($("#manage-lead"), (keys.length === 1 ? "Requests are spread evenly over all keys; there is one." : "Requests are spread evenly over these keys, in this order.")
+  put($("#manage-lead"), (page.unused ? "Workspaces do not use these keys: the organization has no active plan."
+    : keys.length === 1 ? "All requests use this key; with more keys they are spread evenly." : "Requests are spread evenly over these keys, in this order.")
     + ` Uses are counted since this process started, ${since(state.since, now())}.`);
   put($(".count", manage), `${keys.length} of ${page.cap}`);
   pips($(".pips", manage), keys.length, page.cap);
@@ -100,7 +107,7 @@ function list() {
     $("#manage-add").disabled = isFull;
     $("#manage-add").hidden = isUnknown(shown);
   }
-  keyed($("#manage-keys"), keys, (key) => key.id, make, (item, key, i) => update(item, key, i === next));
+  keyed($("#manage-keys"), keys, (key) => key.id, make, (item, key, i) => update(item, key, i, i === next));
 }
 
 function make({ id }) {
@@ -113,8 +120,9 @@ function make({ id }) {
   return item;
 }
 
-function update(item, key, isNext) {
+function update(item, key, i, isNext) {
   const name = key.name || "Unnamed key";
+  put($(".position", item), String(i + 1));
   showName($(".key-name", item), key.name);
   put($(".mask", item), key.mask);
   const badge = $(".badge", item);
@@ -123,9 +131,7 @@ function update(item, key, isNext) {
   const made = `${key.created} ${key.replaced} ${key.by}`;
   if (item.dataset.made !== made) {
     item.dataset.made = made;
-    const by = document.createElement("bdi");
-    by.textContent = key.by ?? "a user who is gone";
-    $(".key-made", item).replaceChildren("Added ", time(key.created), " by ", by, ...(key.replaced ? [", replaced ", time(key.replaced)] : []));
+    $(".key-made", item).replaceChildren("Added ", time(key.created), " by ", bdi(key.by ?? "a user who is gone"), ...(key.replaced ? [", replaced ", time(key.replaced)] : []));
   }
   const uses = document.createElement("b");
   uses.textContent = `served ${(key.served ?? 0).toLocaleString("en")}×`;
@@ -133,7 +139,7 @@ function update(item, key, isNext) {
   if ($(".key-use", item).textContent !== uses.textContent + last) {
     $(".key-use", item).replaceChildren(uses, key.last ? time(key.last, last) : last);
   }
-  for (const button of all("button", item)) button.setAttribute("aria-label", `${button.textContent} ${name}, ${key.mask}`);
+  for (const button of all("button", item)) button.setAttribute("aria-label", `${button.textContent} ${name}, ${key.mask}, key ${i + 1}`);
 }
 
 function add(row) {
@@ -159,7 +165,7 @@ function change(row, key) {
   const id = row.dataset.provider;
   openEdit({
     title: `Update ${article(nameOf(row))} key`, mark: $(".mark", row).textContent, placeholder: row.dataset.placeholder, name: key.name ?? "",
-    lead: `${key.name || "Unnamed key"} `, mask: key.mask,
+    lead: `${key.name || "Unnamed key"} `, mask: key.mask, which: which(id, key),
     hint: "Enter the key again, even if only the name changes. Its place in the rotation stays the same.",
     save: async ({ apiKey, name }) => {
       await orCurrent(call("POST", page.api, { providerId: id, keyId: key.id, apiKey, name }));
@@ -173,7 +179,8 @@ function remove(row, key) {
   if (!key) return;
   const id = row.dataset.provider;
   openDelete({
-    title: `Delete this ${nameOf(row)} key?`, name: key.name ?? "", mask: key.mask, follows: follows(row, key),
+    title: page.organization ? [`Delete this ${nameOf(row)} key of `, bdi(page.organization), "?"] : [`Delete this ${nameOf(row)} key?`],
+    name: key.name ?? "", mask: key.mask, which: which(id, key), follows: follows(row, key),
     remove: async () => {
       const at = pool(id).keys.findIndex((k) => k.id === key.id);
       await orCurrent(call("DELETE", page.api, { providerId: id, keyId: key.id }));
@@ -193,11 +200,19 @@ function remove(row, key) {
 
 const article = (name) => (/^[aeioux]/i.test(name) ? "an " : "a ") + name;
 
+// which tells a key from others with the same name and mask.
+function which(id, key) {
+  const { keys } = pool(id);
+  const at = keys.findIndex((other) => other.id === key.id);
+  return [`Key ${at + 1} of ${keys.length}, added `, time(key.created), ...(key.replaced ? [", replaced ", time(key.replaced)] : [])];
+}
+
 // follows says what a delete leaves.
 function follows(row, key) {
   const id = row.dataset.provider;
   const rest = pool(id).keys.filter((other) => other.id !== key.id);
   const name = nameOf(row);
+  if (page.unused) return "No workspace uses it: the organization has no active plan.";
   if (rest.length && rest.every((other) => other.broken)) {
     return `No other ${name} key can be decrypted: until one is updated, ${name} requests of this ${page.noun} have no key.`;
   }

@@ -1,6 +1,6 @@
 // The mothership's keys: one per workspace and provider, for superusers.
 
-import { $, all, put, time, toast } from "./dom.js";
+import { $, all, hideToast, put, time, toast } from "./dom.js";
 import { openDelete, openEdit } from "./dialogs.js";
 import { call, page } from "./state.js";
 
@@ -12,6 +12,7 @@ let loading, waiting;
 export function start() {
   target.addEventListener("input", () => {
     clearTimeout(waiting);
+    hideToast();
     list.hidden = true;
     waiting = setTimeout(load, 250);
   });
@@ -81,7 +82,7 @@ function save(row, verb) {
 
 function remove(row) {
   openDelete({
-    title: `Delete the ${nameOf(row)} key?`, mask: "…" + row.key.keyLastFour,
+    title: [`Delete the ${nameOf(row)} key?`], mask: "…" + row.key.keyLastFour,
     follows: `Workspace ${workspace()} then has no ${nameOf(row)} key of its own for the copilot.`,
     remove: async () => {
       await call("DELETE", path + query({ provider: row.dataset.provider }));

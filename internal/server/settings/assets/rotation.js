@@ -16,7 +16,7 @@ export function start() {
 
 function render() {
   const held = providers.filter(({ id }) => state.pools[id]);
-  put($("#since"), held.length ? `Counted since this process started, ${since(state.since, now())}. Updates live.` : "");
+  put($("#since"), held.length ? `${page.unused ? "Workspaces do not use these keys: the organization has no active plan. " : ""}Counted since this process started, ${since(state.since, now())}. Updates live.` : "");
   $("#no-pools").hidden = held.length > 0;
   keyed($("#pools"), held, ({ id }) => id, ({ mark, name }) => {
     const section = clone("#pool-template");

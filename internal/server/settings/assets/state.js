@@ -77,6 +77,9 @@ function explain(answer, said) {
   return `${said.error ?? `The server refused this with status ${answer.status}`}.`;
 }
 
+// signIn is the sign-in page that leads back here.
+export const signIn = () => "/login?next=" + encodeURIComponent(location.pathname + location.search);
+
 export async function refresh() {
   adopt(await call("GET", page.base + "/state" + page.query));
 }
@@ -139,7 +142,7 @@ function say(refusal) {
   if (refusal.status === 401) {
     text = "You are signed out. What you see may be out of date.";
     link.hidden = false;
-    link.href = "/login?next=" + encodeURIComponent(location.pathname + location.search);
+    link.href = signIn();
   } else if (refusal.status === 403) {
     text = "You no longer have access to these keys. Ask an administrator of the workspace.";
   } else if (refusal.status) {

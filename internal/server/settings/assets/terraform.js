@@ -23,8 +23,11 @@ async function load() {
     query.set("style", style);
     const answer = await fetch(`${page.base}/terraform?${query}`);
     if (!answer.ok) throw new Error();
-    put($("#terraform-text"), await answer.text());
-    $("#terraform-copy").disabled = false;
+    const text = await answer.text();
+    put($("#terraform-text"), text);
+    const isEmpty = variables(text).length === 0;
+    $("#terraform-copy").disabled = isEmpty;
+    if (isEmpty) put($("#terraform-hint"), "There is nothing to import yet: add a key first.");
   } catch {
     put($("#terraform-text"), "");
     $("#terraform-copy").disabled = true;
@@ -33,14 +36,19 @@ async function load() {
   }
 }
 
+// variables are the names of the variables that a configuration requires.
+const variables = (text) => [...text.matchAll(/^variable "([^"]+)"/gm)].map(([, name]) => name);
+
 async function copy() {
   const text = $("#terraform-text");
+  const names = new Intl.ListFormat("en").format(variables(text.textContent).map((name) => `TF_VAR_${name}`));
+  const next = `First set ${names} to the API keys; then terraform plan shows what it imports.`;
   try {
     await navigator.clipboard.writeText(text.textContent);
-    put($("#terraform-hint"), "Copied. terraform plan shows what it imports.");
+    put($("#terraform-hint"), `Copied. ${next}`);
   } catch {
     // Without https a browser has no clipboard to offer: select the text instead.
     getSelection().selectAllChildren(text);
-    put($("#terraform-hint"), "Selected: press Ctrl+C or ⌘C to copy.");
+    put($("#terraform-hint"), `Selected: press Ctrl+C or ⌘C to copy. ${next}`);
   }
 }
