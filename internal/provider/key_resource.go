@@ -97,8 +97,9 @@ func (r *keyResource) ModifyPlan(ctx context.Context, req resource.ModifyPlanReq
 		call.Remove(pool, m.prior.ID.ValueString())
 		resp.Diagnostics.Append(r.operation.endDiagnostics(ctx, call, pool)...)
 	case creates:
-		call = r.beginCreate(call, m)
-		verdict = r.modifyCreate(ctx, call, m, mayApply, resp)
+		planned := planCreate(m.config, m.proposed, r.operation.workspaceID)
+		call = r.beginCreate(call, m, planned)
+		verdict = r.modifyCreate(ctx, call, m, planned, mayApply, resp)
 	default:
 		verdict = r.modifyUpdate(ctx, call, m, mayApply, resp)
 	}
@@ -114,16 +115,15 @@ type plannedModels struct {
 }
 
 // beginCreate is operation.beginCreate for a key that replaces none.
-func (r *keyResource) beginCreate(call *ledger.Call, m plannedModels) *ledger.Call {
-	pool, known := planCreate(m.config, m.proposed, r.operation.workspaceID).pool()
+func (r *keyResource) beginCreate(call *ledger.Call, m plannedModels, planned keyModel) *ledger.Call {
+	pool, known := planned.pool()
 	if !known || !m.record.absent() {
 		return call
 	}
 	return r.operation.beginCreate(call, types.StringValue(pool.String()), m.config.Name, m.config.secret())
 }
 
-func (r *keyResource) modifyCreate(ctx context.Context, call *ledger.Call, m plannedModels, mayApply bool, resp *resource.ModifyPlanResponse) ledger.Verdict {
-	planned := planCreate(m.config, m.proposed, r.operation.workspaceID)
+func (r *keyResource) modifyCreate(ctx context.Context, call *ledger.Call, m plannedModels, planned keyModel, mayApply bool, resp *resource.ModifyPlanResponse) ledger.Verdict {
 	resp.Diagnostics.Append(resp.Plan.Set(ctx, planned.value(ctx))...)
 	if m.config.secret().IsNull() {
 		resp.Diagnostics.Append(missingSecretDiagnostic())

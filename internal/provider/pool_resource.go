@@ -88,8 +88,9 @@ func (r *poolResource) ModifyPlan(ctx context.Context, req resource.ModifyPlanRe
 		call.RemovePool(pool, m.prior.ids())
 		resp.Diagnostics.Append(r.operation.endDiagnostics(ctx, call, pool)...)
 	case creates:
-		call = r.beginCreate(call, m)
-		verdict = r.modifyCreate(ctx, call, m, resp)
+		p := planPool(m.config, poolModel{}, poolRecord{}, r.operation.workspaceID)
+		call = r.beginCreate(call, m, p)
+		verdict = r.modifyCreate(ctx, call, m, p, resp)
 	default:
 		verdict = r.modifyUpdate(ctx, call, m, resp)
 	}
@@ -105,8 +106,8 @@ type plannedPools struct {
 }
 
 // beginCreate is operation.beginCreate for a pool that replaces none.
-func (r *poolResource) beginCreate(call *ledger.Call, m plannedPools) *ledger.Call {
-	pool, known := planPool(m.config, poolModel{}, poolRecord{}, r.operation.workspaceID).planned.pool()
+func (r *poolResource) beginCreate(call *ledger.Call, m plannedPools, p poolPlan) *ledger.Call {
+	pool, known := p.planned.pool()
 	if !known || !m.record.absent() || m.config.Keys.unknown {
 		return call
 	}
@@ -117,8 +118,7 @@ func (r *poolResource) beginCreate(call *ledger.Call, m plannedPools) *ledger.Ca
 	return r.operation.beginCreate(call, values...)
 }
 
-func (r *poolResource) modifyCreate(ctx context.Context, call *ledger.Call, m plannedPools, resp *resource.ModifyPlanResponse) ledger.Verdict {
-	p := planPool(m.config, poolModel{}, poolRecord{}, r.operation.workspaceID)
+func (r *poolResource) modifyCreate(ctx context.Context, call *ledger.Call, m plannedPools, p poolPlan, resp *resource.ModifyPlanResponse) ledger.Verdict {
 	resp.Diagnostics.Append(resp.Plan.Set(ctx, p.planned.value(ctx))...)
 	pool, known := r.checkCreate(p, resp)
 	if !known {
