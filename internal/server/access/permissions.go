@@ -67,8 +67,8 @@ type entry struct {
 
 type entryKey struct{}
 
-// Entering returns a context under which FindSession reads what WorkspacePermission
-// will ask for, where that spares a round trip. It is for one request.
+// Entering returns a context under which FindSession, where it asks the database,
+// reads what WorkspacePermission will ask for. It is for one request.
 func Entering(ctx context.Context, workspaceID string) context.Context {
 	if !storable(workspaceID) {
 		return ctx

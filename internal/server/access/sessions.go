@@ -91,10 +91,12 @@ func (a *Access) FindSession(ctx context.Context, token string) (SignedIn, error
 		return SignedIn{}, ErrNotFound
 	}
 	in, err := a.sessions.Read(ctx, token, func() (in SignedIn, err error) {
-		if e := entryOf(ctx); e != nil && a.db.Dialect == database.Postgres {
-			return a.findEntry(ctx, token, e)
+		if e := entryOf(ctx); e != nil {
+			in, err = a.findEntry(ctx, token, e)
+		} else {
+			err = a.readRow(ctx, a.session, func(r row) error { return scanSession(r, &in) }, token)
 		}
-		if err = a.readRow(ctx, a.session, func(r row) error { return scanSession(r, &in) }, token); err == nil {
+		if err == nil {
 			in.text, err = in.json()
 		}
 		return in, err
