@@ -322,11 +322,12 @@ func (x *exchange) render(ctx context.Context, owner keystore.Owner, suffix stri
 	if err != nil {
 		return nil, err
 	}
-	out := append(make([]byte, 0, 64+260*len(records)), `{"keys":[`...)
+	begin := func() []byte { return append(make([]byte, 0, 64+260*len(records)), `{"keys":[`...) }
 	if !slices.ContainsFunc(records, func(r keystore.Record) bool { return r.Sealed == "" }) {
 		digest := digestOf(suffix, records)
 		list := x.lists.get(digest)
 		if list == nil {
+			out := begin()
 			for _, r := range records {
 				out = x.appendKey(out, r)
 			}
@@ -338,6 +339,7 @@ func (x *exchange) render(ctx context.Context, owner keystore.Owner, suffix stri
 	if err := x.takeLarge(); err != nil {
 		return nil, err
 	}
+	out := begin()
 	err = x.Store.Visit(x.ctx(), owner, func(r keystore.Record) error {
 		out = x.appendKey(out, r)
 		if len(r.Sealed) > largeBody {

@@ -81,9 +81,18 @@ func (r *rendered) gzip() []byte {
 	return r.zipped
 }
 
+var digestBuffers = sync.Pool{New: func() any { return new([]byte) }}
+
 // digestOf digests everything that a list shows, and what it is opened from.
 func digestOf(suffix string, records []keystore.Record) (digest [sha256.Size]byte) {
-	text := make([]byte, 0, len(suffix)+400*len(records))
+	buffer := digestBuffers.Get().(*[]byte)
+	text := (*buffer)[:0]
+	defer func() {
+		if cap(text) <= shownBytes {
+			*buffer = text
+			digestBuffers.Put(buffer)
+		}
+	}()
 	add := func(part string) {
 		text = append(binary.AppendUvarint(text, uint64(len(part))), part...)
 	}

@@ -89,9 +89,18 @@ func (s *Store) List(ctx context.Context, owner keystore.Owner) ([]keystore.Reco
 	}
 	ctx, cancel := context.WithTimeout(ctx, database.Deadline)
 	defer cancel()
-	rows, _ := s.pool.Query(ctx, s.on(owner.Scope).list, owner.ID) // CollectRows returns its error
-	records, err := pgx.CollectRows(rows, scanRecord)
+	rows, _ := s.pool.Query(ctx, s.on(owner.Scope).list, owner.ID) // collectRecords returns its error
+	records, err := collectRecords(rows)
 	return records, explain("list keys", err)
+}
+
+// collectRecords returns the records of a list, which mostly has some tens.
+func collectRecords(rows pgx.Rows) ([]keystore.Record, error) {
+	records, err := pgx.AppendRows(make([]keystore.Record, 0, 32), rows, scanRecord)
+	if err != nil || len(records) == 0 {
+		return nil, err
+	}
+	return records, nil
 }
 
 // listed is a list that is read along with the question who sent a request.
@@ -110,7 +119,7 @@ func (s *Store) WillList(ctx context.Context, owner keystore.Owner) context.Cont
 	}
 	l := &listed{owner: owner}
 	ctx, l.rider = database.WithRider(ctx, func(rows pgx.Rows) (err error) {
-		l.records, err = pgx.CollectRows(rows, scanRecord)
+		l.records, err = collectRecords(rows)
 		return err
 	}, s.on(owner.Scope).list, owner.ID)
 	return context.WithValue(ctx, listedKey{}, l)
