@@ -191,7 +191,7 @@ func (s *Server) start(ctx context.Context) (err error) {
 	}
 	activity := rotation.NewActivity(cfg.Now())
 	routes := api.New(api.Config{
-		Access: s.access, Store: settings.Watched(store, activity), Single: singlekeys.New(s.db, cfg.Now), Sealer: sealer, MaySeal: s.vault.MaySeal,
+		Access: s.access, DB: s.db, Store: settings.Watched(store, activity), Single: singlekeys.New(s.db, cfg.Now), Sealer: sealer, MaySeal: s.vault.MaySeal,
 		Rotation: rotation.New(), Activity: activity, Ping: s.ping, Lifetime: s.lifetime,
 		AppURL: appURL, TrustedProxies: proxies, DisableSignUp: cfg.DisableSignUp, InternalSecret: cfg.Secrets.InternalSecret, Hosted: cfg.Hosted,
 		RateLimit: !cfg.Development, DisableAuth: cfg.DisableAuth,

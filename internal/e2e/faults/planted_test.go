@@ -163,7 +163,7 @@ func (s *site) faultyServer(t *testing.T, plant func(keystore.Store) keystore.St
 	}
 	quiet := slog.New(slog.DiscardHandler)
 	front := httptest.NewServer(api.New(api.Config{
-		Access: running.Access(), Store: plant(store), Sealer: sealer, MaySeal: func(context.Context) error { return nil },
+		Access: running.Access(), DB: running.DB(), Store: plant(store), Sealer: sealer, MaySeal: func(context.Context) error { return nil },
 		Rotation: rotation.New(), Activity: rotation.NewActivity(time.Now()), Lifetime: ctx,
 		AppURL: appURL, InternalSecret: siteInternalSecret, Logger: quiet, Audit: quiet, Now: time.Now, Random: rand.Reader,
 	}))

@@ -14,6 +14,8 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/jackc/pgx/v5"
+
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/server/database"
 )
 
@@ -62,36 +64,39 @@ type Access struct {
 	hasher      *hasher
 	sessions    *database.Memo[string, SignedIn]
 	grants      *database.Memo[grantKey, Permission]
-	session     *sql.Stmt
-	revoked     *sql.Stmt
-	grant       *sql.Stmt
+	session     rowQuery
+	revoked     rowQuery
+	grant       rowQuery
+	entry       rowQuery
+}
+
+// rowQuery is a query of one row that every request makes, prepared on SQLite.
+type rowQuery struct {
+	text string
+	stmt *sql.Stmt
 }
 
 // New prepares an Access on a migrated database.
 func New(ctx context.Context, cfg Config) (*Access, error) {
 	a := &Access{
 		db: cfg.DB, read: cfg.DB.Read, write: writer{cfg.DB.Write, cfg.DB}, now: cfg.Now, random: cfg.Random,
-		signer:   signer{secret: []byte(cfg.Secret)},
+		signer:   newSigner(cfg.Secret),
 		hasher:   newHasher(cfg.PasswordCost, cfg.Random),
 		sessions: database.NewMemo[string, SignedIn](cfg.DB),
 		grants:   database.NewMemo[grantKey, Permission](cfg.DB),
 	}
 	for _, q := range []struct {
-		into  **sql.Stmt
+		into  *rowQuery
 		query string
-	}{{&a.session, findSession}, {&a.revoked, findRevocation}, {&a.grant, findGrant}} {
+	}{{&a.session, findSession}, {&a.revoked, findRevocation}, {&a.grant, findGrant}, {&a.entry, findEntry}} {
 		stmt, err := cfg.DB.Read.PrepareContext(ctx, q.query)
 		if err != nil {
 			return nil, fmt.Errorf("access: %w", err)
 		}
-		*q.into = stmt
+		*q.into = rowQuery{q.query, stmt}
 	}
 	return a, nil
 }
-
-// AtOneMoment lets what a request reads be of one moment. It is for a request
-// that only reads and ends soon.
-func AtOneMoment(ctx context.Context) context.Context { return database.AtOneMoment(ctx) }
 
 // querier is a database or a transaction.
 type querier interface {
@@ -115,15 +120,21 @@ func (w writer) ExecContext(ctx context.Context, query string, args ...any) (sql
 	return w.DB.ExecContext(ctx, query, args...)
 }
 
-// readRow reads one row with a prepared statement, as every request does a few
-// times.
-func (a *Access) readRow(ctx context.Context, stmt *sql.Stmt, scan func(*sql.Row) error, args ...any) error {
+// row is a row of either driver.
+type row interface{ Scan(into ...any) error }
+
+// readRow reads one row, as every request does a few times. On PostgreSQL it goes
+// past database/sql, and takes a database.Rider along.
+func (a *Access) readRow(ctx context.Context, q rowQuery, scan func(row) error, args ...any) error {
+	if a.db.Dialect == database.Postgres {
+		return database.Explain(a.db.QueryRow(ctx, func(r pgx.Row) error { return scan(r) }, q.text, args...))
+	}
 	ctx, done, err := a.db.ForRead(ctx)
 	if err != nil {
 		return err
 	}
 	defer done()
-	return database.Explain(scan(stmt.QueryRowContext(ctx, args...)))
+	return database.Explain(scan(q.stmt.QueryRowContext(ctx, args...)))
 }
 
 // changeLock is the PostgreSQL advisory lock that lets one Change run at a time.

@@ -4,8 +4,10 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/base64"
+	"hash"
 	"net/url"
 	"strings"
+	"sync"
 )
 
 // signatureLength is 32 bytes in padded base64.
@@ -13,16 +15,22 @@ const signatureLength = 44
 
 // signer signs cookie values: VALUE.SIGNATURE, the signature in standard
 // base64. WIRE.md section 2.
-type signer struct{ secret []byte }
+type signer struct{ macs *sync.Pool }
 
-func (s signer) mac(text string) []byte {
-	mac := hmac.New(sha256.New, s.secret)
-	mac.Write([]byte(text))
+func newSigner(secret string) signer {
+	return signer{&sync.Pool{New: func() any { return hmac.New(sha256.New, []byte(secret)) }}}
+}
+
+func (s signer) mac(text []byte) []byte {
+	mac := s.macs.Get().(hash.Hash)
+	defer s.macs.Put(mac)
+	mac.Reset()
+	mac.Write(text)
 	return mac.Sum(nil)
 }
 
 func (s signer) sign(value string) string {
-	return value + "." + base64.StdEncoding.EncodeToString(s.mac(value))
+	return value + "." + base64.StdEncoding.EncodeToString(s.mac([]byte(value)))
 }
 
 // open returns the value of a signed cookie.
@@ -32,7 +40,7 @@ func (s signer) open(signed string) (string, bool) {
 		return "", false
 	}
 	signature, err := base64.StdEncoding.DecodeString(signed[dot+1:])
-	return signed[:dot], err == nil && hmac.Equal(signature, s.mac(signed[:dot]))
+	return signed[:dot], err == nil && hmac.Equal(signature, s.mac([]byte(signed[:dot])))
 }
 
 // SignCookie returns a value as a Set-Cookie header holds it: signed and

@@ -33,7 +33,7 @@ func TestParseCookies(t *testing.T) {
 // HMAC-SHA256 of the token in standard base64.
 func TestSignedCookie(t *testing.T) {
 	t.Parallel()
-	a := &Access{signer: signer{secret: []byte("secret")}}
+	a := &Access{signer: newSigner("secret")}
 	const token, signed = "abc", "abc.mUba1OAOkT/Ivo5dP34RCkqegy+D+wnDRShdeGONig4="
 	if encoded := a.SignCookie(token); encoded != url.QueryEscape(signed) {
 		t.Errorf("SignCookie = %s, want %s", encoded, url.QueryEscape(signed))
@@ -66,7 +66,7 @@ func TestCookieProperties(t *testing.T) {
 func FuzzCookies(f *testing.F) { f.Fuzz(rapid.MakeFuzz(cookieProperties)) }
 
 func cookieProperties(t *rapid.T) {
-	a := &Access{signer: signer{secret: []byte("secret")}}
+	a := &Access{signer: newSigner("secret")}
 	header := rapid.OneOf(rapid.String(), rapid.StringMatching(`([ab]? ?=?"?(%[0-9a-f]{0,2}|x|\+|=)*"?; ?)*`)).Draw(t, "header")
 	for name := range ParseCookies([]string{header}) {
 		if strings.ContainsAny(name, ";=") || strings.TrimSpace(name) != name {
@@ -83,7 +83,7 @@ func cookieProperties(t *rapid.T) {
 	}
 
 	signed := a.signer.sign(token)
-	stranger := &Access{signer: signer{secret: []byte("another")}}
+	stranger := &Access{signer: newSigner("another")}
 	if opened, ok := stranger.OpenCookie(signed); ok {
 		t.Fatalf("%q opens with another secret to %q", signed, opened)
 	}

@@ -40,20 +40,82 @@ const findGrant = `SELECT w.owner_id, p.permission_type, m.role FROM workspace w
 	LEFT JOIN member m ON m.organization_id = w.organization_id AND m.user_id = $2
 	WHERE w.id = $1 AND w.archived_at IS NULL`
 
+// findEntry is findSession and, for the session's user, findGrant.
+const findEntry = `SELECT w.owner_id, p.permission_type, m.role, ` + sessionColumns + ` FROM session s JOIN "user" u ON u.id = s.user_id
+	LEFT JOIN workspace w ON w.id = $2 AND w.archived_at IS NULL
+	LEFT JOIN permissions p ON p.entity_type = 'workspace' AND p.entity_id = w.id AND p.user_id = s.user_id
+	LEFT JOIN member m ON m.organization_id = w.organization_id AND m.user_id = s.user_id
+	WHERE s.token = $1`
+
+// granted is a row of findGrant.
+type granted struct{ owner, permission, role sql.NullString }
+
+func (g granted) permissionOf(userID string) Permission {
+	if g.owner.String == userID || Role(g.role.String).Manages() {
+		return Admin
+	}
+	return Permission(g.permission.String)
+}
+
+// entry is what one request asks for at its beginning: whose session it has, and
+// what that user may do in a workspace. It is not safe for concurrent use.
+type entry struct {
+	workspaceID, userID string
+	granted             granted
+	found               bool
+}
+
+type entryKey struct{}
+
+// Entering returns a context under which FindSession, where it asks the database,
+// reads what WorkspacePermission will ask for. It is for one request.
+func Entering(ctx context.Context, workspaceID string) context.Context {
+	if !storable(workspaceID) {
+		return ctx
+	}
+	return context.WithValue(ctx, entryKey{}, &entry{workspaceID: workspaceID})
+}
+
+func entryOf(ctx context.Context) *entry {
+	e, _ := ctx.Value(entryKey{}).(*entry)
+	return e
+}
+
+// findEntry is FindSession and remembers the permission for take.
+func (a *Access) findEntry(ctx context.Context, token string, e *entry) (in SignedIn, err error) {
+	err = a.readRow(ctx, a.entry, func(r row) error {
+		return scanSession(r, &in, &e.granted.owner, &e.granted.permission, &e.granted.role)
+	}, token, e.workspaceID)
+	e.userID, e.found = in.Session.UserID, err == nil
+	return in, err
+}
+
+// take returns what FindSession found, once: whoever asks again wants to know
+// what has changed since.
+func (e *entry) take(userID, workspaceID string) (granted, bool) {
+	if e == nil || !e.found || e.userID != userID || e.workspaceID != workspaceID {
+		return granted{}, false
+	}
+	e.found = false
+	return e.granted, true
+}
+
 // WorkspacePermission returns what a user may do in a workspace, or
 // ErrNotFound for one that does not exist or is archived.
 func (a *Access) WorkspacePermission(ctx context.Context, userID, workspaceID string) (Permission, error) {
 	if !storable(workspaceID) {
 		return None, ErrNotFound
 	}
-	permission, err := a.grants.Read(ctx, grantKey{userID, workspaceID}, func() (Permission, error) {
-		var owner string
-		var permission, role sql.NullString
-		err := a.readRow(ctx, a.grant, func(row *sql.Row) error { return row.Scan(&owner, &permission, &role) }, workspaceID, userID)
-		if owner == userID || Role(role.String).Manages() {
-			return Admin, err
+	if found, ok := entryOf(ctx).take(userID, workspaceID); ok {
+		if !found.owner.Valid {
+			return None, ErrNotFound
 		}
-		return Permission(permission.String), err
+		return found.permissionOf(userID), nil
+	}
+	permission, err := a.grants.Read(ctx, grantKey{userID, workspaceID}, func() (Permission, error) {
+		var found granted
+		err := a.readRow(ctx, a.grant, func(r row) error { return r.Scan(&found.owner, &found.permission, &found.role) }, workspaceID, userID)
+		return found.permissionOf(userID), err
 	}, func(Permission) bool { return true })
 	switch {
 	case errors.Is(err, sql.ErrNoRows):

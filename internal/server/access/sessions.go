@@ -61,18 +61,24 @@ type User struct {
 type Timestamp struct{ time.Time }
 
 // MarshalJSON writes the time.
-func (t Timestamp) MarshalJSON() ([]byte, error) { return json.Marshal(byok.FormatTime(t.Time)) }
+func (t Timestamp) MarshalJSON() ([]byte, error) {
+	return []byte(`"` + byok.FormatTime(t.Time) + `"`), nil
+}
 
 // SignedIn is a session and its user.
 type SignedIn struct {
 	Session Session `json:"session"`
 	User    User    `json:"user"`
+
+	// text is the JSON of both, where it is known.
+	text string
 }
 
 const userColumns = `u.name, u.email, u.email_verified, u.image, u.created_at, u.updated_at, u.role, coalesce(u.banned, FALSE), u.ban_reason, u.ban_expires, u.id`
 
-const listSessions = `SELECT s.expires_at, s.token, s.created_at, s.updated_at, s.ip_address, s.user_agent, s.user_id, s.id, ` + userColumns + `
-	FROM session s JOIN "user" u ON u.id = s.user_id`
+const sessionColumns = `s.expires_at, s.token, s.created_at, s.updated_at, s.ip_address, s.user_agent, s.user_id, s.id, ` + userColumns
+
+const listSessions = `SELECT ` + sessionColumns + ` FROM session s JOIN "user" u ON u.id = s.user_id`
 
 const findSession = listSessions + " WHERE s.token = $1"
 
@@ -85,7 +91,14 @@ func (a *Access) FindSession(ctx context.Context, token string) (SignedIn, error
 		return SignedIn{}, ErrNotFound
 	}
 	in, err := a.sessions.Read(ctx, token, func() (in SignedIn, err error) {
-		err = a.readRow(ctx, a.session, func(row *sql.Row) error { return scanSession(row, &in) }, token)
+		if e := entryOf(ctx); e != nil {
+			in, err = a.findEntry(ctx, token, e)
+		} else {
+			err = a.readRow(ctx, a.session, func(r row) error { return scanSession(r, &in) }, token)
+		}
+		if err == nil {
+			in.text, err = in.json()
+		}
 		return in, err
 	}, func(SignedIn) bool { return true })
 	switch {
@@ -165,18 +178,18 @@ func (a *Access) IsDue(s Session) bool {
 
 // Extend lets a session live for SessionLifetime from now; its token stays.
 // ErrNotFound where it ended meanwhile.
-func (a *Access) Extend(ctx context.Context, s Session) (Session, error) {
-	now := database.At(a.now())
-	s.ExpiresAt, s.UpdatedAt = Timestamp{now.Add(SessionLifetime)}, Timestamp{now.Time}
+func (a *Access) Extend(ctx context.Context, in SignedIn) (SignedIn, error) {
+	now, s := database.At(a.now()), &in.Session
+	s.ExpiresAt, s.UpdatedAt, in.text = Timestamp{now.Add(SessionLifetime)}, Timestamp{now.Time}, ""
 	result, err := a.write.ExecContext(ctx, "UPDATE session SET expires_at = $2, updated_at = $3 WHERE token = $1",
 		s.Token, database.At(s.ExpiresAt.Time), now)
 	if err != nil {
-		return s, fmt.Errorf("extend session: %w", err)
+		return in, fmt.Errorf("extend session: %w", err)
 	}
 	if n, err := result.RowsAffected(); err == nil && n == 0 {
-		return s, ErrNotFound
+		return in, ErrNotFound
 	}
-	return s, nil
+	return in, nil
 }
 
 // EndSession removes a session; one that is gone already is no error.
@@ -261,7 +274,7 @@ func (a *Access) revokeCaches(ctx context.Context, tx *sql.Tx, userID string) er
 // longer stands for a lookup.
 func (a *Access) isRevoked(ctx context.Context, userID string, made time.Time) bool {
 	var at database.Time
-	err := a.readRow(ctx, a.revoked, func(row *sql.Row) error { return row.Scan(&at) }, userID)
+	err := a.readRow(ctx, a.revoked, func(r row) error { return r.Scan(&at) }, userID)
 	if errors.Is(err, sql.ErrNoRows) {
 		return false
 	}
@@ -310,17 +323,17 @@ type cacheCookie struct {
 }
 
 // signedText is what the signature of a session_data cookie covers.
-func (p cachePayload) signedText(expiresAt int64) string {
+func (p cachePayload) signedText(expiresAt int64) []byte {
 	text, _ := json.Marshal(struct { //nolint:errchkjson // raw messages that were just marshaled or parsed
 		cachePayload
 		ExpiresAt int64 `json:"expiresAt"`
 	}{p, expiresAt})
-	return string(text)
+	return text
 }
 
-// CacheSession returns the value of a session_data cookie: the session, good
-// for lifetime without a lookup when it comes with its token. WIRE.md section 2.
-func (a *Access) CacheSession(in SignedIn, lifetime time.Duration) (string, error) {
+// json is what json.Marshal makes of a SignedIn, without its braces: it would read
+// the texts of both again.
+func (in SignedIn) json() (string, error) {
 	session, err := json.Marshal(in.Session)
 	if err != nil {
 		return "", err
@@ -329,19 +342,32 @@ func (a *Access) CacheSession(in SignedIn, lifetime time.Duration) (string, erro
 	if err != nil {
 		return "", err
 	}
+	return `"session":` + string(session) + `,"user":` + string(user), nil
+}
+
+// CacheSession returns the value of a session_data cookie: the session, good
+// for lifetime without a lookup when it comes with its token. WIRE.md section 2.
+func (a *Access) CacheSession(in SignedIn, lifetime time.Duration) (string, error) {
+	if in.text == "" {
+		var err error
+		if in.text, err = in.json(); err != nil {
+			return "", err
+		}
+	}
 	now := a.now()
-	expiresAt := strconv.FormatInt(now.Add(lifetime).UnixMilli(), 10)
-	// What json.Marshal would write of a cacheCookie and of its signedText, without
-	// reading the two texts again. OpenCache checks that the two agree.
-	payload := make([]byte, 0, len(session)+len(user)+256)
-	payload = append(append(payload, `{"session":`...), session...)
-	payload = append(append(payload, `,"user":`...), user...)
-	payload = strconv.AppendInt(append(payload, `,"updatedAt":`...), now.UnixMilli(), 10)
-	payload = append(payload, `,"version":"1"`...)
-	signature := base64.RawURLEncoding.EncodeToString(a.signer.mac(string(payload) + `,"expiresAt":` + expiresAt + "}"))
-	text := append([]byte(`{"session":`), payload...)
-	text = append(text, `},"expiresAt":`+expiresAt+`,"signature":"`+signature+`"}`...)
-	return base64.RawURLEncoding.EncodeToString(text), nil
+	expiresAt := now.Add(lifetime).UnixMilli()
+	// What json.Marshal would write of a cacheCookie. Its signature covers the same
+	// text with another end, a signedText. OpenCache checks that the two agree.
+	const before = `{"session":`
+	text := make([]byte, 0, len(in.text)+256)
+	text = append(append(append(text, before+"{"...), in.text...), `,"updatedAt":`...)
+	text = append(strconv.AppendInt(text, now.UnixMilli(), 10), `,"version":"1"`...)
+	covered := len(text)
+	text = append(strconv.AppendInt(append(text, `,"expiresAt":`...), expiresAt, 10), '}')
+	signature := a.signer.mac(text[len(before):])
+	text = strconv.AppendInt(append(text[:covered], `},"expiresAt":`...), expiresAt, 10)
+	text = base64.RawURLEncoding.AppendEncode(append(text, `,"signature":"`...), signature)
+	return base64.RawURLEncoding.EncodeToString(append(text, `"}`...)), nil
 }
 
 // OpenCache returns the session of a session_data cookie that is genuine,
@@ -382,17 +408,17 @@ func (s scanTime) Scan(value any) error {
 	return err
 }
 
-// scanSession reads a row of listSessions.
-func scanSession(row interface{ Scan(...any) error }, in *SignedIn) error {
+// scanSession reads further columns, then those of listSessions.
+func scanSession(r row, in *SignedIn, before ...any) error {
 	s := &in.Session
-	return scanUser(row, &in.User,
-		scanTime{&s.ExpiresAt}, &s.Token, scanTime{&s.CreatedAt}, scanTime{&s.UpdatedAt}, &s.IPAddress, &s.UserAgent, &s.UserID, &s.ID)
+	return scanUser(r, &in.User, append(before,
+		scanTime{&s.ExpiresAt}, &s.Token, scanTime{&s.CreatedAt}, scanTime{&s.UpdatedAt}, &s.IPAddress, &s.UserAgent, &s.UserID, &s.ID)...)
 }
 
 // scanUser reads further columns, then userColumns.
-func scanUser(row interface{ Scan(...any) error }, u *User, before ...any) error {
+func scanUser(r row, u *User, before ...any) error {
 	var banExpires database.NullTime
-	err := row.Scan(append(before, &u.Name, &u.Email, &u.EmailVerified, &u.Image, scanTime{&u.CreatedAt}, scanTime{&u.UpdatedAt},
+	err := r.Scan(append(before, &u.Name, &u.Email, &u.EmailVerified, &u.Image, scanTime{&u.CreatedAt}, scanTime{&u.UpdatedAt},
 		&u.Role, &u.Banned, &u.BanReason, &banExpires, &u.ID)...)
 	if banExpires.Valid {
 		u.BanExpires = &Timestamp{banExpires.Time}

@@ -12,6 +12,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"maps"
 	"net/http"
 	"net/netip"
 	"net/url"
@@ -20,6 +21,7 @@ import (
 
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/byok"
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/server/access"
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/server/database"
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/server/keystore"
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/server/rotation"
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/server/seal"
@@ -28,8 +30,10 @@ import (
 
 // Config is what an API is made of. All of it is needed.
 type Config struct {
-	Access   *access.Access
-	Store    keystore.Store
+	Access *access.Access
+	Store  keystore.Store
+	// DB is where Store keeps its keys.
+	DB       *database.DB
 	Sealer   *seal.Sealer
 	Rotation *rotation.Rotation
 	// MaySeal reports why Sealer must not seal, if so.
@@ -74,10 +78,13 @@ type API struct {
 	// do without it, as in the real server.
 	SameOrigin *http.CrossOriginProtection
 
-	cookies cookieNames
-	limiter *limiter
-	metrics *metrics
-	lists   *renderedLists
+	cookies    cookieNames
+	corsHeader http.Header
+	limiter    *limiter
+	metrics    *metrics
+	lists      *renderedLists
+	// shown are lists that cannot have changed since they were rendered.
+	shown *database.Memo[shownList, *rendered]
 	// large holds the token of the request that has something large.
 	large chan struct{}
 }
@@ -88,9 +95,11 @@ func New(cfg Config) *API {
 		Config:     cfg,
 		SameOrigin: newSameOrigin(cfg.AppURL.Scheme + "://" + cfg.AppURL.Host),
 		cookies:    namesFor(cfg.AppURL),
+		corsHeader: newCORS(cfg.AppURL.Scheme + "://" + cfg.AppURL.Host),
 		limiter:    newLimiter(cfg.Now),
 		metrics:    newMetrics(),
 		lists:      newRenderedLists(),
+		shown:      database.NewMemo[shownList, *rendered](cfg.DB),
 		large:      make(chan struct{}, 1),
 	}
 }
@@ -111,16 +120,32 @@ const (
 type route struct {
 	// name is the path with {id} for what varies, for logs and metrics.
 	name    string
-	methods map[string]func(*exchange) response
+	methods methods
 	// id is the {id} of the path.
 	id string
 }
+
+// methods are what a path has, by HTTP method.
+type methods map[string]func(*exchange) response
+
+// The methods of the paths with keys.
+var (
+	workspacesMethods    = methods{http.MethodGet: listWorkspaces}
+	workspaceKeysMethods = methods{
+		http.MethodGet: listWorkspaceKeys, http.MethodPost: saveWorkspaceKey, http.MethodDelete: deleteWorkspaceKey,
+	}
+	inheritedMethods        = methods{http.MethodGet: inheritedStatus}
+	organizationKeysMethods = methods{
+		http.MethodGet: listOrganizationKeys, http.MethodPost: saveOrganizationKey, http.MethodDelete: deleteOrganizationKey,
+	}
+	copilotMethods = methods{http.MethodGet: listCopilotKeys, http.MethodPost: saveCopilotKey, http.MethodDelete: deleteCopilotKey}
+)
 
 // ServeHTTP implements http.Handler.
 func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) { a.serve(w, r, hidesNothing) }
 
 func (a *API) serve(w http.ResponseWriter, r *http.Request, isHidden func(path string) bool) {
-	x := &exchange{API: a, Request: r, isHidden: isHidden, started: time.Now()}
+	x := &exchange{API: a, Request: r, base: r.Context(), isHidden: isHidden, started: time.Now()}
 	defer x.end()
 	found, out := a.handle(x)
 	if len(out.body) <= largeBody {
@@ -130,8 +155,11 @@ func (a *API) serve(w http.ResponseWriter, r *http.Request, isHidden func(path s
 		drain(w, r)
 	}
 	h := w.Header()
-	for _, cookie := range x.setCookies {
-		h.Add("Set-Cookie", cookie)
+	if x.cors {
+		maps.Copy(h, a.corsHeader) // nobody changes the values
+	}
+	if len(x.setCookies) > 0 {
+		h["Set-Cookie"] = x.setCookies
 	}
 	if x.id != "" {
 		h.Set("X-Request-Id", x.id)
@@ -186,23 +214,23 @@ func (a *API) handle(x *exchange) (route, response) {
 			if r.URL.RawQuery != "" {
 				location += "?" + r.URL.RawQuery
 			}
-			return route{name: "redirect"}, x.finish(response{
+			return route{name: "redirect"}, response{
 				status: http.StatusPermanentRedirect, body: []byte(location), contentType: noContentType,
 				header: http.Header{"Location": {location}},
-			})
+			}
 		}
 	}
 	if x.cors && r.Method == http.MethodOptions {
-		return route{name: "preflight"}, response{status: http.StatusNoContent, header: a.corsHeader(true)}
+		return route{name: "preflight"}, response{status: http.StatusNoContent, header: http.Header{"Access-Control-Max-Age": {"86400"}}}
 	}
 	switch r.Method {
 	case http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete, http.MethodOptions:
 	default:
-		return route{name: "unknown method"}, x.finish(response{status: http.StatusBadRequest, contentType: noContentType})
+		return route{name: "unknown method"}, response{status: http.StatusBadRequest, contentType: noContentType}
 	}
 	found, exists := a.route(path)
 	if !exists || x.isHidden(path) {
-		return route{name: "not found"}, x.finish(notFoundPage)
+		return route{name: "not found"}, notFoundPage
 	}
 	method := r.Method
 	if method == http.MethodHead {
@@ -210,11 +238,11 @@ func (a *API) handle(x *exchange) (route, response) {
 	}
 	do := found.methods[method]
 	if do == nil {
-		return found, x.finish(response{status: http.StatusMethodNotAllowed, contentType: noContentType})
+		return found, response{status: http.StatusMethodNotAllowed, contentType: noContentType}
 	}
 	x.id = newRequestID(a.Random)
 	x.pathID = found.id
-	return found, x.finish(do(x))
+	return found, do(x)
 }
 
 // route finds the route of an escaped, clean path.
@@ -232,21 +260,15 @@ func (a *API) route(path string) (route, bool) {
 	}
 	switch {
 	case at(0) == "api" && at(1) == "workspaces" && len(segments) == 2:
-		return route{name: byok.WorkspacesPath, methods: map[string]func(*exchange) response{http.MethodGet: listWorkspaces}}, true
+		return route{byok.WorkspacesPath, workspacesMethods, ""}, true
 	case at(0) == "api" && at(1) == "workspaces" && at(3) == "byok-keys" && len(segments) == 4:
-		return route{"/api/workspaces/{id}/byok-keys", map[string]func(*exchange) response{
-			http.MethodGet: listWorkspaceKeys, http.MethodPost: saveWorkspaceKey, http.MethodDelete: deleteWorkspaceKey,
-		}, id}, true
+		return route{"/api/workspaces/{id}/byok-keys", workspaceKeysMethods, id}, true
 	case at(0) == "api" && at(1) == "workspaces" && at(3) == "byok-keys" && at(4) == "inherited-status" && len(segments) == 5:
-		return route{"/api/workspaces/{id}/byok-keys/inherited-status", map[string]func(*exchange) response{
-			http.MethodGet: inheritedStatus,
-		}, id}, true
+		return route{"/api/workspaces/{id}/byok-keys/inherited-status", inheritedMethods, id}, true
 	case at(0) == "api" && at(1) == "organizations" && at(3) == "byok-keys" && len(segments) == 4:
-		return route{"/api/organizations/{id}/byok-keys", map[string]func(*exchange) response{
-			http.MethodGet: listOrganizationKeys, http.MethodPost: saveOrganizationKey, http.MethodDelete: deleteOrganizationKey,
-		}, id}, true
+		return route{"/api/organizations/{id}/byok-keys", organizationKeysMethods, id}, true
 	case at(0) == "api" && at(1) == "copilot" && at(2) == "byok" && len(segments) == 3:
-		return copilotRoute(), true
+		return route{"/api/copilot/byok", copilotMethods, ""}, true
 	case at(0) == "api" && at(1) == "auth" && len(segments) > 2:
 		return authRoute(strings.Join(segments[2:], "/")), true
 	case at(0) == "reference" && len(segments) == 2:
@@ -276,21 +298,17 @@ var notFoundPage = response{
 	header:      http.Header{"Cache-Control": {"private, no-cache, no-store, max-age=0, must-revalidate"}},
 }
 
-// corsHeader is constant, whatever the origin of the request. WIRE.md
-// section 1.
-func (a *API) corsHeader(preflight bool) http.Header {
-	h := http.Header{
+// newCORS returns a header that is constant, whatever the origin of the request.
+// WIRE.md section 1.
+func newCORS(origin string) http.Header {
+	return http.Header{
 		"Access-Control-Allow-Credentials": {"true"},
 		"Access-Control-Allow-Headers":     {"X-CSRF-Token, X-Requested-With, Accept, Accept-Version, Content-Length, Content-MD5, Content-Type, Date, X-Api-Version, X-API-Key, Authorization"},
 		"Access-Control-Allow-Methods":     {"GET,HEAD,POST,PUT,PATCH,DELETE,OPTIONS"},
-		"Access-Control-Allow-Origin":      {a.origin()},
+		"Access-Control-Allow-Origin":      {origin},
 		"Access-Control-Expose-Headers":    {"Retry-After, X-RateLimit-Limit, X-RateLimit-Remaining, X-RateLimit-Reset, X-Request-Id, X-Run-Id"},
 		"Vary":                             {"Origin"},
 	}
-	if preflight {
-		h["Access-Control-Max-Age"] = []string{"86400"}
-	}
-	return h
 }
 
 func (a *API) origin() string { return a.AppURL.Scheme + "://" + a.AppURL.Host }

@@ -47,7 +47,8 @@ func (x *exchange) auditRefused(route string, out response) {
 }
 
 func (x *exchange) writeAudit(action string, attrs ...slog.Attr) {
-	all := []slog.Attr{slog.String("action", action), slog.String("address", x.clientAddress())}
+	all := make([]slog.Attr, 0, len(attrs)+4)
+	all = append(all, slog.String("action", action), slog.String("address", x.clientAddress()))
 	if x.actor.ID != "" {
 		all = append(all, slog.String("actor", x.actor.ID))
 	}

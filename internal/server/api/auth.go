@@ -32,7 +32,7 @@ func authRoute(path string) route {
 	if get == nil && post == nil {
 		name = "/api/auth/unknown"
 	}
-	return route{name: name, methods: map[string]func(*exchange) response{
+	return route{name: name, methods: methods{
 		http.MethodGet: orNotFound(get), http.MethodPost: orNotFound(post),
 	}}
 }

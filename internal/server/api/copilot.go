@@ -24,13 +24,6 @@ var copilotProviders = []string{"openai", "anthropic"}
 
 var errCrossOrigin = &failure{status: http.StatusForbidden, message: "Requests from other sites are refused"}
 
-// copilotRoute is /api/copilot/byok.
-func copilotRoute() route {
-	return route{name: "/api/copilot/byok", methods: map[string]func(*exchange) response{
-		http.MethodGet: listCopilotKeys, http.MethodPost: saveCopilotKey, http.MethodDelete: deleteCopilotKey,
-	}}
-}
-
 // authorizeSuperuser admits platform superusers alone. Others are told what
 // somebody without a session is told.
 func (x *exchange) authorizeSuperuser() error {

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"maps"
 	"net/http"
 	"strconv"
 	"strings"
@@ -22,6 +21,8 @@ type exchange struct {
 	*API
 	Request *http.Request
 	started time.Time
+	// base is the request's context, with what the request is going to read.
+	base context.Context //nolint:containedctx // an exchange is of one request
 	// isHidden reports a path that is not served where the request came in.
 	isHidden func(path string) bool
 
@@ -50,7 +51,7 @@ const requestTime = 15 * time.Second
 
 // ctx is the context of one question to the database.
 func (x *exchange) ctx() context.Context {
-	ctx, cancel := context.WithTimeout(x.Request.Context(), requestTime)
+	ctx, cancel := context.WithTimeout(x.base, requestTime)
 	x.cancels = append(x.cancels, cancel)
 	return ctx
 }
@@ -59,16 +60,6 @@ func (x *exchange) ctx() context.Context {
 // does: what was begun is stored and stands in the audit log. The store bounds
 // how long it takes, and the end of the server's shutdown ends it.
 func (x *exchange) writeCtx() context.Context { return x.Lifetime }
-
-// finish adds what every response of /api carries.
-func (x *exchange) finish(a response) response {
-	if x.cors {
-		header := x.corsHeader(false)
-		maps.Copy(header, a.header)
-		a.header = header
-	}
-	return a
-}
 
 // fail responds with an error; one that the API has no words for is logged.
 func (x *exchange) fail(err error, scope keystore.Scope) response {

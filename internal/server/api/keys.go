@@ -1,6 +1,7 @@
 package api
 
 import (
+	"context"
 	"errors"
 	"net/http"
 	"runtime"
@@ -17,7 +18,7 @@ var success = []byte(`{"success":true}`)
 
 // listWorkspaceKeys is GET /api/workspaces/{id}/byok-keys. WIRE.md section 4.
 func listWorkspaceKeys(x *exchange) response {
-	x.Request = x.Request.WithContext(access.AtOneMoment(x.Request.Context()))
+	x.base = access.Entering(x.Store.WillList(x.base, workspace(x.pathID)), x.pathID)
 	if err := x.authenticate(); err != nil {
 		return x.fail(err, keystore.Workspace)
 	}
@@ -205,6 +206,7 @@ func deleteOrganizationKey(x *exchange) response {
 }
 
 func (x *exchange) authorizeWorkspaceAdmin() error {
+	x.base = access.Entering(x.base, x.pathID)
 	if err := x.authenticate(); err != nil {
 		return err
 	}
@@ -305,9 +307,20 @@ func (x *exchange) remove(owner keystore.Owner, r deleteRequest) error {
 
 // list is the response with an owner's keys; suffix ends its JSON.
 func (x *exchange) list(owner keystore.Owner, suffix string) (response, error) {
-	records, err := x.Store.List(x.ctx(), owner)
+	ctx := x.ctx()
+	list, err := x.shown.Read(ctx, shownList{owner, suffix}, func() (*rendered, error) { return x.render(ctx, owner, suffix) },
+		func(list *rendered) bool { return len(list.body) <= shownBytes })
 	if err != nil {
 		return response{}, err
+	}
+	return response{status: http.StatusOK, body: list.body, rendered: list}, nil
+}
+
+// render reads an owner's keys and writes the response with them.
+func (x *exchange) render(ctx context.Context, owner keystore.Owner, suffix string) (*rendered, error) {
+	records, err := x.Store.List(ctx, owner)
+	if err != nil {
+		return nil, err
 	}
 	out := append(make([]byte, 0, 64+260*len(records)), `{"keys":[`...)
 	if !slices.ContainsFunc(records, func(r keystore.Record) bool { return r.Sealed == "" }) {
@@ -319,11 +332,11 @@ func (x *exchange) list(owner keystore.Owner, suffix string) (response, error) {
 			}
 			list = x.lists.put(digest, append(append(out, ']'), suffix...))
 		}
-		return response{status: http.StatusOK, body: list.body, rendered: list}, nil
+		return list, nil
 	}
 	// A mask takes the whole key, so long keys are read and opened one at a time.
 	if err := x.takeLarge(); err != nil {
-		return response{}, err
+		return nil, err
 	}
 	err = x.Store.Visit(x.ctx(), owner, func(r keystore.Record) error {
 		out = x.appendKey(out, r)
@@ -332,7 +345,7 @@ func (x *exchange) list(owner keystore.Owner, suffix string) (response, error) {
 		}
 		return nil
 	})
-	return ok(append(append(out, ']'), suffix...)), err
+	return &rendered{body: append(append(out, ']'), suffix...)}, err
 }
 
 // appendKey appends one key to a list.

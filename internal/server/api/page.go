@@ -27,7 +27,7 @@ type KeyView struct {
 
 // Keys returns all keys of an owner by provider ID, then in rotation order.
 func (a *API) Keys(ctx context.Context, owner keystore.Owner) ([]KeyView, error) {
-	x := &exchange{API: a, Request: new(http.Request).WithContext(ctx)}
+	x := &exchange{API: a, Request: new(http.Request).WithContext(ctx), base: ctx}
 	defer x.end()
 	records, err := a.Store.List(x.ctx(), owner)
 	if err != nil {
@@ -64,7 +64,7 @@ func (a *API) Session(r *http.Request) (user access.User, setCookies []string, e
 	if a.DisableAuth {
 		return access.User{ID: access.AnonymousID, Email: access.AnonymousEmail, Name: "Anonymous"}, nil, nil
 	}
-	x := &exchange{API: a, Request: r}
+	x := &exchange{API: a, Request: r, base: r.Context()}
 	defer x.end()
 	in, err := x.session()
 	return in.User, x.setCookies, err

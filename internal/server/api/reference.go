@@ -13,20 +13,17 @@ import (
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/server/keystore"
 )
 
-// referenceRoute finds what the real server does not have.
+// referenceMethods are the paths that the real server does not have.
+var referenceMethods = map[string]methods{
+	"health":  {http.MethodGet: health},
+	"metrics": {http.MethodGet: showMetrics},
+	"resolve": {http.MethodPost: resolve},
+}
+
+// referenceRoute finds one of them.
 func referenceRoute(name string) (route, bool) {
-	var methods map[string]func(*exchange) response
-	switch name {
-	case "health":
-		methods = map[string]func(*exchange) response{http.MethodGet: health}
-	case "metrics":
-		methods = map[string]func(*exchange) response{http.MethodGet: showMetrics}
-	case "resolve":
-		methods = map[string]func(*exchange) response{http.MethodPost: resolve}
-	default:
-		return route{}, false
-	}
-	return route{name: "/reference/" + name, methods: methods}, true
+	found, exists := referenceMethods[name]
+	return route{ReferencePrefix + name, found, ""}, exists
 }
 
 // healthTimeout is how long the database has to respond.

@@ -23,6 +23,15 @@ type renderedLists struct {
 	bytes   int
 }
 
+// shownList says which list a response is of.
+type shownList struct {
+	owner  keystore.Owner
+	suffix string
+}
+
+// shownBytes bounds a list that API.shown keeps.
+const shownBytes = 64 << 10
+
 // rendered is a body and its compressed form, made when it is first asked for.
 type rendered struct {
 	body   []byte

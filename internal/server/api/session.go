@@ -31,6 +31,7 @@ const browserSession = -1
 // out.
 func (x *exchange) setCookie(name, value string, maxAge int) {
 	var b strings.Builder
+	b.Grow(len(name) + len(value) + len("=; Max-Age=2592000; Path=/; HttpOnly; Secure; SameSite=Lax"))
 	b.WriteString(name + "=" + value)
 	if maxAge != browserSession {
 		b.WriteString("; Max-Age=" + itoa(maxAge))
@@ -117,7 +118,7 @@ func (x *exchange) session() (access.SignedIn, error) {
 	if !x.Access.IsDue(in.Session) {
 		return in, x.setCache(in, true)
 	}
-	if in.Session, err = x.Access.Extend(x.ctx(), in.Session); err != nil {
+	if in, err = x.Access.Extend(x.ctx(), in); err != nil {
 		return in, err
 	}
 	return in, x.setSession(in, true)

@@ -3,7 +3,9 @@ package database
 import (
 	"context"
 	"database/sql"
+	"database/sql/driver"
 	"errors"
+	"fmt"
 	"sync"
 )
 
@@ -14,7 +16,10 @@ type watch struct {
 	mu   sync.Mutex
 	db   *sql.DB
 	conn *sql.Conn
-	stmt *sql.Stmt
+	// query is a statement of the driver itself: every request asks, and
+	// database/sql takes as long as SQLite.
+	query func() (driver.Rows, error)
+	value [1]driver.Value
 }
 
 func newWatch(ctx context.Context, db *sql.DB) (*watch, error) {
@@ -22,11 +27,23 @@ func newWatch(ctx context.Context, db *sql.DB) (*watch, error) {
 	if err != nil {
 		return nil, err
 	}
-	stmt, err := conn.PrepareContext(ctx, "PRAGMA data_version")
+	w := &watch{db: db, conn: conn}
+	err = conn.Raw(func(raw any) error {
+		stmt, err := raw.(driver.Conn).Prepare("PRAGMA data_version")
+		if err != nil {
+			return err
+		}
+		prepared, ok := stmt.(driver.StmtQueryContext)
+		if !ok {
+			return fmt.Errorf("the driver's statements are %T", stmt)
+		}
+		w.query = func() (driver.Rows, error) { return prepared.QueryContext(context.Background(), nil) }
+		return nil
+	})
 	if err != nil {
-		return nil, err
+		return nil, errors.Join(err, conn.Close())
 	}
-	return &watch{db: db, conn: conn, stmt: stmt}, nil
+	return w, nil
 }
 
 // close can be called again, as that of a sql.DB.
@@ -42,8 +59,18 @@ func (w *watch) close() error {
 func (w *watch) version() (version int64, ok bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	err := w.stmt.QueryRowContext(context.Background()).Scan(&version)
-	return version, err == nil
+	err := w.conn.Raw(func(any) error {
+		rows, err := w.query()
+		if err != nil {
+			return err
+		}
+		return errors.Join(rows.Next(w.value[:]), rows.Close())
+	})
+	if err != nil {
+		return 0, false
+	}
+	version, ok = w.value[0].(int64)
+	return version, ok
 }
 
 // moment is the version that the reads of one request go by.

@@ -117,11 +117,15 @@ type Store interface {
 	// List returns all keys of an owner by provider ID, then in rotation order
 	// (CreatedAt, then ID, in byte order). WIRE.md section 4.
 	List(ctx context.Context, owner Owner) ([]Record, error)
+	// WillList returns the context of a request that asks who sent it, then lists
+	// the keys of an owner, and ends soon. What it reads under it is read after
+	// WillList, and as few times as the store can.
+	WillList(ctx context.Context, owner Owner) context.Context
 	// Visit calls visit with each key of an owner, whole, in the order of List.
 	// All of them are of one moment. It ends with the first error of visit, which
 	// it returns.
 	Visit(ctx context.Context, owner Owner, visit func(Record) error) error
-	// Pool returns the keys of a pool in rotation order.
+	// Pool returns the keys of a pool in rotation order. Nobody may change them.
 	Pool(ctx context.Context, pool Pool) ([]SealedKey, error)
 	// Sealed returns the whole sealed value of one key, or ErrNotFound.
 	Sealed(ctx context.Context, pool Pool, id string) (string, error)

@@ -22,7 +22,7 @@ type Store struct {
 	db        *database.DB
 	now       func() time.Time
 	writes    *queue
-	lists     *database.Memo[keystore.Owner, []keystore.Record]
+	pools     *database.Memo[keystore.Pool, []keystore.SealedKey]
 	workspace *statements
 	org       *statements
 }
@@ -59,7 +59,7 @@ const (
 // New returns a store on a migrated database, which it does not close. now is
 // the clock that stamps keys.
 func New(ctx context.Context, db *database.DB, now func() time.Time) (*Store, error) {
-	s := &Store{db: db, now: now, writes: newQueue(db), lists: database.NewMemo[keystore.Owner, []keystore.Record](db)}
+	s := &Store{db: db, now: now, writes: newQueue(db), pools: database.NewMemo[keystore.Pool, []keystore.SealedKey](db)}
 	var err error
 	if s.workspace, err = prepare(ctx, db, "workspace"); err == nil {
 		s.org, err = prepare(ctx, db, "organization")
@@ -105,10 +105,13 @@ func (s *Store) List(ctx context.Context, owner keystore.Owner) ([]keystore.Reco
 	if !keystore.Storable(owner.ID) {
 		return nil, nil
 	}
-	records, err := s.lists.Read(ctx, owner, func() ([]keystore.Record, error) {
-		return read(ctx, s.db, s.on(owner.Scope).list, scanRecord, owner.ID)
-	}, isSmall)
-	return slices.Clone(records), explain("list keys", err)
+	records, err := read(ctx, s.db, s.on(owner.Scope).list, scanRecord, owner.ID)
+	return records, explain("list keys", err)
+}
+
+// WillList implements keystore.Store.
+func (s *Store) WillList(ctx context.Context, _ keystore.Owner) context.Context {
+	return database.AtOneMoment(ctx)
 }
 
 // Visit implements keystore.Store.
@@ -150,20 +153,23 @@ func (s *Store) Pool(ctx context.Context, pool keystore.Pool) ([]keystore.Sealed
 	if !pool.Storable() {
 		return nil, nil
 	}
-	keys, err := read(ctx, s.db, s.on(pool.Scope).pool, func(row scanner) (key keystore.SealedKey, err error) {
-		err = row.Scan(&key.ID, &key.Sealed)
-		return key, err
-	}, pool.ID, pool.ProviderID)
+	keys, err := s.pools.Read(ctx, pool, func() ([]keystore.SealedKey, error) {
+		keys, err := read(ctx, s.db, s.on(pool.Scope).pool, func(row scanner) (key keystore.SealedKey, err error) {
+			err = row.Scan(&key.ID, &key.Sealed)
+			return key, err
+		}, pool.ID, pool.ProviderID)
+		return slices.Clip(keys), err
+	}, isSmall)
 	return keys, explain("read pool", err)
 }
 
-// keptBytes is how much sealed text a list may have to be kept.
+// keptBytes is how much sealed text a pool may have to be kept.
 const keptBytes = 64 << 10
 
-func isSmall(all []keystore.Record) bool {
+func isSmall(all []keystore.SealedKey) bool {
 	size := 0
-	for _, r := range all {
-		size += len(r.Sealed)
+	for _, key := range all {
+		size += len(key.Sealed)
 	}
 	return size <= keptBytes
 }

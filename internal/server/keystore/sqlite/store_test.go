@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/byok"
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/server/database"
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/server/keystore"
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/server/keystore/conformance"
@@ -75,4 +76,23 @@ func openPlain(target string) (context.Context, *sqlite.Store, error) {
 	}
 	store, err := sqlite.New(ctx, db, time.Now)
 	return ctx, store, err
+}
+
+// Each scope's keys are in the table that other programs, and the commands of
+// byok-server, look for them in.
+func TestTables(t *testing.T) {
+	t.Parallel()
+	db, store := open(t, "sqlite::memory:", time.Now)
+	for scope, table := range map[keystore.Scope]string{
+		keystore.Workspace: "workspace_byok_keys", keystore.Organization: "organization_byok_keys",
+	} {
+		pool := keystore.Pool{Owner: keystore.Owner{Scope: scope, ID: "o"}, ProviderID: "openai"}
+		if _, err := store.Add(t.Context(), pool, keystore.NewKey{ID: "in-" + table, Sealed: "s"}, byok.Cap); err != nil {
+			t.Fatal(err)
+		}
+		var ids string
+		if err := db.Read.QueryRowContext(t.Context(), "SELECT coalesce(group_concat(id), '') FROM "+table).Scan(&ids); err != nil || ids != "in-"+table {
+			t.Errorf("%s holds %q, %v; want the key of the %s", table, ids, err, scope)
+		}
+	}
 }
