@@ -275,6 +275,34 @@ func TestServe(t *testing.T) {
 	}
 }
 
+// A container that no file can be given to takes the bootstrap document from the
+// environment.
+func TestBootstrapFromTheEnvironment(t *testing.T) {
+	t.Parallel()
+	const other = "99999999-2222-4333-8444-555555555555"
+	doc, envFile := write(t, "b.json", strings.ReplaceAll(bootstrap, workspace, other)), filepath.Join(t.TempDir(), "env")
+	for _, test := range []struct {
+		args []string
+		want string
+	}{
+		{nil, workspace},
+		{[]string{"--bootstrap", doc}, other},
+	} {
+		p := serve(t, map[string]string{"BYOK_BOOTSTRAP": bootstrap}, append(test.args, "--database", "sqlite::memory:", "--env-file", envFile)...)
+		if got := waitForEnvironment(t, envFile, p)["BYOK_WORKSPACE_ID"]; got != test.want {
+			t.Errorf("%q: workspace %q, want %q", test.args, got, test.want)
+		}
+		p.stop(t)
+		if err := os.Remove(envFile); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got := call(t, map[string]string{"BYOK_BOOTSTRAP": "{"}, "serve", "--listen", "127.0.0.1:0", "--database", "sqlite::memory:")
+	if got.code != 1 || !strings.Contains(got.stderr, "byok-server serve: BYOK_BOOTSTRAP: ") {
+		t.Errorf("a broken document: %+v", got)
+	}
+}
+
 // The manual pages and the completion exist for every command.
 func TestManualAndCompletion(t *testing.T) {
 	t.Parallel()
