@@ -61,8 +61,8 @@ func scene(t *testing.T, path string, names ...string) string {
 // unmarked has the pages whose shell blocks have no mark, and why.
 var unmarked = map[string]string{
 	"templates/guides/adopting-keys.md.tmpl":    "TestAdoptingGuide of internal/e2e/secrets takes the steps",
-	"templates/guides/reference-server.md.tmpl": "the server stays in the foreground; TestGettingStarted and TestModule start one in the same way",
-	"README.md":       "clones the repository and asks the registry; make's targets are what the workflows run",
+	"templates/guides/reference-server.md.tmpl": "the server stays in the foreground; TestGettingStarted and TestModule start one in the same way, TestServerCommands checks the flags",
+	"README.md":       "clones the repository and asks the registry; TestMakeTargets and TestInstall check the rest",
 	"CONTRIBUTING.md": "make's targets are what the workflows run",
 }
 
