@@ -50,14 +50,12 @@ var tools = sync.OnceValues(func() (string, error) {
 	if _, err := byokserver.Build(bin); err != nil {
 		return "", err
 	}
-	for target, from := range map[string]string{
-		cli.PackagePath(filepath.Join(dir, "mirror"), tfrun.Source): root,
-		filepath.Join(bin, "conftest"):                              filepath.Join(root, "tools/policy"),
-	} {
-		build := exec.Command("go", "build", "-C", from, "-o", target, ".")
-		if out, err := build.CombinedOutput(); err != nil {
-			return "", fmt.Errorf("%s: %w\n%s", build, err, out)
-		}
+	build := exec.Command("go", "build", "-C", filepath.Join(root, "tools/policy"), "-o", filepath.Join(bin, "conftest"), ".")
+	if out, err := build.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("%s: %w\n%s", build, err, out)
+	}
+	if err := cli.Install(filepath.Join(dir, "mirror")); err != nil {
+		return "", err
 	}
 	for name, script := range map[string]string{"docker": dockerScript, "gh": ghScript} {
 		if err := os.WriteFile(filepath.Join(bin, name), []byte(script), 0o700); err != nil {
