@@ -303,6 +303,32 @@ func TestBootstrapFromTheEnvironment(t *testing.T) {
 	}
 }
 
+// Garbage is collected less often than by default, within a bound, and as the
+// environment says where it says so.
+func TestGarbageCollection(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name string
+		env  map[string]string
+		want []string
+	}{
+		{"default", with(), []string{"go_gc_gogc_percent 400", "go_gc_gomemlimit_bytes 1.34217728e+08"}},
+		{"GOGC", with("GOGC", "100"), []string{"go_gc_gogc_percent 100", "go_gc_gomemlimit_bytes 9.22"}},
+		{"GOMEMLIMIT", with("GOMEMLIMIT", "1GiB"), []string{"go_gc_gogc_percent 100", "go_gc_gomemlimit_bytes 1.073741824e+09"}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			p := serve(t, tt.env, "--database", "sqlite::memory:")
+			metrics := p.do(t, http.MethodGet, "/reference/metrics", "").body
+			for _, want := range tt.want {
+				if !strings.Contains(metrics, "\n"+want) {
+					t.Errorf("the metrics do not have %s", want)
+				}
+			}
+		})
+	}
+}
+
 // The manual pages and the completion exist for every command.
 func TestManualAndCompletion(t *testing.T) {
 	t.Parallel()
