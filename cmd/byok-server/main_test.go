@@ -312,7 +312,7 @@ func TestGarbageCollection(t *testing.T) {
 		env  map[string]string
 		want []string
 	}{
-		{"default", with(), []string{"go_gc_gogc_percent 400", "go_gc_gomemlimit_bytes 1.34217728e+08"}},
+		{"default", with(), []string{"go_gc_gogc_percent 400", "go_gc_gomemlimit_bytes 2.68435456e+08"}},
 		{"GOGC", with("GOGC", "100"), []string{"go_gc_gogc_percent 100", "go_gc_gomemlimit_bytes 9.22"}},
 		{"GOMEMLIMIT", with("GOMEMLIMIT", "1GiB"), []string{"go_gc_gogc_percent 100", "go_gc_gomemlimit_bytes 1.073741824e+09"}},
 	} {

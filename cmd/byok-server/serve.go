@@ -109,8 +109,9 @@ func (e environment) serve(ctx context.Context, o serveOptions) error {
 }
 
 // memoryLimit is how much memory the process may use before it collects garbage
-// more often again.
-const memoryLimit = 128 << 20
+// more often again. It is far above what the caches of lists can hold: a limit
+// below what is in use would have the process collect all the time.
+const memoryLimit = 256 << 20
 
 // collectLess lets the process collect garbage less often below memoryLimit. By
 // default it would after every few hundred requests, since a server holds a few
