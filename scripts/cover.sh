@@ -9,11 +9,12 @@ floor=85
 held='internal/(byok|client|ledger|provider|server/rotation|server/seal|server/keystore)$'
 
 profile=$(mktemp)
-trap 'rm -f "$profile"' EXIT
+said=$(mktemp)
+trap 'rm -f "$profile" "$said"' EXIT
 unset TF_ACC
 mapfile -t packages < <(go list ./internal/... | grep -v '/internal/\(e2e\|testkit\|demo\|bench\|doctest\)')
-GOGC=400 go test -coverprofile "$profile" -coverpkg "$(IFS=, && echo "${packages[*]}")" "$@" "${packages[@]}" ./internal/testkit/... ./internal/e2e/... >/dev/null ||
-  { echo 'tests fail: run make test' >&2; exit 1; }
+GOGC=400 go test -coverprofile "$profile" -coverpkg "$(IFS=, && echo "${packages[*]}")" "$@" "${packages[@]}" ./internal/testkit/... ./internal/e2e/... >"$said" ||
+  { grep -vE '^ok |no test files|coverage:' "$said" >&2; exit 1; }
 
 # A block is in the profile once for each test binary.
 awk -v module="$(go list -m)/" -v floor="$floor" -v held="$held" '

@@ -52,18 +52,17 @@ fi
 
 has_postgres || missing "PostgreSQL tests: no initdb on the PATH or in /usr/lib/postgresql (15 or later is needed)"
 
-command -v chromium >/dev/null || command -v google-chrome >/dev/null ||
-  missing "browser tests: no chromium on the PATH (Debian's package chromium)"
-
-go vet ./...
+command -v chromium-headless-shell chromium google-chrome >/dev/null ||
+  missing "browser tests: no chromium on the PATH (Debian's package chromium-headless-shell or chromium)"
 
 BYOK_FIGURES=$(mktemp)
 BYOK_TEST_BIN=$(mktemp -d)
 export BYOK_FIGURES BYOK_TEST_BIN
 trap 'rm -rf "$BYOK_FIGURES" "$BYOK_TEST_BIN"' EXIT
 CGO_ENABLED=0 go build -o "$BYOK_TEST_BIN/" . ./cmd/byok-server
-# The packages that take longest begin first, so that none is left alone at the end.
-go test "${race[@]}" -timeout 40m "$@" ./internal/provider ./internal/e2e/... ./internal/server/... ./...
+# The packages that take longest begin first, so that none is left alone at the
+# end. -vet=all is go vet, without compiling everything once more.
+go test "${race[@]}" -vet=all -timeout 40m "$@" ./internal/provider ./internal/e2e/... ./internal/server/... ./...
 go test -C tools/policy ./...
 go test -C tools/image ./...
 echo

@@ -92,7 +92,7 @@ func newRoot(env environment) *cobra.Command {
 		Example: `  # Try it: users and workspaces from a file, keys in a SQLite file
   byok-server serve --bootstrap bootstrap.json --env-file server.env
 
-  # Throw a user out, at once
+  # Remove a user's access, at once
   byok-server user disable mallory@example.com
 
   # Copy the database while the server runs

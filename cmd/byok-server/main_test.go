@@ -275,6 +275,34 @@ func TestServe(t *testing.T) {
 	}
 }
 
+// A container that no file can be given to takes the bootstrap document from the
+// environment.
+func TestBootstrapFromTheEnvironment(t *testing.T) {
+	t.Parallel()
+	const other = "99999999-2222-4333-8444-555555555555"
+	doc, envFile := write(t, "b.json", strings.ReplaceAll(bootstrap, workspace, other)), filepath.Join(t.TempDir(), "env")
+	for _, test := range []struct {
+		args []string
+		want string
+	}{
+		{nil, workspace},
+		{[]string{"--bootstrap", doc}, other},
+	} {
+		p := serve(t, map[string]string{"BYOK_BOOTSTRAP": bootstrap}, append(test.args, "--database", "sqlite::memory:", "--env-file", envFile)...)
+		if got := waitForEnvironment(t, envFile, p)["BYOK_WORKSPACE_ID"]; got != test.want {
+			t.Errorf("%q: workspace %q, want %q", test.args, got, test.want)
+		}
+		p.stop(t)
+		if err := os.Remove(envFile); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got := call(t, map[string]string{"BYOK_BOOTSTRAP": "{"}, "serve", "--listen", "127.0.0.1:0", "--database", "sqlite::memory:")
+	if got.code != 1 || !strings.Contains(got.stderr, "byok-server serve: BYOK_BOOTSTRAP: ") {
+		t.Errorf("a broken document: %+v", got)
+	}
+}
+
 // Garbage is collected less often than by default, within a bound, and as the
 // environment says where it says so.
 func TestGarbageCollection(t *testing.T) {
@@ -284,7 +312,7 @@ func TestGarbageCollection(t *testing.T) {
 		env  map[string]string
 		want []string
 	}{
-		{"default", with(), []string{"go_gc_gogc_percent 400", "go_gc_gomemlimit_bytes 1.34217728e+08"}},
+		{"default", with(), []string{"go_gc_gogc_percent 400", "go_gc_gomemlimit_bytes 2.68435456e+08"}},
 		{"GOGC", with("GOGC", "100"), []string{"go_gc_gogc_percent 100", "go_gc_gomemlimit_bytes 9.22"}},
 		{"GOMEMLIMIT", with("GOMEMLIMIT", "1GiB"), []string{"go_gc_gogc_percent 100", "go_gc_gomemlimit_bytes 1.073741824e+09"}},
 	} {

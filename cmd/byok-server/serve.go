@@ -59,7 +59,7 @@ func (e environment) serveCommand() *cobra.Command {
 	flags.StringVar(&o.cfg.TLSCert, "tls-cert", "", "`FILE` with the certificate chain in PEM; read again when it changes")
 	flags.StringVar(&o.cfg.TLSKey, "tls-key", "", "`FILE` with the certificate's private key in PEM")
 	flags.StringVar(&o.cfg.AppURL, "app-url", "", "public `URL`, where it is not the one listened on; https names the cookies __Secure-")
-	flags.StringVar(&o.bootstrap, "bootstrap", "", "JSON `FILE` of users, organizations and workspaces, applied at each start")
+	flags.StringVar(&o.bootstrap, "bootstrap", "", "JSON `FILE` of users, organizations and workspaces, applied at each start (default the content of BYOK_BOOTSTRAP)")
 	flags.StringVar(&o.envFile, "env-file", "", "`FILE` to write once ready, for a shell to source: BYOK_ENDPOINT, BYOK_WORKSPACE_ID, BYOK_SESSION_TOKEN of the first workspace's owner")
 	flags.BoolVar(&o.keepSession, "env-file-keep-session", false, "let the session of --env-file outlive the server")
 	flags.BoolVar(&o.cfg.Hosted, "hosted", false, "let organizations hold keys that their workspaces inherit")
@@ -73,7 +73,7 @@ func (e environment) serveCommand() *cobra.Command {
 }
 
 func (e environment) serve(ctx context.Context, o serveOptions) error {
-	if err := o.check(ctx, e.stderr); err != nil {
+	if err := o.check(ctx, e); err != nil {
 		return err
 	}
 	cfg, logger := o.cfg, o.cfg.Logger
@@ -109,8 +109,9 @@ func (e environment) serve(ctx context.Context, o serveOptions) error {
 }
 
 // memoryLimit is how much memory the process may use before it collects garbage
-// more often again.
-const memoryLimit = 128 << 20
+// more often again. It is far above what the caches of lists can hold: a limit
+// below what is in use would have the process collect all the time.
+const memoryLimit = 256 << 20
 
 // collectLess lets the process collect garbage less often below memoryLimit. By
 // default it would after every few hundred requests, since a server holds a few
@@ -125,23 +126,23 @@ func collectLess(getenv func(string) string) {
 
 // check completes the configuration and reports what is wrong with the flags,
 // before anything is bound or written.
-func (o *serveOptions) check(ctx context.Context, stderr io.Writer) error {
+func (o *serveOptions) check(ctx context.Context, e environment) error {
 	level, err := parseLevel(o.logLevel)
 	if err != nil {
 		return err
 	}
-	if o.cfg.Logger, err = newLogger(o.logFormat, level, stderr); err != nil {
+	if o.cfg.Logger, err = newLogger(o.logFormat, level, e.stderr); err != nil {
 		return err
 	}
-	if o.cfg.Audit, err = newLogger(o.logFormat, min(level, slog.LevelInfo), stderr); err != nil {
+	if o.cfg.Audit, err = newLogger(o.logFormat, min(level, slog.LevelInfo), e.stderr); err != nil {
 		return err
 	}
-	if o.cfg.Bootstrap, err = readBootstrapFile(o.bootstrap); err != nil {
+	if o.cfg.Bootstrap, err = readBootstrap(o.bootstrap, e.getenv("BYOK_BOOTSTRAP")); err != nil {
 		return err
 	}
 	if o.envFile != "" {
 		if o.cfg.Bootstrap == nil || len(o.cfg.Bootstrap.Workspaces) == 0 {
-			return misused("--env-file needs a workspace to write about: give --bootstrap FILE with at least one in workspaces")
+			return misused("--env-file needs a workspace to write about: give --bootstrap FILE (or BYOK_BOOTSTRAP) with at least one in workspaces")
 		}
 		if info, err := os.Stat(filepath.Dir(o.envFile)); err != nil || !info.IsDir() {
 			return fmt.Errorf("--env-file %s: the folder %s does not exist; create it first", o.envFile, filepath.Dir(o.envFile))
@@ -184,9 +185,19 @@ func newLogger(format string, level slog.Level, to io.Writer) (*slog.Logger, err
 	return nil, misused("--log-format %s: must be text or json", format)
 }
 
-func readBootstrapFile(path string) (*server.Bootstrap, error) {
-	if path == "" {
+// readBootstrap reads the document of a file, or the one that the environment
+// holds: a pipeline cannot give a file to a service container.
+func readBootstrap(path, document string) (*server.Bootstrap, error) {
+	switch {
+	case path != "":
+	case document == "":
 		return nil, nil //nolint:nilnil // no document is asked for
+	default:
+		doc, err := server.ReadBootstrap(strings.NewReader(document))
+		if err != nil {
+			return nil, fmt.Errorf("BYOK_BOOTSTRAP: %w", err)
+		}
+		return doc, nil
 	}
 	file, err := os.Open(path) //nolint:gosec // the operator names the file
 	if err != nil {

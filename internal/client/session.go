@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strings"
 	"sync"
 
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/byok"
@@ -93,7 +94,8 @@ func (s *session) startSignIn(ctx context.Context) {
 // sign-in, or with a session token the question who is signed in.
 //
 // A gateway may not let that question through. What it responds instead, such
-// as a 404, proves nothing, and is left to the requests that follow.
+// as a 404, proves nothing, and is left to the requests that follow, unless the
+// endpoint ends with /api, the usual mistake.
 func (c *Client) CheckSession(ctx context.Context) error {
 	if c.session.email != "" {
 		if _, f := c.session.cookie(ctx); f != nil {
@@ -117,6 +119,7 @@ func (c *Client) CheckSession(ctx context.Context) error {
 		return nil
 	case f.kind == KindRedirect && !f.moved:
 		return nil
+	case f.kind == KindProtocol && f.status == http.StatusNotFound && strings.HasSuffix(c.base, "/api"):
 	case !slices.Contains([]Kind{KindNetwork, KindCertificate, KindServer, KindRedirect, KindCanceled}, f.kind):
 		return nil
 	}

@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -51,14 +50,12 @@ var tools = sync.OnceValues(func() (string, error) {
 	if _, err := byokserver.Build(bin); err != nil {
 		return "", err
 	}
-	for target, from := range map[string]string{
-		cli.PackagePath(filepath.Join(dir, "mirror"), tfrun.Source): root,
-		filepath.Join(bin, "conftest"):                              filepath.Join(root, "tools/policy"),
-	} {
-		build := exec.Command("go", "build", "-C", from, "-o", target, ".")
-		if out, err := build.CombinedOutput(); err != nil {
-			return "", fmt.Errorf("%s: %w\n%s", build, err, out)
-		}
+	build := exec.Command("go", "build", "-C", filepath.Join(root, "tools/policy"), "-o", filepath.Join(bin, "conftest"), ".")
+	if out, err := build.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("%s: %w\n%s", build, err, out)
+	}
+	if err := cli.Install(filepath.Join(dir, "mirror")); err != nil {
+		return "", err
 	}
 	for name, script := range map[string]string{"docker": dockerScript, "gh": ghScript} {
 		if err := os.WriteFile(filepath.Join(bin, name), []byte(script), 0o700); err != nil {
@@ -75,12 +72,6 @@ set -euo pipefail
 args=" $* "
 case $args in
 *" openpolicyagent/conftest:"*) exec conftest test ${args##* test } ;;
-*" ghcr.io/terraform-provider-byok/byok-server:"*)
-  serve=${args##*byok-server:latest }
-  serve=${serve//\/bootstrap.json/$PWD\/bootstrap.json}
-  byok-server ${serve//0.0.0.0/127.0.0.1} >server.log 2>&1 </dev/null &
-  echo $! >"$PID_FILE"
-  ;;
 *) echo "docker: $*" >&2; exit 125 ;;
 esac
 `
@@ -114,25 +105,61 @@ func newWorkshop(t *testing.T, env ...string) *workshop {
 		t.Fatal(err)
 	}
 	w := &workshop{t: t, state: filepath.Join(work, "terraform.tfstate"), artifacts: filepath.Join(work, "artifacts")}
-	w.env = append(tfrun.CleanEnv(), "PATH="+filepath.Join(dir, "bin")+":"+os.Getenv("PATH"), "TF_CLI_CONFIG_FILE="+rc, "CHECKPOINT_DISABLE=1",
-		"PID_FILE="+filepath.Join(work, "server.pid"))
+	w.env = append(tfrun.CleanEnv(), "PATH="+filepath.Join(dir, "bin")+":"+os.Getenv("PATH"), "TF_CLI_CONFIG_FILE="+rc, "CHECKPOINT_DISABLE=1")
 	w.env = append(w.env, env...)
 	if err := os.Mkdir(w.artifacts, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { w.stopServer(filepath.Join(work, "server.pid")) })
 	return w
 }
 
-// stopServer stops the server that a step has started, if any.
-func (w *workshop) stopServer(file string) {
-	text, err := os.ReadFile(file)
+// image is the container image of the reference server, and command what it
+// runs by itself.
+const image = "ghcr.io/terraform-provider-byok/byok-server:latest"
+
+var imageCommand = []string{"serve", "--listen", "0.0.0.0:8787", "--database", "sqlite:/data/byok.db"}
+
+// startService runs a service container of a job without a container, on a port
+// of the test's own, until the test ends.
+func (w *workshop) startService(from string, command []string, env map[string]string) (address string) {
+	w.t.Helper()
+	if from != image {
+		w.t.Fatalf("this test does not know the image %s", from)
+	}
+	if len(command) == 0 {
+		command = imageCommand
+	}
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
-		return
+		w.t.Fatal(err)
 	}
-	if pid, err := strconv.Atoi(strings.TrimSpace(string(text))); err == nil {
-		_ = syscall.Kill(pid, syscall.SIGTERM)
+	address = listener.Addr().String()
+	if err := listener.Close(); err != nil {
+		w.t.Fatal(err)
 	}
+	data := w.t.TempDir()
+	var args []string
+	for _, arg := range command {
+		args = append(args, strings.NewReplacer("0.0.0.0:8787", address, "sqlite:/data/", "sqlite:"+data+"/").Replace(arg))
+	}
+	server := exec.Command(filepath.Join(toolsDir, "bin", "byok-server"), args...)
+	server.Dir, server.Env = data, []string{}
+	for name, value := range env {
+		server.Env = append(server.Env, name+"="+value)
+	}
+	var log strings.Builder
+	server.Stdout, server.Stderr = &log, &log
+	if err := server.Start(); err != nil {
+		w.t.Fatal(err)
+	}
+	w.t.Cleanup(func() {
+		_ = server.Process.Signal(syscall.SIGTERM)
+		_ = server.Wait()
+		if w.t.Failed() {
+			w.t.Logf("byok-server:\n%s", &log)
+		}
+	})
+	return address
 }
 
 // checkout returns a folder with the configuration and the policy, and with the
@@ -178,7 +205,12 @@ type workflow struct {
 type job struct {
 	Permissions map[string]string `yaml:"permissions"`
 	Env         map[string]string `yaml:"env"`
-	Steps       []struct {
+	Services    map[string]struct {
+		Image string            `yaml:"image"`
+		Env   map[string]string `yaml:"env"`
+		Ports []string          `yaml:"ports"`
+	} `yaml:"services"`
+	Steps []struct {
 		Uses string            `yaml:"uses"`
 		With map[string]string `yaml:"with"`
 		Run  string            `yaml:"run"`
@@ -189,12 +221,11 @@ type job struct {
 var expression = regexp.MustCompile(`\$\{\{ *(.*?) *\}\}`)
 
 // github runs the jobs of a workflow in the order of the file. Expressions have
-// the values of context; edit changes the file's text.
-func (w *workshop) github(file string, context map[string]string, edit ...string) error {
+// the values of context.
+func (w *workshop) github(file string, context map[string]string) error {
 	w.t.Helper()
-	text := strings.NewReplacer(edit...).Replace(read(w.t, "examples/ci/github-actions/"+file))
 	var flow workflow
-	if err := yaml.Unmarshal([]byte(text), &flow); err != nil {
+	if err := yaml.Unmarshal([]byte(read(w.t, "examples/ci/github-actions/"+file)), &flow); err != nil {
 		w.t.Fatal(err)
 	}
 	for i := 0; i < len(flow.Jobs.Content); i += 2 {
@@ -202,6 +233,14 @@ func (w *workshop) github(file string, context map[string]string, edit ...string
 		var j job
 		if err := flow.Jobs.Content[i+1].Decode(&j); err != nil {
 			w.t.Fatal(err)
+		}
+		// Addresses of services, as the steps have them.
+		var services []string
+		for _, service := range j.Services {
+			if !slices.Equal(service.Ports, []string{"8787:8787"}) {
+				w.t.Errorf("%s: job %s publishes the ports %q", file, name, service.Ports)
+			}
+			services = append(services, "127.0.0.1:8787", w.startService(service.Image, nil, service.Env))
 		}
 		var dir string
 		for _, step := range j.Steps {
@@ -221,6 +260,7 @@ func (w *workshop) github(file string, context map[string]string, edit ...string
 							}
 							return value
 						})
+						env[name] = strings.NewReplacer(services...).Replace(env[name])
 					}
 				}
 				if err := w.shell(dir, []string{"bash", "-e", "-c", step.Run}, env); err != nil {
@@ -263,13 +303,20 @@ type gitlabJob struct {
 	Rules     []struct {
 		If string `yaml:"if"`
 	} `yaml:"rules"`
+	Services []struct {
+		Name      string            `yaml:"name"`
+		Alias     string            `yaml:"alias"`
+		Command   []string          `yaml:"command"`
+		Variables map[string]string `yaml:"variables"`
+	} `yaml:"services"`
 	Artifacts struct {
 		Paths []string `yaml:"paths"`
 	} `yaml:"artifacts"`
 }
 
-// gitlab runs the jobs of a pipeline by stage, with the variables of context.
-func (w *workshop) gitlab(source string, context map[string]string) error {
+// gitlab runs the jobs of a pipeline by stage, but for those of without. context
+// has the variables of the project, which take precedence over those of a job.
+func (w *workshop) gitlab(source string, context map[string]string, without ...string) error {
 	w.t.Helper()
 	var file map[string]yaml.Node
 	if err := yaml.Unmarshal([]byte(read(w.t, "examples/ci/gitlab/.gitlab-ci.yml")), &file); err != nil {
@@ -298,7 +345,7 @@ func (w *workshop) gitlab(source string, context map[string]string) error {
 			}) bool {
 				return strings.Contains(rule.If, fmt.Sprintf("$CI_PIPELINE_SOURCE == %q", source))
 			})
-			if j.Stage != stage || !wanted {
+			if j.Stage != stage || !wanted || slices.Contains(without, name) {
 				continue
 			}
 			dir := w.checkout()
@@ -306,12 +353,17 @@ func (w *workshop) gitlab(source string, context map[string]string) error {
 				w.t.Fatal(err)
 			}
 			env := map[string]string{}
-			for _, level := range []map[string]string{context, jobs[j.Extends].Variables, j.Variables} {
+			for _, level := range []map[string]string{jobs[j.Extends].Variables, j.Variables, context} {
 				for name, value := range level {
 					env[name] = value
 				}
 			}
-			if err := w.shell(dir, []string{"sh", "-e", "-c", strings.Join(j.Script, "\n")}, env); err != nil {
+			var services []string
+			for _, service := range j.Services {
+				services = append(services, service.Alias+":8787", w.startService(service.Name, service.Command, service.Variables))
+			}
+			script := strings.NewReplacer(services...).Replace(strings.Join(j.Script, "\n"))
+			if err := w.shell(dir, []string{"sh", "-e", "-c", script}, env); err != nil {
 				return fmt.Errorf("job %s: %w", name, err)
 			}
 			for _, path := range j.Artifacts.Paths {
@@ -463,24 +515,25 @@ func TestGitLabCI(t *testing.T) {
 		admin[name] = value
 	}
 	pipelines(t, s, w,
-		func() error { return w.gitlab("merge_request_event", reader) },
+		func() error { return w.gitlab("merge_request_event", reader, "test") },
 		func() error { return w.gitlab("push", admin) },
 		func() error { return w.gitlab("schedule", reader) })
 }
 
-// The workflow with the reference server, on a port of the test's own.
+// The job with the reference server as a service. The variables of the project
+// point to a deployment that is not there.
+func TestGitLabCIWithReferenceServer(t *testing.T) {
+	t.Parallel()
+	project := map[string]string{"BYOK_ENDPOINT": "http://127.0.0.1:1", "BYOK_WORKSPACE_ID": "production", "BYOK_READER_SESSION_TOKEN": "none"}
+	if err := newWorkshop(t).gitlab("merge_request_event", project, "plan", "policy"); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// The workflow with the reference server as a service container.
 func TestGitHubActionsWithReferenceServer(t *testing.T) {
 	t.Parallel()
-	w := newWorkshop(t)
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	port := strconv.Itoa(listener.Addr().(*net.TCPAddr).Port)
-	if err := listener.Close(); err != nil {
-		t.Fatal(err)
-	}
-	if err := w.github("test.yml", nil, "8787", port); err != nil {
+	if err := newWorkshop(t).github("test.yml", nil); err != nil {
 		t.Fatal(err)
 	}
 }

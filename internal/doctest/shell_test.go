@@ -3,10 +3,13 @@ package doctest
 import (
 	"maps"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/testkit/tfrun"
 )
 
 // page is a template or another document.
@@ -58,8 +61,8 @@ func scene(t *testing.T, path string, names ...string) string {
 // unmarked has the pages whose shell blocks have no mark, and why.
 var unmarked = map[string]string{
 	"templates/guides/adopting-keys.md.tmpl":    "TestAdoptingGuide of internal/e2e/secrets takes the steps",
-	"templates/guides/reference-server.md.tmpl": "the server stays in the foreground; TestGettingStarted and TestModule start one in the same way",
-	"README.md":       "clones the repository and asks the registry; make's targets are what the workflows run",
+	"templates/guides/reference-server.md.tmpl": "the server stays in the foreground; TestGettingStarted and TestModule start one in the same way, TestServerCommands checks the flags",
+	"README.md":       "clones the repository and asks the registry; TestMakeTargets and TestInstall check the rest",
 	"CONTRIBUTING.md": "make's targets are what the workflows run",
 }
 
@@ -101,6 +104,46 @@ func TestGettingStarted(t *testing.T) {
 	script = first + "terraform output | grep -F '" + masked + "'\nterraform plan -detailed-exitcode" + script[len(first)+len("terraform plan -detailed-exitcode"):]
 	if err := w.shell(dir, []string{"bash", "-euo", "pipefail", "-c", withTrap(script)}, nil); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// What make install prints: an override, which needs no init, and commands for
+// the plugin directory, with which init works.
+func TestInstall(t *testing.T) {
+	t.Parallel()
+	cli := tfrun.Need(t)
+	w := newWorkshop(t)
+	bin := t.TempDir()
+	if err := os.Symlink(cli.PackagePath(filepath.Join(toolsDir, "mirror"), tfrun.Source), filepath.Join(bin, "terraform-provider-byok")); err != nil {
+		t.Fatal(err)
+	}
+	printed, err := exec.Command("bash", filepath.Join(root, "scripts/print-override.sh"), bin).Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	home := t.TempDir()
+	override := filepath.Join(home, "override.rc")
+	if err := os.WriteFile(override, regexp.MustCompile(`(?ms)^provider_installation \{.*?^\}$`).Find(printed), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var commands []string
+	for _, match := range regexp.MustCompile(`(?m)^  ((?:plugins=|mkdir |cp ).*)$`).FindAllStringSubmatch(string(printed), -1) {
+		commands = append(commands, match[1])
+	}
+	if len(commands) != 3 {
+		t.Fatalf("commands %q in\n%s", commands, printed)
+	}
+	for name, test := range map[string]struct{ config, script string }{
+		"override":         {override, "terraform validate | tee validated\ngrep 'development overrides' validated\n"},
+		"plugin directory": {"/dev/null", strings.ReplaceAll(strings.Join(commands, "\n"), "registry.terraform.io", cli.Host) + "\nterraform init -input=false\nterraform validate\n"},
+	} {
+		dir := t.TempDir()
+		if err := os.CopyFS(dir, os.DirFS(filepath.Join(root, "examples/guides/getting-started"))); err != nil {
+			t.Fatal(err)
+		}
+		if err := w.shell(dir, []string{"bash", "-euo", "pipefail", "-c", test.script}, map[string]string{"HOME": home, "TF_CLI_CONFIG_FILE": test.config}); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }
 

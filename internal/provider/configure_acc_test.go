@@ -24,6 +24,8 @@ func TestAccConfigureChecksTheSession(t *testing.T) {
 	s := acctest.Start(t)
 	untrusted := httptest.NewTLSServer(http.NotFoundHandler())
 	t.Cleanup(untrusted.Close)
+	elsewhere := httptest.NewServer(http.NotFoundHandler())
+	t.Cleanup(elsewhere.Close)
 	// A port that was free a moment ago can be that of another test's server by
 	// now. Nothing is given this one.
 	const closedURL = "http://127.0.0.1:1"
@@ -55,6 +57,11 @@ func TestAccConfigureChecksTheSession(t *testing.T) {
 			[]string{endpoint(untrusted.URL), token},
 			[]string{"Cannot connect to Sim: the certificate of the server is not trusted", "The certificate of " + untrusted.URL + "/api/auth/get-session is signed by an unknown authority."},
 			`provider "byok" {`, 0,
+		},
+		"endpoint with /api": {
+			[]string{endpoint(elsewhere.URL + "/api"), token},
+			[]string{"Cannot connect to Sim: this is not the API of Sim", "without /api", "HTTP status 404 from " + elsewhere.URL + "/api/api/auth/get-session"},
+			"endpoint = ", 0,
 		},
 	} {
 		t.Run(title, func(t *testing.T) {

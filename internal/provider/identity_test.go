@@ -1,6 +1,9 @@
 package provider
 
 import (
+	"os"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -38,6 +41,43 @@ func TestParseKeyImportID(t *testing.T) {
 		got, diags := keyIdentity.parse(in)
 		if want = "error : Invalid import ID: " + want; got != (importID{}) || text(diags) != want {
 			t.Errorf("%q: %+v\n%s\nwant\n%s", in, got, text(diags), want)
+		}
+	}
+}
+
+// The examples of the documentation show every form of an import ID.
+func TestExamplesHaveEveryImportForm(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		kind *identityKind
+		want []importID
+	}{
+		{&keyIdentity, []importID{
+			{scope: byok.WorkspaceScope("11111111-2222-4333-8444-555555555555"), providerID: "openai", name: "V1StGXR8_Z5jdHi6B-myT"},
+			{scope: byok.WorkspaceScope("11111111-2222-4333-8444-555555555555"), name: "V1StGXR8_Z5jdHi6B-myT"},
+			{name: "V1StGXR8_Z5jdHi6B-myT"},
+			{scope: byok.OrganizationScope("org-7f3a"), providerID: "openai", name: "V1StGXR8_Z5jdHi6B-myT"},
+		}},
+		{&poolIdentity, []importID{
+			{scope: byok.WorkspaceScope("11111111-2222-4333-8444-555555555555"), name: "openai"},
+			{name: "openai"},
+			{scope: byok.OrganizationScope("org-7f3a"), name: "openai"},
+		}},
+	} {
+		script, err := os.ReadFile("../../examples/resources/" + test.kind.typeName + "/import.sh")
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []importID
+		for _, match := range regexp.MustCompile(`(?m)^terraform import \S+ (\S+)$`).FindAllStringSubmatch(string(script), -1) {
+			id, diags := test.kind.parse(match[1])
+			if diags.HasError() {
+				t.Errorf("%s: %s", match[0], text(diags))
+			}
+			got = append(got, id)
+		}
+		if !slices.Equal(got, test.want) {
+			t.Errorf("%s: %+v, want %+v", test.kind.typeName, got, test.want)
 		}
 	}
 }

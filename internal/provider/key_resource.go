@@ -139,8 +139,7 @@ func (r *keyResource) modifyCreate(ctx context.Context, call *ledger.Call, m pla
 	// The record of a replace is that of the replaced key.
 	verdict := call.Create(ctx, pool, m.record.ID)
 	if !mayApply {
-		resp.Diagnostics.Append(r.operation.storeDiagnostics(pool)...)
-		resp.Diagnostics.Append(r.operation.beginDiagnostics(ctx, pool)...)
+		resp.Diagnostics.Append(r.operation.addDiagnostics(ctx, call, pool, planned.additions(m.config.secret()), m.record.ID)...)
 	}
 	return verdict
 }
@@ -192,8 +191,7 @@ func (r *keyResource) modifyReplace(ctx context.Context, call *ledger.Call, m pl
 	}
 	verdict := call.Replace(ctx, from, id, to)
 	if !mayApply {
-		resp.Diagnostics.Append(r.operation.storeDiagnostics(to)...)
-		resp.Diagnostics.Append(r.operation.beginDiagnostics(ctx, to)...)
+		resp.Diagnostics.Append(r.operation.addDiagnostics(ctx, call, to, created.additions(m.config.secret()), id)...)
 		resp.Diagnostics.Append(r.operation.endDiagnostics(ctx, call, from)...)
 	}
 	return verdict

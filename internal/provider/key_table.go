@@ -30,7 +30,7 @@ var keyTable = newTable(slices.Concat(
 			field: func(m *keyModel) any { return &m.Name },
 			schema: schema.StringAttribute{
 				Optional:            true,
-				MarkdownDescription: "Label of the key, up to 120 characters; need not be unique. White space at both ends does not count, and a blank name is none. The API takes a new name only together with the secret.",
+				MarkdownDescription: "Label of the key, up to 120 characters; need not be unique. Leading and trailing whitespace is ignored; a blank name is treated as unset. The API takes a new name only together with the secret.",
 				Validators:          []validator.String{nameCheck},
 			},
 		},

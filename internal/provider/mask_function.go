@@ -19,9 +19,9 @@ func (maskFunction) Metadata(_ context.Context, _ function.MetadataRequest, resp
 func (maskFunction) Definition(_ context.Context, _ function.DefinitionRequest, resp *function.DefinitionResponse) {
 	resp.Definition = function.Definition{
 		Summary: "The mask that Sim shows of an API key",
-		MarkdownDescription: "Returns what Sim shows of an API key, so that a key in hand can be compared with a stored one: " +
-			"the first 6 and last 4 characters from 13 characters on, the first 4 and last 4 from 9 on, eight bullets (`••••••••`) for anything shorter. " +
-			"Lengths are UTF-16 units. Eight bullets are also what Sim shows of a key that it cannot decrypt, so they say nothing about the key.\n\n" +
+		MarkdownDescription: "Returns what Sim shows of an API key, so that a key in hand can be compared with a stored one. " +
+			"Of 13 or more characters, it shows the first 6 and the last 4; of 9 to 12, the first 4 and the last 4; of fewer, eight bullets (`••••••••`). " +
+			"Lengths are UTF-16 units. Sim also shows eight bullets of a key that it cannot decrypt, so they say nothing about the key.\n\n" +
 			"Terraform treats the mask of a sensitive value as sensitive too; wrap it in `nonsensitive()` to print it.",
 		Parameters: []function.Parameter{
 			function.StringParameter{

@@ -129,8 +129,7 @@ func (r *poolResource) modifyCreate(ctx context.Context, call *ledger.Call, m pl
 		Added: p.adds(), Exclusive: p.planned.Exclusive.ValueBool(), Replaces: !m.record.absent(), Replaced: m.record.ids(),
 	})
 	if !m.mayApply {
-		resp.Diagnostics.Append(r.operation.storeDiagnostics(pool)...)
-		resp.Diagnostics.Append(r.operation.beginDiagnostics(ctx, pool)...)
+		resp.Diagnostics.Append(r.operation.addDiagnostics(ctx, call, pool, p.additions(), m.record.ids()...)...)
 		r.reportLeftAlone(ctx, call, p, pool, m.record, resp)
 	}
 	return verdict
@@ -205,8 +204,7 @@ func (r *poolResource) modifyUpdate(ctx context.Context, call *ledger.Call, m pl
 				// The second call has the list, too; a failure is reported there.
 				_, _ = r.operation.api.List(ctx, to.Scope)
 			}
-			resp.Diagnostics.Append(r.operation.storeDiagnostics(to)...)
-			resp.Diagnostics.Append(r.operation.beginDiagnostics(ctx, to)...)
+			resp.Diagnostics.Append(r.operation.addDiagnostics(ctx, call, to, created.additions(), planned.ids()...)...)
 			resp.Diagnostics.Append(r.operation.endDiagnostics(ctx, call, pool)...)
 			r.reportLeftAlone(ctx, call, created, to, planned, resp)
 		}
@@ -227,8 +225,7 @@ func (r *poolResource) modifyUpdate(ctx context.Context, call *ledger.Call, m pl
 	}
 	verdict := call.Pool(ctx, pool, poolChange(m.prior, p))
 	if !m.mayApply && p.stores() {
-		resp.Diagnostics.Append(r.operation.storeDiagnostics(pool)...)
-		resp.Diagnostics.Append(r.operation.beginDiagnostics(ctx, pool)...)
+		resp.Diagnostics.Append(r.operation.addDiagnostics(ctx, call, pool, p.additions())...)
 	}
 	return verdict
 }

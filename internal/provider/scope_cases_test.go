@@ -334,6 +334,18 @@ var scopeCases = map[string]func(w *scopeWorld){
 		w.holds(twoKeys)
 		w.plansNothing(twoKeys)
 	},
+	"lost state": func(w *scopeWorld) {
+		keys := declaredKeys{"a": declared("a", secretA), "no name": {secret: secretB}, "short": {secret: "short", name: "short"}}
+		w.settled(keys)
+		w.State = map[string]tfcore.Instance{}
+		found := w.planDiagnostics(keys, w.changes(3), lookalike, lookalike)
+		for _, key := range w.stored() {
+			if told := strings.Contains(found.Error(), w.pool.String()+"/"+key.ID); told != (key.MaskedKey != byok.MaskUnknown) {
+				w.Errorf("key %q (%s) is named: %t: %v", nameOf(key), key.MaskedKey, told, found)
+			}
+		}
+		w.plans(declaredKeys{"other name": declared("other name", secretA), "a": declared("a", secretC)}, w.changes(2))
+	},
 	"cap at plan": func(w *scopeWorld) {
 		for i := range byok.Cap - 1 {
 			w.server.AddTo(w, w.pool, secretC, fmt.Sprint("other ", i))

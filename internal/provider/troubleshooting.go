@@ -93,6 +93,7 @@ func TroubleshootingHeadings() []string {
 		`Pool "…" is full, its cap is …`,
 		"… creates wait for removals of the same apply",
 
+		"A key like this is already stored",
 		"The organization's keys step aside",
 		"The last key of a pool is removed",
 		"A self-hosted Sim does not use this key in workflows",

@@ -45,7 +45,8 @@ func main() {
 }
 
 const usage = `usage: image [flags] push|save OS/ARCH=BINARY...
-  push  pushes to --repository with the tags VERSION and latest (a pre-release: VERSION alone);
+  push  pushes to --repository with the tags VERSION and latest (a pre-release: VERSION alone),
+        and prints each tag with the digest;
         REGISTRY_USERNAME and REGISTRY_PASSWORD sign in
   save  writes the image of the first binary to --output, for docker load`
 
@@ -88,12 +89,16 @@ func run(args []string, stdout io.Writer) error {
 		if err != nil {
 			return err
 		}
+		digest, err := index.Digest()
+		if err != nil {
+			return err
+		}
 		auth := authn.FromConfig(authn.AuthConfig{Username: os.Getenv("REGISTRY_USERNAME"), Password: os.Getenv("REGISTRY_PASSWORD")})
 		for _, tag := range tags(tag) {
 			if err := remote.WriteIndex(tag, index, remote.WithAuth(auth)); err != nil {
 				return fmt.Errorf("push %s: %w", tag, err)
 			}
-			fmt.Fprintln(stdout, "pushed", tag)
+			fmt.Fprintf(stdout, "pushed %s@%s\n", tag, digest)
 		}
 		return nil
 	}

@@ -4,6 +4,7 @@ import (
 	"archive/tar"
 	"debug/elf"
 	"errors"
+	"fmt"
 	"io"
 	"net/http/httptest"
 	"os"
@@ -137,11 +138,15 @@ func TestPush(t *testing.T) {
 	server := httptest.NewServer(registry.New())
 	t.Cleanup(server.Close)
 	repository := strings.TrimPrefix(server.URL, "http://") + "/owner/byok-server"
+	var released string // what the push of the first version prints
 	for _, step := range []struct{ version, tags string }{{"1.2.3", "1.2.3 latest"}, {"1.3.0-rc.1", "1.2.3 1.3.0-rc.1 latest"}} {
 		var said strings.Builder
 		err := run([]string{"--repository", repository, "--version", step.version, "push", "linux/amd64=" + file, "linux/arm64=" + file}, &said)
 		if err != nil {
 			t.Fatal(err)
+		}
+		if released == "" {
+			released = said.String()
 		}
 		repo, err := name.NewRepository(repository)
 		if err != nil {
@@ -155,6 +160,10 @@ func TestPush(t *testing.T) {
 	index, err := remote.Index(mustTag(t, repository+":latest"))
 	if err != nil {
 		t.Fatal(err)
+	}
+	digest, err := index.Digest()
+	if want := fmt.Sprintf("pushed %s:1.2.3@%[2]s\npushed %[1]s:latest@%s\n", repository, digest); err != nil || released != want {
+		t.Errorf("printed %q, want %q: %v", released, want, err)
 	}
 	manifest, err := index.IndexManifest()
 	if err != nil || len(manifest.Manifests) != 2 || manifest.Manifests[1].Platform.Architecture != "arm64" {

@@ -46,6 +46,11 @@ type driver interface {
 	ids(t *testing.T) map[string]string
 }
 
+// querier is a driver that can also list what a scope has.
+type querier interface {
+	query(t *testing.T, workspaceID string) ([]string, error)
+}
+
 // spec is a configuration: a key by address.
 type spec map[string]key
 
@@ -241,6 +246,32 @@ func (p protocol) ids(*testing.T) map[string]string {
 		ids[address], _ = tfcore.Attributes(at.Value)["id"].(string)
 	}
 	return ids
+}
+
+// query lists the keys of a scope as terraform query does, by ID, or fails.
+func (p protocol) query(t *testing.T, workspaceID string) ([]string, error) {
+	return queried(t, p.Core, "byok_key", workspaceID, func(identity map[string]any) string { return identity["id"].(string) })
+}
+
+// query lists the pools of a scope by provider ID.
+func (p pooledProtocol) query(t *testing.T, workspaceID string) ([]string, error) {
+	return queried(t, p.Core, "byok_pool", workspaceID, func(identity map[string]any) string { return identity["provider_id"].(string) })
+}
+
+func queried(t *testing.T, core *tfcore.Core, typeName, workspaceID string, title func(identity map[string]any) string) (found []string, err error) {
+	ctx, scope := context.WithoutCancel(t.Context()), scopeOf(workspaceID)
+	operation := core.Begin(ctx, false)
+	if err := operation.Err(); err != nil {
+		return nil, err
+	}
+	results, err := operation.List(ctx, tfcore.ListBlock{TypeName: typeName, Include: true, Config: map[string]any{scope.Kind.String() + "_ids": []any{scope.ID}}})
+	for _, result := range results {
+		if err := result.Found.Err(); err != nil {
+			return nil, err
+		}
+		found = append(found, title(result.Identity))
+	}
+	return found, err
 }
 
 // pooledProtocol drives the provider with pools in place of keys.

@@ -35,6 +35,7 @@ type soakTotals struct {
 	mu                               sync.Mutex
 	runs, applies, failed            int
 	organizations                    int // runs with pools of an organization
+	queried, queriesFailed           int // queries of the provider, where Terraform has them
 	adds, replaces, deletes, queries int // as the server did them
 	requests                         int // as the proxy saw them
 	faults                           map[faultproxy.Kind]int
@@ -110,10 +111,10 @@ func soak(t *testing.T, runs int, start func(t *testing.T, provider map[string]a
 		}
 	})
 	v := totals.verdict
-	t.Logf("seeds %d to %d: %d runs, %d with pools of an organization, %d applies (%d failed and were followed by another), %d adds, %d replaces, %d deletes, %d lists done by the server\n"+
+	t.Logf("seeds %d to %d: %d runs, %d with pools of an organization, %d applies (%d failed and were followed by another), %d adds, %d replaces, %d deletes, %d lists done by the server, %d queries (%d failed)\n"+
 		"%d requests at the proxy, faults %v\n"+
 		"%d duplicates, %d losses, %d wrong secrets, %d wrong deletes, %d changes to keys of other owners",
-		*soakSeed, *soakSeed+uint64(runs)-1, totals.runs, totals.organizations, totals.applies, totals.failed, totals.adds, totals.replaces, totals.deletes, totals.queries,
+		*soakSeed, *soakSeed+uint64(runs)-1, totals.runs, totals.organizations, totals.applies, totals.failed, totals.adds, totals.replaces, totals.deletes, totals.queries, totals.queried, totals.queriesFailed,
 		totals.requests, totals.faults,
 		v.duplicates, v.losses, v.wrongSecrets, v.wrongDeletes, v.foreignChanges)
 	if !v.clean() {
@@ -151,6 +152,9 @@ func soakRun(t *testing.T, seed uint64, totals *soakTotals, start func(t *testin
 		if err := d.apply(t, declared); err != nil {
 			failed++
 			t.Logf("apply %d fails: %s", applies, summaries(err))
+		}
+		if q, ok := d.(querier); ok {
+			query(t, q, server, g.pools[random.IntN(len(g.pools))].workspaceID, totals)
 		}
 	}
 	g.grow(declared, 4+random.IntN(12))
@@ -217,6 +221,36 @@ func soakRun(t *testing.T, seed uint64, totals *soakTotals, start func(t *testin
 	totals.verdict.wrongSecrets += v.wrongSecrets
 	totals.verdict.wrongDeletes += v.wrongDeletes
 	totals.verdict.foreignChanges += v.foreignChanges
+}
+
+// query lists a scope while the network fails. It may fail; if not, it has found
+// what is stored.
+func query(t *testing.T, q querier, server *acctest.Server, workspaceID string, totals *soakTotals) {
+	t.Helper()
+	stored := func() (ids, providerIDs []string) {
+		for _, key := range server.ListIn(t, scopeOf(workspaceID)) {
+			ids, providerIDs = append(ids, key.ID), append(providerIDs, key.ProviderID)
+		}
+		slices.Sort(providerIDs)
+		return ids, slices.Compact(providerIDs)
+	}
+	idsBefore, _ := stored()
+	found, err := q.query(t, workspaceID)
+	ids, want := stored()
+	if _, ofKeys := q.(protocol); ofKeys {
+		want = slices.Sorted(slices.Values(ids))
+		slices.Sort(found)
+	}
+	totals.mu.Lock()
+	defer totals.mu.Unlock()
+	totals.queried++
+	switch {
+	case err != nil:
+		totals.queriesFailed++
+	case !slices.Equal(found, want) && slices.Equal(idsBefore, ids): // no write that the network held back came between
+		totals.verdict.losses++
+		t.Errorf("a query of %s finds %q, stored are %q", workspaceID, found, want)
+	}
 }
 
 var errorLine = regexp.MustCompile(`(?m)(?:Error|ERROR)[^:\n]*: (.+)$`)

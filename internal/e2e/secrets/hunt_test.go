@@ -27,6 +27,7 @@ const (
 	kindAuditLog    kind = "audit log"
 	kindDatabase    kind = "database"
 	kindConfig      kind = "written configuration"
+	kindQuery       kind = "results of a query"
 )
 
 // allowed says where a canary may be found. Everything else is a leak.

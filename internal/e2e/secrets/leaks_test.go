@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/url"
 	"os"
@@ -16,6 +17,8 @@ import (
 	"testing"
 
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/byok"
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/provider"
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/testkit/tfcore"
 )
 
 // The life of keys, from creation to destruction, with saved plans.
@@ -100,6 +103,67 @@ func TestNoLeakInImport(t *testing.T) {
 	s.tf.Write(t, "imports.tf", fmt.Sprintf("import {\n  to = byok_key.stray\n  id = %q\n}\n", id))
 	s.must("plan", "-no-color", "-generate-config-out=generated.tf")
 	s.must("import", "-no-color", "byok_key.stray", id)
+}
+
+// Queries of keys and pools, as Terraform 1.14 and later ask the provider, on
+// a server that responds and on one that repeats all that it is told.
+func TestNoLeakInQuery(t *testing.T) {
+	t.Parallel()
+	s := newStage(t)
+	s.addKeys("query")
+	for _, name := range s.names() {
+		s.server.AddTo(t, s.pool(s.keys[name]), s.keys[name].secret.value, name)
+	}
+	s.served("query")
+	common := map[string]any{
+		"endpoint": s.server.URL, "max_retries": 0, "headers": map[string]any{"X-Gateway-Token": s.header.value},
+	}
+	// Configure uses the session before a fault begins.
+	query := func(t *testing.T, signIn map[string]any, typeName string, fault fault) (found int, failed bool) {
+		t.Helper()
+		config := maps.Clone(common)
+		maps.Copy(config, signIn)
+		o := tfcore.New(t, provider.NewServer("test"), config, 1).Begin(t.Context(), false)
+		if err := o.Err(); err != nil {
+			t.Fatal(err)
+		}
+		s.faults.set(fault)
+		defer s.faults.set(nil)
+		results, err := o.List(t.Context(), tfcore.ListBlock{TypeName: typeName, Include: true, Config: map[string]any{
+			"workspace_ids": []any{s.server.WorkspaceID}, "organization_ids": []any{s.organizationID},
+		}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, result := range results {
+			said := []byte(result.DisplayName + "\n" + result.Found.Error())
+			if raw := result.Raw; raw.Identity != nil {
+				said = slices.Concat(said, raw.Identity.IdentityData.MsgPack, raw.Resource.MsgPack)
+				found++
+			}
+			s.look(kindQuery, t.Name(), said)
+			failed = failed || result.Found.Err() != nil
+		}
+		return found, failed
+	}
+	for by, signIn := range map[string]map[string]any{
+		"token":    {"session_token": s.session.value},
+		"password": {"email": s.server.Email, "password": s.password.value},
+	} {
+		for _, typeName := range []string{"byok_key", "byok_pool"} {
+			for name, fault := range map[string]fault{
+				"": nil, "400": echo(400, someRequestID), "401": echo(401, ""), "403": echo(403, ""), "404": echo(404, someRequestID),
+				"500": echo(500, ""), "garbage": echo(200, ""), "no HTTP": raw("SAID\r\n\r\n"), "cut": cut,
+			} {
+				t.Run(strings.Join([]string{by, typeName, name}, " "), func(t *testing.T) {
+					found, failed := query(t, signIn, typeName, fault)
+					if failed != (fault != nil) || fault == nil && found != len(s.keys) {
+						t.Errorf("%d of %d found, failed: %t", found, len(s.keys), failed)
+					}
+				})
+			}
+		}
+	}
 }
 
 // echo responds with a status and everything that the request said, in every

@@ -132,7 +132,7 @@ func TestMasksAreNoLeak(t *testing.T) {
 // Where a canary may be found is a short list.
 func TestAllowed(t *testing.T) {
 	t.Parallel()
-	kinds := []kind{kindState, kindPlan, kindPlanJSON, kindStdout, kindStderr, kindCoreLog, kindProviderLog, kindCrash, kindServerLog, kindAuditLog, kindDatabase, kindConfig}
+	kinds := []kind{kindState, kindPlan, kindPlanJSON, kindStdout, kindStderr, kindCoreLog, kindProviderLog, kindCrash, kindServerLog, kindAuditLog, kindDatabase, kindConfig, kindQuery}
 	for use, want := range map[use][]kind{
 		useAPIKey: {kindState, kindPlan, kindPlanJSON}, useBareSession: {kindDatabase},
 		useWriteOnly: nil, usePassword: nil, useSession: nil, useHeader: nil, useForeign: nil,

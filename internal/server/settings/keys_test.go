@@ -3,17 +3,20 @@ package settings_test
 import (
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"net/url"
 	"strings"
 	"sync"
 	"testing"
 
+	"github.com/chromedp/cdproto/emulation"
 	"github.com/chromedp/cdproto/network"
 	"github.com/chromedp/chromedp"
 	"github.com/chromedp/chromedp/kb"
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/server"
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/testkit/acctest"
 )
 
@@ -190,8 +193,13 @@ func TestManage(t *testing.T) {
 	if got := eval[string](b, `(({ type, placeholder, required, autocomplete }) => [type, placeholder, required, autocomplete].join())(document.querySelector("#edit-key"))`); got != "password,sk-...,true,off" {
 		t.Errorf("the field of the API key is %s", got)
 	}
-	if !eval[bool](b, `["data-1p-ignore", "data-lpignore", "data-bwignore", "data-form-type"].every((a) => document.querySelector("#edit-key").hasAttribute(a)) && document.querySelectorAll("#edit-form .decoy input").length === 2`) {
+	if !eval[bool](b, `["#edit-key", "#edit-name"].every((s) => ["data-1p-ignore", "data-lpignore", "data-bwignore", "data-form-type"].every((a) => document.querySelector(s).hasAttribute(a)) && document.querySelector(s).autocomplete === "off")
+		&& document.querySelector("#edit-form").autocomplete === "off"
+		&& [...document.querySelectorAll("#edit-form input")].map((i) => i.autocomplete).join() === "username,current-password,off,off"`) {
 		t.Error("password managers are not kept off")
+	}
+	if got := b.text("label[for=edit-name]"); got != "Name (optional)" || eval[bool](b, "document.querySelector('#edit-name').required") {
+		t.Errorf("the name is asked for as %q", got)
 	}
 	isDisabled := func(selector string) bool {
 		return eval[bool](b, "document.querySelector('"+selector+"').disabled")
@@ -243,6 +251,12 @@ func TestManage(t *testing.T) {
 		t.Error("an eleventh key can be added")
 	}
 	b.shows("#manage-hint", "at most 10 keys per provider")
+	if eval[bool](b, `!document.querySelector("#manage-add").closest("footer")`) {
+		t.Error("Add Key does not stand in the footer")
+	}
+	if got := eval[int](b, `[...document.querySelectorAll("#manage-keys .key")].filter((k) => [...k.querySelectorAll("button")].map((e) => e.innerText).join() === "Update,Delete").length`); got != 10 {
+		t.Errorf("%d of 10 keys have Update and Delete", got)
+	}
 	if got, want := names(), strings.ReplaceAll(saved(), "null", "Unnamed key"); got != want {
 		t.Errorf("shown are %s\nstored are %s", got, want)
 	}
@@ -260,8 +274,12 @@ func TestManage(t *testing.T) {
 		t.Errorf("an update begins with %q", got)
 	}
 	b.shows("#edit-lead", "sk-fir...6789")
-	b.fill("#edit-key", "sk-second-abcdefgh")
 	b.fill("#edit-name", "renamed")
+	b.shows("#edit-key-hint", "Enter the key again, even if only the name changes.")
+	if !isDisabled("#edit-save") {
+		t.Error("a name is saved without the key")
+	}
+	b.fill("#edit-key", "sk-second-abcdefgh")
 	b.click("#edit-save")
 	b.until("!document.querySelector('#edit').open")
 	b.shows("#manage-keys .key:first-child", "renamed")
@@ -322,6 +340,83 @@ func TestPlaceholders(t *testing.T) {
 	}
 }
 
+// When a key was added and replaced, and by whom, stands in the dialogs.
+func TestTimes(t *testing.T) {
+	t.Parallel()
+	w := startWorld(t)
+	for i, id := range []string{w.Add(t, w.WorkspaceID, "openai", "sk-0123456789abcdef", "one"), w.Add(t, w.WorkspaceID, "openai", "sk-0123456789abcdee", "two")} {
+		w.Exec(t, "UPDATE workspace_byok_keys SET created_at = $2, updated_at = $3 WHERE id = $1", id,
+			fmt.Sprintf("2026-01-0%d 03:04:05.678000", 2+i), []string{"2026-01-02 03:04:05.678000", "2026-02-03 04:05:06.789000"}[i])
+	}
+	b := newTab(t, w.URL)
+	b.session(w.SessionToken)
+	b.open(w.page(""))
+	b.click(manage("openai"))
+	for i, want := range []string{
+		"Added Jan 2, 2026 by Colleague | 2026-01-02T03:04:05.678Z Jan 2, 2026, 3:04:05 AM",
+		"Added Jan 3, 2026 by Colleague, replaced Feb 3, 2026 | 2026-01-03T03:04:05.678Z Jan 3, 2026, 3:04:05 AM | 2026-02-03T04:05:06.789Z Feb 3, 2026, 4:05:06 AM",
+	} {
+		got := eval[string](b, fmt.Sprintf(`(({ innerText, children }) => [innerText, ...[...children].filter((e) => e.tagName === "TIME").map((e) => e.dateTime + " " + e.title)].join(" | "))(document.querySelector("#manage-keys .key:nth-child(%d) .key-made"))`, i+1))
+		if got = strings.ReplaceAll(got, "\u202f", " "); got != want {
+			t.Errorf("key %d shows %s\nwant %s", i+1, got, want)
+		}
+	}
+	b.click(keyButton(2, "update"))
+	b.shows("#edit-lead", "two sk-012...cdee. Key 2 of 2, added Jan 3, 2026, replaced Feb 3, 2026")
+	b.click("#edit [data-close]")
+	b.click(keyButton(2, "delete"))
+	b.shows("#delete-which", "Key 2 of 2, added Jan 3, 2026, replaced Feb 3, 2026")
+}
+
+// What is known is shown at once: the list before any script, and a provider's
+// keys without asking the server again.
+func TestNothingToWaitFor(t *testing.T) {
+	t.Parallel()
+	var f faults
+	w := startWorld(t, f.option())
+	w.fill(t)
+	b := newTab(t, w.URL)
+	b.session(w.superuser.SessionToken)
+	call(b, emulation.SetScriptExecutionDisabled, emulation.SetScriptExecutionDisabledParams{Value: true})
+	run(b, chromedp.NavigateResponse(w.URL+w.page("search=a")))
+	rows := `[...document.querySelectorAll(".row")].filter((r) => r.checkVisibility()).map((r) => r.innerText.replace(/\s+/g, " ") + r.querySelectorAll(".pips .on").length).join("\n") + document.querySelector("#summary").innerText`
+	if eval[bool](b, "'ready' in document.documentElement.dataset") {
+		t.Fatal("the modules run")
+	}
+	b.shows("noscript", "This page needs JavaScript.")
+	before := eval[string](b, rows)
+	call(b, emulation.SetScriptExecutionDisabled, emulation.SetScriptExecutionDisabledParams{})
+
+	// From here on the server answers nothing but the page and its files.
+	f.set(func(_ http.ResponseWriter, r *http.Request) bool {
+		if strings.HasSuffix(r.URL.Path, "/settings/byok") || strings.HasPrefix(r.URL.Path, "/assets/") {
+			return false
+		}
+		<-r.Context().Done()
+		panic(http.ErrAbortHandler)
+	})
+	b.open(w.page("search=a"))
+	if diff := cmp.Diff(before, eval[string](b, rows)); diff != "" {
+		t.Errorf("the modules change the list:\n%s", diff)
+	}
+	for _, want := range []string{"Anthropic Claude models 3 keys Manage3", "Mistral Mistral models and document parsing From organization Add Key0"} {
+		if !strings.Contains(before, want) {
+			t.Errorf("the list lacks %q:\n%s", want, before)
+		}
+	}
+	b.click(manage("anthropic"))
+	b.shows("#manage", "3 of 10")
+	b.shows("#manage-keys .key:nth-child(2)", "production-us")
+	b.click(keyButton(1, "delete"))
+	b.shows("#delete-follows", "The other 2 Anthropic keys stay in use.")
+	b.click("#delete [data-close]")
+	b.open(w.page("tab=rotation"))
+	b.shows("#pools", "47 requests served")
+	if got := eval[string](b, `[...document.querySelectorAll("progress, [role=progressbar], [aria-busy], .spinner")].map((e) => e.outerHTML).join()`); got != "" {
+		t.Errorf("the page waits: %s", got)
+	}
+}
+
 // Whoever may not change keys finds no way to, and everything else.
 func TestReader(t *testing.T) {
 	t.Parallel()
@@ -344,6 +439,21 @@ func TestReader(t *testing.T) {
 		b.open(w.page("tab=rotation"))
 		b.shows("#pools", "OpenAI")
 	}
+	// Without keys they are told who adds them.
+	empty := w.NewWorkspace(t)
+	path := "/workspace/" + empty + "/settings/byok"
+	b := newTab(t, w.URL)
+	b.session(w.NewUser(t, "read", empty).SessionToken)
+	b.open(path)
+	b.shows("#summary", "No keys yet. Workspace admins can add them.")
+	b.fill("#search", "a")
+	b.shows("#summary", "of 36 providers")
+	b.fill("#search", "")
+	b.shows("#summary", "No keys yet. Workspace admins can add them.")
+	b.click("#as-terraform")
+	b.shows("#terraform-hint", "There is nothing to import yet: no key is stored.")
+	b.open(path + "?tab=rotation")
+	b.shows("#no-pools", "Workspace admins can add them.")
 }
 
 // What the API refuses stands in the dialog, which keeps what was typed.
@@ -548,6 +658,9 @@ func TestEscaping(t *testing.T) {
 	if got := eval[string](b, "document.querySelector('#edit-name').value"); got != names[1] {
 		t.Errorf("the update dialog shows %q", got)
 	}
+	if got := eval[string](b, "document.querySelector('#edit-lead bdi').textContent"); got != names[1] {
+		t.Errorf("the update dialog is about %q", got)
+	}
 	b.press(escape)
 	b.press(escape)
 	b.open(w.page("tab=rotation"))
@@ -559,11 +672,14 @@ func TestEscaping(t *testing.T) {
 	}
 }
 
-// No secret is in a page, a URL or the browser's storage, and the page asks no
-// other host.
+// No secret is in a page, a URL, a log or the browser's storage, and the page
+// asks no other host.
 func TestSecretsStayAway(t *testing.T) {
 	t.Parallel()
-	w := startWorld(t)
+	var log syncBuffer
+	w := startWorld(t, func(c *server.Config) {
+		c.Logger = slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	})
 	b := newTab(t, w.URL)
 	var mu sync.Mutex
 	var seen []string
@@ -578,7 +694,23 @@ func TestSecretsStayAway(t *testing.T) {
 	}
 	b.session(w.SessionToken)
 	b.open(w.page(""))
-	secrets := []string{"sk-very-secret-one-1234", "sk-very-secret-two-5678"}
+	secrets := []string{"sk-very-secret-one-1234", "sk-very-secret-two-5678", "sk-never-to-be-saved-90", "sk-ant-for-the-mothership"}
+	b.click(add("openai"))
+	b.fill("#edit-key", secrets[2])
+	// What is typed and left behind is gone, also on the way back.
+	eval[any](b, "document.querySelector('.tabs a:nth-child(2)').click(); null")
+	b.shows("#no-pools", "Nothing to rotate yet")
+	eval[any](b, "history.back(); null")
+	b.until("document.querySelector('#search') && 'ready' in document.documentElement.dataset")
+	if got := eval[string](b, "document.querySelector('#edit-key').value"); got != "" {
+		t.Errorf("on the way back the field holds %q", got)
+	}
+	b.click(add("openai"))
+	b.fill("#edit-key", secrets[2])
+	b.fill("#edit-name", strings.Repeat("n", 121))
+	b.click("#edit-save")
+	b.shows("#edit-problem", "120 characters")
+	b.press(escape)
 	b.click(add("openai"))
 	b.fill("#edit-key", secrets[0])
 	b.click("#edit-save")
@@ -589,11 +721,28 @@ func TestSecretsStayAway(t *testing.T) {
 	b.click("#edit-save")
 	b.shows("#manage-keys", "5678")
 	b.until("!document.querySelector('#edit').open")
-	everything := eval[string](b, `(async () => [document.documentElement.outerHTML, ...[...document.querySelectorAll("input")].map((i) => i.value),
+	var cookies strings.Builder
+	for _, cookie := range call(b, network.GetCookies, network.GetCookiesParams{}).Cookies {
+		cookies.WriteString(cookie.Value)
+	}
+	everything := log.String() + cookies.String() + eval[string](b, `(async () => [document.documentElement.outerHTML, ...[...document.querySelectorAll("input")].map((i) => i.value),
 		JSON.stringify(localStorage), JSON.stringify(sessionStorage), JSON.stringify(history.state), JSON.stringify(await indexedDB.databases()), JSON.stringify(await caches.keys()),
 		await (await fetch(location)).text(), await (await fetch(location.pathname + "/state")).text(), await (await fetch(location.pathname + "/terraform")).text()].join("\n"))()`)
 	if got := eval[string](b, "fetch(location).then((r) => r.headers.get('Cache-Control'))"); got != "no-store" {
 		t.Errorf("browsers may keep the page: Cache-Control is %q", got)
+	}
+	b.session(w.superuser.SessionToken)
+	b.open(w.page("tab=mothership&workspace=" + w.WorkspaceID))
+	b.click(add("anthropic"))
+	b.fill("#edit-key", secrets[3])
+	b.click("#edit-save")
+	b.shows("[data-provider=anthropic]", "Ends in …ship")
+	everything += log.String() + eval[string](b, `(async () => [document.documentElement.outerHTML, ...[...document.querySelectorAll("input")].map((i) => i.value), JSON.stringify(history.state),
+		await (await fetch("/api/copilot/byok?workspaceId=`+w.WorkspaceID+`")).text()].join("\n"))()`)
+	for _, want := range []string{"action=add", "action=replace", "scope=copilot", "path=/workspace/" + w.WorkspaceID + "/settings/byok"} {
+		if !strings.Contains(log.String(), want) {
+			t.Errorf("the log lacks %s:\n%s", want, log.String())
+		}
 	}
 	mu.Lock()
 	defer mu.Unlock()

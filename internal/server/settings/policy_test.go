@@ -4,20 +4,25 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptest"
+	"net/url"
 	"regexp"
+	"slices"
+	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/chromedp/cdproto/network"
 	"github.com/chromedp/chromedp"
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/byok"
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/testkit/figures"
 )
 
-// Every page comes with the policy, and what the policy forbids does not
-// happen.
+// Every page comes with the policy.
 func TestPolicy(t *testing.T) {
 	t.Parallel()
 	w := startWorld(t)
@@ -70,6 +75,123 @@ func TestPolicy(t *testing.T) {
 	response.Body.Close()
 	if got := response.Header.Get("Content-Security-Policy"); got != "" {
 		t.Errorf("an API route has the policy %s", got)
+	}
+}
+
+// What the policy forbids does not happen in a browser.
+func TestPolicyHolds(t *testing.T) {
+	t.Parallel()
+	var asked atomic.Int64
+	elsewhere := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/frame" {
+			rw.Header().Set("Content-Type", "text/html")
+			fmt.Fprintf(rw, `<!doctype html><title>Frame</title><iframe src=%q></iframe>`, r.FormValue("of"))
+			return
+		}
+		asked.Add(1)
+	}))
+	t.Cleanup(elsewhere.Close)
+	w := startWorld(t)
+	b := newTab(t, w.URL)
+	b.provokes("Content Security Policy")
+	b.provokes("TrustedHTML")
+	b.provokes("TrustedScript")
+	b.session(w.SessionToken)
+	b.open(w.page(""))
+	if got := eval[string](b, `(() => { try { document.createElement("p").innerHTML = "<b>x</b>"; return "assigned" } catch (e) { return e.name } })()`); got != "TypeError" {
+		t.Errorf("HTML in a string: %s", got)
+	}
+	eval[any](b, `(() => {
+		for (const script of ["window.hacked = true", "throw new Error('hacked')"]) {
+			const e = document.createElement("script");
+			e.append(script);
+			document.head.append(e);
+		}
+		const style = document.createElement("style");
+		style.textContent = "h1 { color: red }";
+		document.head.append(style);
+		document.querySelector("main").setAttribute("style", "color: red");
+		document.body.append(Object.assign(document.createElement("img"), { src: "`+elsewhere.URL+`/image" }));
+		document.body.append(Object.assign(document.createElement("iframe"), { src: "`+elsewhere.URL+`/in-a-frame" }));
+		const form = Object.assign(document.createElement("form"), { method: "post", action: "`+elsewhere.URL+`/form" });
+		document.body.append(form);
+		form.submit();
+	})(), null`)
+	if got := eval[string](b, `fetch("`+elsewhere.URL+`/fetch", { mode: "no-cors" }).then(() => "sent", (e) => e.name)`); got != "TypeError" {
+		t.Errorf("a request to another host: %s", got)
+	}
+	for _, what := range []string{"script", "style", "img-src", "form-action", "connect-src", "frame"} {
+		b.reports(what)
+	}
+	if got := eval[string](b, `String(window.hacked) + getComputedStyle(document.querySelector("h1")).color + getComputedStyle(document.querySelector("main")).color`); strings.Contains(got, "true") || strings.Contains(got, "rgb(255, 0, 0)") {
+		t.Errorf("a script or a style of the page's text took effect: %s", got)
+	}
+	// Another page cannot show this one in a frame.
+	run(b, chromedp.NavigateResponse(elsewhere.URL+"/frame?of="+url.QueryEscape(w.URL+w.page(""))))
+	b.reports("frame-ancestors")
+	if n := asked.Load(); n != 0 {
+		t.Errorf("another host was asked %d times", n)
+	}
+}
+
+// A page of another site cannot send forms with a user's session, not even from
+// another port of the same host, where cookies go along.
+func TestOtherSite(t *testing.T) {
+	t.Parallel()
+	elsewhere := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, _ *http.Request) {
+		rw.Header().Set("Content-Type", "text/html")
+		_, _ = io.WriteString(rw, "<!doctype html><title>Elsewhere</title>")
+	}))
+	t.Cleanup(elsewhere.Close)
+	w := startWorld(t)
+	b := newTab(t, w.URL)
+	b.session(w.superuser.SessionToken)
+	run(b, chromedp.NavigateResponse(elsewhere.URL))
+	body := `{"workspaceId":"` + w.WorkspaceID + `","provider":"openai","apiKey":"sk-of-somebody-else"}`
+	if got := eval[string](b, `fetch("`+w.URL+`/api/copilot/byok", { method: "POST", mode: "no-cors", credentials: "include", body: `+strconv.Quote(body)+` }).then((r) => r.type)`); got != "opaque" {
+		t.Fatalf("the request was not sent: %s", got)
+	}
+	eval[any](b, `(() => {
+		const form = Object.assign(document.createElement("form"), { method: "post", action: "`+w.URL+`/logout" });
+		document.body.append(form);
+		form.submit();
+	})(), null`)
+	b.shows("main", "This request came from another site. Nothing was changed.")
+	var sent []int
+	for _, r := range w.Requests() {
+		if r.Method == http.MethodPost && (r.Path == "/logout" || r.Path == "/api/copilot/byok") {
+			if !strings.Contains(r.Header.Get("Cookie"), "better-auth.session_token=") {
+				t.Errorf("POST %s came without the session", r.Path)
+			}
+			sent = append(sent, r.Status)
+		}
+	}
+	if !slices.Equal(sent, []int{http.StatusForbidden, http.StatusForbidden}) {
+		t.Errorf("the responses are %v", sent)
+	}
+	b.open(w.page("tab=mothership&workspace=" + w.WorkspaceID))
+	b.shows("[data-provider=openai]", "No key")
+}
+
+// The page is one stylesheet, modules of its own and JSON; each file's address
+// changes with its content.
+func TestFiles(t *testing.T) {
+	t.Parallel()
+	w := startWorld(t)
+	b := newTab(t, w.URL)
+	b.session(w.SessionToken)
+	b.open(w.page(""))
+	got := eval[string](b, `[...document.querySelectorAll("script, style, link")].map((e) => [e.localName, e.type || e.rel, (e.src || e.href || "").replace(/.*\/assets\/[0-9a-f]{16}\//, "")].join(" ").trim()).join("\n")`)
+	want := "link stylesheet app.css\nlink image/svg+xml icon.svg\nscript module app.js\nlink modulepreload dom.js\nlink modulepreload state.js\nlink modulepreload dialogs.js\n" +
+		"link modulepreload keys.js\nlink modulepreload rotation.js\nlink modulepreload mothership.js\nlink modulepreload terraform.js\nscript application/json"
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+	if loaded := eval[string](b, `performance.getEntriesByType("resource").map((e) => new URL(e.name).pathname).filter((p) => !/^\/assets\/[0-9a-f]{16}\//.test(p)).join()`); loaded != "" {
+		t.Errorf("the page loads %s", loaded)
+	}
+	if got := eval[string](b, `[...document.querySelectorAll("#manage, #edit, #delete, #terraform")].map((e) => e.localName).join()`); got != "dialog,dialog,dialog,dialog" {
+		t.Errorf("the dialogs are %s", got)
 	}
 }
 

@@ -3,9 +3,11 @@ package settings_test
 import (
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/http"
 	"regexp"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -141,7 +143,7 @@ func TestNotEntitled(t *testing.T) {
 	}
 	b.open(w.page(""))
 	b.click(".switch a:last-child")
-	b.shows(".notice:not([hidden])", "Organization keys need an active plan, and this organization has none.")
+	b.shows(".notice:not([hidden])", "Organization keys need an active plan, and this organization has none: the server is self-hosted.")
 	if b.visible(add("exa")) {
 		t.Error("a key can be added")
 	}
@@ -176,6 +178,41 @@ func TestNotEntitled(t *testing.T) {
 	}
 }
 
+// A server without --hosted has no hosted keys, and its page mentions none.
+func TestSelfHosted(t *testing.T) {
+	t.Parallel()
+	w := startWorld(t, func(c *server.Config) { c.Hosted = false })
+	w.Add(t, w.WorkspaceID, "openai", "sk-0123456789abcdef", "one")
+	w.Add(t, w.WorkspaceID, "openai", "sk-0123456789abcdee", "two")
+	b := newTab(t, w.URL)
+	b.session(w.SessionToken)
+	b.open(w.page(""))
+	b.shows(".lead", "Workflows of this workspace call providers with these keys.")
+	b.click(manage("openai"))
+	b.click(keyButton(1, "delete"))
+	b.shows("#delete-follows", "The other OpenAI key stays in use.")
+	b.click("#delete-do")
+	b.shows("#manage .count", "1 of 10")
+	b.until("!document.querySelector('#delete').open")
+	b.click(keyButton(1, "delete"))
+	b.shows("#delete-text", "This is the last OpenAI key. This server has no hosted keys: OpenAI requests of this workspace then have no key. This cannot be undone.")
+	b.click("#delete [data-close]")
+	b.click("#manage [data-close]")
+	mentions := `(document.body.innerText.match(/.*(hosted (keys|ones)|organization).*/gi) ?? []).join("; ")`
+	for _, query := range []string{"", "tab=rotation"} {
+		b.open(w.page(query))
+		if got := eval[string](b, mentions); got != "" {
+			t.Errorf("%s says: %s", b.path(), got)
+		}
+	}
+	// With hosted keys the page says what these are instead of.
+	hosted := startWorld(t)
+	b = newTab(t, hosted.URL)
+	b.session(hosted.SessionToken)
+	b.open(hosted.page(""))
+	b.shows(".lead", "Workflows of this workspace call providers with these keys instead of hosted ones.")
+}
+
 // The mothership's keys are for superusers alone.
 func TestMothership(t *testing.T) {
 	t.Parallel()
@@ -189,8 +226,16 @@ func TestMothership(t *testing.T) {
 	if b.visible("#mothership") || b.visible("#search") {
 		t.Error("something is shown before there is a workspace")
 	}
-	b.fill("#target", "  "+target+" ")
+	b.shows("#target-hint", "Enter the ID of a workspace")
+	b.fill("#target", "no-such-workspace")
+	b.shows("#target-hint.warn", "This server has no workspace with this ID. Check it before you add a key.")
 	b.until("document.querySelector('#mothership').checkVisibility()")
+	b.fill("#target", "  "+target+" ")
+	b.shows("#target-hint:not(.warn)", "Workspace Acceptance")
+	b.until("document.querySelector('#mothership').checkVisibility()")
+	if got := eval[int](b, `document.querySelectorAll("#search, .group, [data-do=manage], .pips:not(dialog *)").length`); got != 0 {
+		t.Errorf("%d parts of the workspace's list are on the tab", got)
+	}
 	if got := eval[[]string](b, `[...document.querySelectorAll("#mothership h2")].map((e) => e.innerText)`); !cmp.Equal(got, []string{"OpenAI", "Anthropic"}) {
 		t.Errorf("the providers are %v", got)
 	}
@@ -223,12 +268,19 @@ func TestMothership(t *testing.T) {
 	b.fill("#edit-key", "sk-ant-abcdefghij")
 	b.click("#edit-save")
 	b.shows("[data-provider=anthropic]", "Ends in …ghij, replaced")
+	// The dialogs tell which key it is.
+	w.Exec(t, "UPDATE copilot_byok_keys SET created_at = '2026-01-02 03:04:05.678000', updated_at = '2026-02-03 04:05:06.789000'")
+	b.open(b.path())
+	b.click("[data-provider=anthropic] [data-do=update]")
+	b.shows("#edit-lead", "Workspace "+target+", key …ghij. Added Jan 2, 2026, replaced Feb 3, 2026")
+	b.press(escape)
 	// They are no pool: neither listed nor served.
 	if keys := w.List(t, target); len(keys) != 0 || w.Resolve(t, target, "anthropic") != nil {
 		t.Errorf("the workspace's pool has them: %v", keys)
 	}
 	b.click("[data-provider=anthropic] [data-do=delete]")
 	b.shows("#delete-follows", target)
+	b.shows("#delete-which", "Added Jan 2, 2026, replaced Feb 3, 2026")
 	b.click("#delete-do")
 	b.shows("[data-provider=anthropic]", "No key")
 	b.open(b.path())
@@ -245,6 +297,9 @@ func TestMothership(t *testing.T) {
 		}
 		if got := eval[string](b, "fetch('/api/copilot/byok?workspaceId="+target+"').then(async (r) => r.status + ' ' + await r.text())"); got != `401 {"error":"Unauthorized"}` {
 			t.Errorf("the %s gets %s from the API", name, got)
+		}
+		if got := eval[int](b, "fetch('"+w.page("")+"/target?workspaceId="+target+"').then((r) => r.status)"); got != http.StatusUnauthorized {
+			t.Errorf("the %s is told of a workspace, with status %d", name, got)
 		}
 	}
 }
@@ -278,8 +333,13 @@ func TestRotation(t *testing.T) {
 		t.Helper()
 		b.until(fmt.Sprintf(`[...document.querySelectorAll(".turn-count")].map((e) => e.innerText).join() === %q`, strings.Join(want, ",")))
 	}
+	// It moves by the stream: nothing is asked again.
+	asked := `performance.getEntriesByType("resource").filter((e) => !e.name.includes("/assets/") && !e.name.endsWith("/events")).map((e) => e.name).join()`
 	w.Resolve(t, w.WorkspaceID, "openai")
 	wait("served 1×", "served 0×", "served 0×")
+	if got := eval[string](b, asked); got != "" {
+		t.Errorf("the page asks for %s", got)
+	}
 	b.until("document.querySelector('.turn.pulse')")
 	if diff := cmp.Diff([]string{"a  served 1× just now", "b Next served 0× never", "c  served 0× never"}, turns()); diff != "" {
 		t.Error(diff)
@@ -402,6 +462,11 @@ func TestServerGone(t *testing.T) {
 	b.isSeen("#offline")
 	b.click(keyButton(1, "update"))
 	b.isSeen("#edit #offline")
+	// A change that fails says so once: the notice would repeat it.
+	b.fill("#edit-key", "sk-typed-0123456")
+	b.click("#edit-save")
+	b.shows("#edit-problem", "No response from the server. The change may have been stored or not")
+	b.until("!document.querySelector('#edit #offline').checkVisibility()")
 	b.click("#edit [data-close]")
 	b.isSeen("#manage #offline")
 	checkAxe(b)
@@ -497,6 +562,10 @@ func TestCopilotRoutes(t *testing.T) {
 		t.Errorf("a form of another site: %s", got)
 	}
 	type single struct{ Provider, KeyLastFour, CreatedBy, CreatedAt, UpdatedAt string }
+	fields := decode[struct{ Keys []map[string]any }](t, strings.TrimPrefix(send(w.superuser.SessionToken, "GET", "?workspaceId=w", ""), "200 "))
+	if got := strings.Join(slices.Sorted(maps.Keys(fields.Keys[0])), " "); got != "createdAt createdBy keyLastFour provider updatedAt" {
+		t.Errorf("a key has the fields %s", got)
+	}
 	listed := decode[struct{ Keys []single }](t, strings.TrimPrefix(send(w.superuser.SessionToken, "GET", "?workspaceId=w", ""), "200 "))
 	me := decode[struct{ User struct{ ID string } }](t, w.get(t, w.superuser, "/api/auth/get-session")).User.ID
 	if len(listed.Keys) != 2 || listed.Keys[0].Provider != "anthropic" || listed.Keys[0].KeyLastFour != "9876" || listed.Keys[0].CreatedBy != me || listed.Keys[1].KeyLastFour != "••••" {

@@ -62,6 +62,7 @@ func New(routes *api.API, next http.Handler) (*Pages, error) {
 	p.mux.HandleFunc("GET "+pagePath+"/state", p.showState)
 	p.mux.HandleFunc("GET "+pagePath+"/events", p.stream)
 	p.mux.HandleFunc("GET "+pagePath+"/terraform", p.showTerraform)
+	p.mux.HandleFunc("GET "+pagePath+"/target", p.showTarget)
 	p.mux.Handle("GET /assets/", p.assets)
 	p.mux.HandleFunc("GET /workspace/", p.notFound)
 	return p, nil

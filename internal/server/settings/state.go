@@ -321,8 +321,11 @@ type keysPage struct {
 	Scope, Tab   string
 	Noun         string
 	Superuser    bool
-	CanSave      bool
-	CanDelete    bool
+	// Hosted says that there are hosted keys, which a workspace without its own
+	// uses.
+	Hosted    bool
+	CanSave   bool
+	CanDelete bool
 	// NotEntitled says why an organization's keys are not used and cannot be
 	// added to.
 	NotEntitled bool
@@ -396,6 +399,12 @@ func (k *keysPage) Summary() string {
 		return fmt.Sprintf("%d of %d providers", hits, all)
 	}
 	if k.Keys == 0 {
+		switch {
+		case k.NotEntitled:
+			return "No keys"
+		case !k.CanSave:
+			return "No keys yet. Workspace admins can add them."
+		}
 		return "No keys yet"
 	}
 	return plural(k.Keys, "key") + " · " + plural(k.Pools, "provider")
@@ -419,6 +428,8 @@ type pageData struct {
 	Cap       int    `json:"cap"`
 	CanSave   bool   `json:"canSave"`
 	CanDelete bool   `json:"canDelete"`
+	// Hosted says that there are hosted keys.
+	Hosted bool `json:"hosted,omitempty"`
 	// Organization is the name of the organization whose keys these are.
 	Organization string `json:"organization,omitempty"`
 	// Unused says that no workspace uses these keys.
@@ -446,7 +457,7 @@ type row struct {
 func (p *Pages) keysPage(r *http.Request, v visit, tab string) (*keysPage, error) {
 	page := &keysPage{
 		User: v.user, Workspace: v.workspace, Organization: v.organization, Scope: string(v.owner.Scope), Tab: tab, Noun: string(v.owner.Scope),
-		Superuser: v.superuser, CanSave: v.canSave(p.api.Hosted), CanDelete: v.canDelete(), Search: r.URL.Query().Get("search"), Cap: byok.Cap,
+		Superuser: v.superuser, Hosted: p.api.Hosted, CanSave: v.canSave(p.api.Hosted), CanDelete: v.canDelete(), Search: r.URL.Query().Get("search"), Cap: byok.Cap,
 		Base: pageURL(r.PathValue("workspace")),
 	}
 	page.NotEntitled = p.unused(v.owner)
@@ -455,6 +466,7 @@ func (p *Pages) keysPage(r *http.Request, v visit, tab string) (*keysPage, error
 	}
 	page.Data = &pageData{
 		Base: page.Base, API: v.apiPath(), Noun: page.Noun, User: v.user.ID, Cap: byok.Cap, CanSave: page.CanSave, CanDelete: page.CanDelete, Unused: page.NotEntitled,
+		Hosted: page.Hosted,
 	}
 	if v.ofOrganization() {
 		page.Data.Organization = v.organization.Name
@@ -526,6 +538,34 @@ func unlisted(s *state, groups []section) []string {
 		}
 	}
 	return slices.Sorted(maps.Keys(ids))
+}
+
+// showTarget tells a superuser the name of the workspace whose mothership keys
+// are about to be shown; null where this server has no such workspace. Its keys
+// can be stored all the same: in the real product another service holds them.
+func (p *Pages) showTarget(w http.ResponseWriter, r *http.Request) {
+	user, _, err := p.api.Session(r)
+	var isSuperuser bool
+	if err == nil {
+		note(w, user.ID, nil)
+		isSuperuser, err = p.api.Access.IsSuperuser(r.Context(), user.ID)
+	}
+	if err == nil && !isSuperuser {
+		err = access.ErrNotFound
+	}
+	var target struct {
+		Name *string `json:"name"`
+	}
+	if err == nil {
+		var workspace access.Workspace
+		workspace, err = p.api.Access.FindWorkspace(r.Context(), r.URL.Query().Get("workspaceId"))
+		if err == nil {
+			target.Name = &workspace.Name
+		} else if errors.Is(err, access.ErrNotFound) {
+			err = nil
+		}
+	}
+	p.writeJSON(w, r, user.ID, target, err)
 }
 
 func mothershipRows() []row {

@@ -27,6 +27,8 @@ function problem(selector, refusal) {
   const element = $(selector);
   element.hidden = !refusal;
   element.textContent = refusal?.message ?? "";
+  // What the notice on the connection would only repeat.
+  element.classList.toggle("connection", [0, 401].includes(refusal?.status));
   if (refusal?.status !== 401) return;
   const link = document.createElement("a");
   link.href = signIn();
@@ -44,6 +46,7 @@ function reveal(yes) {
 // forget leaves no secret in the page.
 function forget() {
   apiKey.value = name.value = "";
+  for (const field of [apiKey, name]) field.removeAttribute("aria-invalid");
   reveal(false);
   problem("#edit-problem");
   allow();
@@ -57,7 +60,7 @@ export function openEdit(what) {
   put($("#edit-title"), what.title);
   const mask = document.createElement("code");
   mask.textContent = what.mask ?? "";
-  $("#edit-lead").replaceChildren(what.lead ?? "", mask, ...(what.which ? [". ", ...what.which] : []));
+  $("#edit-lead").replaceChildren(...(what.lead ?? []), mask, ...(what.which ? [". ", ...what.which] : []));
   put($(".mark", edit), what.mark);
   put($("#edit-key-hint"), what.hint);
   apiKey.placeholder = what.placeholder || "Paste the API key";
@@ -79,6 +82,7 @@ $("#edit-form").addEventListener("submit", async (event) => {
   event.preventDefault();
   if (save.disabled) return;
   problem("#edit-problem");
+  for (const field of [apiKey, name]) field.removeAttribute("aria-invalid");
   setBusy(true);
   try {
     const done = await current.save({ apiKey: apiKey.value.trim(), name: name.value.trim() });
@@ -88,7 +92,9 @@ $("#edit-form").addEventListener("submit", async (event) => {
   } catch (refusal) {
     setBusy(false);
     problem("#edit-problem", refusal);
-    (refusal.field === "name" ? name : apiKey).focus();
+    const field = refusal.field === "name" ? name : apiKey;
+    if (refusal.field) field.setAttribute("aria-invalid", "true");
+    field.focus();
   }
 });
 

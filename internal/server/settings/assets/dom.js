@@ -95,6 +95,9 @@ export function ago(at, now) {
   return day.format(at);
 }
 
+// dates are when a key was added and, where it was, replaced.
+export const dates = (added, replaced) => [time(added), ...(replaced ? [", replaced ", time(replaced)] : [])];
+
 export function time(at, text) {
   const element = document.createElement("time");
   element.dateTime = new Date(at).toISOString();

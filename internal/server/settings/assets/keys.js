@@ -1,6 +1,6 @@
 // The list of providers, its search, and the dialog with a provider's keys.
 
-import { $, ago, all, bdi, clone, keyed, pips, plural, pulse, put, showName, since, time, toast } from "./dom.js";
+import { $, ago, all, bdi, clone, dates, keyed, pips, plural, pulse, put, showName, since, time, toast } from "./dom.js";
 import { openDelete, openEdit } from "./dialogs.js";
 import { call, now, onChange, page, pool, refresh, state } from "./state.js";
 
@@ -78,7 +78,7 @@ function summarize() {
   const pools = Object.values(state.pools);
   const keys = pools.reduce((sum, { keys }) => sum + keys.length, 0);
   const hits = rows.filter((row) => !row.hidden).length;
-  put($("#summary"), $("#search").value.trim() ? `${hits} of ${rows.length} providers` : keys ? `${plural(keys, "key")} · ${plural(pools.length, "provider")}` : "No keys yet");
+  put($("#summary"), $("#search").value.trim() ? `${hits} of ${rows.length} providers` : keys ? `${plural(keys, "key")} · ${plural(pools.length, "provider")}` : page.unused ? "No keys" : page.canSave ? "No keys yet" : "No keys yet. Workspace admins can add them.");
 }
 
 function open(row) {
@@ -131,7 +131,8 @@ function update(item, key, i, isNext) {
   const made = `${key.created} ${key.replaced} ${key.by}`;
   if (item.dataset.made !== made) {
     item.dataset.made = made;
-    $(".key-made", item).replaceChildren("Added ", time(key.created), " by ", bdi(key.by ?? "a user who is gone"), ...(key.replaced ? [", replaced ", time(key.replaced)] : []));
+    const [added, ...replaced] = dates(key.created, key.replaced);
+    $(".key-made", item).replaceChildren("Added ", added, " by ", bdi(key.by ?? "a user who is gone"), ...replaced);
   }
   const uses = document.createElement("b");
   uses.textContent = `served ${(key.served ?? 0).toLocaleString("en")}×`;
@@ -146,7 +147,7 @@ function add(row) {
   const id = row.dataset.provider;
   openEdit({
     title: `Add ${article(nameOf(row))} key`, mark: $(".mark", row).textContent, placeholder: row.dataset.placeholder, name: "",
-    lead: pool(id).keys.length ? "It is added at the end of the rotation." : "",
+    lead: pool(id).keys.length ? ["It is added at the end of the rotation."] : [],
     hint: "Stored encrypted. It cannot be shown again.",
     save: async ({ apiKey, name }) => {
       await call("POST", page.api, { providerId: id, apiKey, ...(name && { name }) });
@@ -165,7 +166,7 @@ function change(row, key) {
   const id = row.dataset.provider;
   openEdit({
     title: `Update ${article(nameOf(row))} key`, mark: $(".mark", row).textContent, placeholder: row.dataset.placeholder, name: key.name ?? "",
-    lead: `${key.name || "Unnamed key"} `, mask: key.mask, which: which(id, key),
+    lead: [bdi(key.name || "Unnamed key"), " "], mask: key.mask, which: which(id, key),
     hint: "Enter the key again, even if only the name changes. Its place in the rotation stays the same.",
     save: async ({ apiKey, name }) => {
       await orCurrent(call("POST", page.api, { providerId: id, keyId: key.id, apiKey, name }));
@@ -204,7 +205,7 @@ const article = (name) => (/^[aeioux]/i.test(name) ? "an " : "a ") + name;
 function which(id, key) {
   const { keys } = pool(id);
   const at = keys.findIndex((other) => other.id === key.id);
-  return [`Key ${at + 1} of ${keys.length}, added `, time(key.created), ...(key.replaced ? [", replaced ", time(key.replaced)] : [])];
+  return [`Key ${at + 1} of ${keys.length}, added `, ...dates(key.created, key.replaced)];
 }
 
 // follows says what a delete leaves.
@@ -218,6 +219,7 @@ function follows(row, key) {
   }
   if (rest.length) return rest.length === 1 ? `The other ${name} key stays in use.` : `The other ${rest.length} ${name} keys stay in use.`;
   const last = `This is the last ${name} key.`;
+  if (!page.hosted) return `${last} This server has no hosted keys: ${name} requests of this workspace then have no key.`;
   if (page.noun === "organization") return `${last} Workspaces without one of their own fall back to hosted keys.`;
   if (!state.covered) return `${last} This workspace falls back to its organization’s keys, if there are any, else to hosted keys.`;
   return `${last} This workspace falls back to ${state.covered.includes(id) ? "its organization’s keys" : "hosted keys"}.`;

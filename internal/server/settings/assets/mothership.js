@@ -1,12 +1,14 @@
 // The mothership's keys: one per workspace and provider, for superusers.
 
-import { $, all, hideToast, put, time, toast } from "./dom.js";
+import { $, all, bdi, dates, hideToast, time, toast } from "./dom.js";
 import { openDelete, openEdit } from "./dialogs.js";
 import { call, page } from "./state.js";
 
 const path = "/api/copilot/byok";
 const target = $("#target");
 const list = $("#mothership");
+const hint = $("#target-hint");
+const unfilled = hint?.textContent;
 let loading, waiting;
 
 export function start() {
@@ -16,6 +18,7 @@ export function start() {
     list.hidden = true;
     waiting = setTimeout(load, 250);
   });
+  $("#mothership-retry").addEventListener("click", load);
   for (const row of list.children) {
     $("[data-do=add]", row).addEventListener("click", () => save(row, "Add"));
     $("[data-do=update]", row).addEventListener("click", () => save(row, "Update"));
@@ -37,16 +40,27 @@ async function load() {
   history.replaceState(null, "", url);
   $("#mothership-problem").hidden = true;
   list.hidden = true;
+  tell();
   if (!workspace()) return;
   try {
-    const { keys } = await call("GET", path + query(), undefined, loading.signal);
+    // Without the name the keys are shown all the same.
+    const naming = call("GET", `${page.base}/target${query()}`, undefined, loading.signal).then(tell, () => {});
+    const [{ keys }] = await Promise.all([call("GET", path + query(), undefined, loading.signal), naming]);
     for (const row of list.children) show(row, keys.find((key) => key.provider === row.dataset.provider));
     list.hidden = false;
   } catch (refusal) {
     if (refusal.name === "AbortError") return;
-    put($("#mothership-problem"), refusal.message);
+    $("#mothership-problem span").textContent = refusal.message;
     $("#mothership-problem").hidden = false;
   }
+}
+
+// tell says which workspace has the ID, so that a mistyped one is noticed.
+function tell(found) {
+  hint.classList.toggle("warn", found?.name === null);
+  if (!found) hint.textContent = unfilled;
+  else if (found.name === null) hint.textContent = "This server has no workspace with this ID. Check it before you add a key.";
+  else hint.replaceChildren("Workspace ", bdi(found.name));
 }
 
 function show(row, key) {
@@ -60,14 +74,17 @@ function show(row, key) {
   }
   const end = document.createElement("code");
   end.textContent = "…" + key.keyLastFour;
-  const isReplaced = key.updatedAt !== key.createdAt;
-  text.replaceChildren("Ends in ", end, isReplaced ? ", replaced " : ", added ", time(Date.parse(key.updatedAt)), key.createdBy === page.user ? " by you" : " by another superuser");
+  text.replaceChildren("Ends in ", end, isReplaced(key) ? ", replaced " : ", added ", time(Date.parse(key.updatedAt)), key.createdBy === page.user ? " by you" : " by another superuser");
 }
+
+const isReplaced = (key) => key.updatedAt !== key.createdAt;
+const datesOf = (key) => dates(Date.parse(key.createdAt), isReplaced(key) && Date.parse(key.updatedAt));
 
 function save(row, verb) {
   openEdit({
     title: `${verb} the ${nameOf(row)} key`, mark: $(".mark", row).textContent, placeholder: row.dataset.placeholder,
-    lead: `Workspace ${workspace()}`,
+    lead: [`Workspace ${workspace()}${verb === "Add" ? "" : ", key "}`],
+    ...(verb === "Update" && { mask: "…" + row.key.keyLastFour, which: ["Added ", ...datesOf(row.key)] }),
     hint: verb === "Add" ? "Stored encrypted. It cannot be shown again." : "The present key is replaced at once.",
     save: async ({ apiKey }) => {
       await call("POST", path, { workspaceId: workspace(), provider: row.dataset.provider, apiKey });
@@ -82,7 +99,7 @@ function save(row, verb) {
 
 function remove(row) {
   openDelete({
-    title: [`Delete the ${nameOf(row)} key?`], mask: "…" + row.key.keyLastFour,
+    title: [`Delete the ${nameOf(row)} key?`], mask: "…" + row.key.keyLastFour, which: ["Added ", ...datesOf(row.key)],
     follows: `Workspace ${workspace()} then has no ${nameOf(row)} key of its own for the copilot.`,
     remove: async () => {
       await call("DELETE", path + query({ provider: row.dataset.provider }));

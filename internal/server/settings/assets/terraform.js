@@ -18,20 +18,23 @@ async function load() {
   put($("#terraform-hint"), "");
   $("#terraform-problem").hidden = true;
   const style = $("input[name=style]:checked").value;
+  const isCurrent = () => style === $("input[name=style]:checked").value;
   try {
     const query = new URLSearchParams(page.query);
     query.set("style", style);
     const answer = await fetch(`${page.base}/terraform?${query}`);
-    if (!answer.ok) throw new Error();
+    if (!answer.ok) throw new Error(answer.status === 401 ? "You are signed out. Reload this page to sign in." : "");
     const text = await answer.text();
+    if (!isCurrent()) return;
     put($("#terraform-text"), text);
     const isEmpty = variables(text).length === 0;
     $("#terraform-copy").disabled = isEmpty;
-    if (isEmpty) put($("#terraform-hint"), "There is nothing to import yet: add a key first.");
-  } catch {
+    if (isEmpty) put($("#terraform-hint"), `There is nothing to import yet: ${page.canSave ? "add a key first" : "no key is stored"}.`);
+  } catch (refusal) {
+    if (!isCurrent()) return;
     put($("#terraform-text"), "");
     $("#terraform-copy").disabled = true;
-    put($("#terraform-problem"), "The server did not deliver the configuration. Close this dialog and try again.");
+    put($("#terraform-problem"), refusal.name === "Error" && refusal.message || "The server did not deliver the configuration. Close this dialog and try again.");
     $("#terraform-problem").hidden = false;
   }
 }

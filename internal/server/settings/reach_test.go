@@ -1,0 +1,269 @@
+package settings_test
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/chromedp/cdproto/accessibility"
+	"github.com/chromedp/chromedp/kb"
+	"github.com/google/go-cmp/cmp"
+)
+
+// The page on every screen, for every sense and hand: colours, widths, keyboard
+// and screen reader.
+
+// The colours follow the system, also while the page is open.
+func TestColours(t *testing.T) {
+	t.Parallel()
+	w := startWorld(t)
+	b := newTab(t, w.URL)
+	b.open("/login")
+	brightness := func(selector, property string) float64 {
+		t.Helper()
+		return eval[float64](b, fmt.Sprintf(`getComputedStyle(document.querySelector(%q))[%q].match(/[0-9.]+/g).slice(0, 3).reduce((sum, n) => sum + Number(n), 0) / 765`, selector, property))
+	}
+	check := func() {
+		t.Helper()
+		b.dark(false)
+		if back, text := brightness("body", "backgroundColor"), brightness("h1", "color"); back < .9 || text > .2 {
+			t.Errorf("%s in light: text of %.2f on %.2f", b.path(), text, back)
+		}
+		b.dark(true)
+		if back, text := brightness("body", "backgroundColor"), brightness("h1", "color"); back > .1 || text < .8 {
+			t.Errorf("%s in dark: text of %.2f on %.2f", b.path(), text, back)
+		}
+	}
+	check()
+	b.session(w.SessionToken)
+	b.open(w.page(""))
+	check()
+	b.click(add("openai"))
+	if back := brightness("#edit", "backgroundColor"); back > .2 {
+		t.Errorf("in dark the dialog has a background of %.2f", back)
+	}
+	if scheme := eval[string](b, `getComputedStyle(document.querySelector("#edit-key")).colorScheme`); scheme != "light dark" {
+		t.Errorf("the browser draws fields in %q", scheme)
+	}
+}
+
+// From a phone to a wide screen nothing is cut, and every button can be reached.
+func TestWidths(t *testing.T) {
+	t.Parallel()
+	w := startWorld(t)
+	w.fill(t)
+	w.Add(t, w.WorkspaceID, "hunter", "hunter-0123456789", strings.Repeat("unbroken", 15))
+	b := newTab(t, w.URL)
+	b.session(w.superuser.SessionToken)
+	// What is wider than its box, and what text is cut off.
+	cut := `[...document.querySelectorAll("main, main *, dialog[open], dialog[open] *, .bar, .bar *")].filter((e) => {
+		if (!e.checkVisibility() || e.closest(".sr, .decoy, .skip, pre, svg") || e.clientWidth === 0 || e.localName === "input" || getComputedStyle(e).clipPath !== "none") return false;
+		return e.scrollWidth > e.clientWidth + 1 || e.getBoundingClientRect().right > innerWidth + 1;
+	}).map((e) => e.id || e.className || e.localName).join(", ")`
+	check := func(width int64) {
+		t.Helper()
+		if got := eval[string](b, cut); got != "" {
+			t.Errorf("at %d pixels %s cuts %s", width, b.path(), got)
+		}
+	}
+	for _, width := range []int64{320, 380, 480, 481, 640, 641, 768, 1024, 1300, 2560} {
+		b.size(width, 800)
+		b.open(w.page(""))
+		check(width)
+		b.click(manage("hunter"))
+		check(width)
+		// The last button of the longest list and the footer are within reach.
+		b.click(keyButton(3, "delete"))
+		check(width)
+		b.isSeen("#delete-do")
+		b.click("#delete [data-close]")
+		b.click(keyButton(3, "update"))
+		check(width)
+		b.isSeen("#edit-save")
+		b.press(escape)
+		b.isSeen("#manage-add")
+		b.click("#manage [data-close]")
+		b.click("#as-terraform")
+		b.shows("#terraform-text", "import")
+		check(width)
+		b.isSeen("#terraform-copy")
+		b.open(w.page("tab=rotation"))
+		check(width)
+		b.open(w.page("tab=mothership&workspace=" + w.WorkspaceID))
+		b.shows("#target-hint", "Production")
+		check(width)
+		b.open(w.page("scope=organization"))
+		check(width)
+	}
+}
+
+// The whole life of a key without a mouse.
+func TestKeyboardAlone(t *testing.T) {
+	t.Parallel()
+	w := startWorld(t)
+	b := newTab(t, w.URL)
+	typing := func(text string) { b.press(text) }
+	b.open("/login")
+	typing(w.Email)
+	b.press(kb.Tab)
+	typing(w.Password)
+	b.press(kb.Enter)
+	b.shows("h1", "Bring your own keys")
+	b.until("'ready' in document.documentElement.dataset")
+
+	b.tabTo("search")
+	typing("openai")
+	b.tabTo("Add Key, OpenAI")
+	b.press(kb.Enter)
+	b.until("document.activeElement.id === 'edit-key'")
+	typing("sk-first-0123456789")
+	b.tabTo("Show the API key")
+	b.press(" ")
+	b.until("document.querySelector('#edit-key').type === 'text' && document.activeElement.id === 'edit-key'")
+	b.tabTo("edit-name")
+	typing("first")
+	b.tabTo("edit-save")
+	b.press(" ")
+	b.until("document.activeElement.ariaLabel === 'Manage, OpenAI'")
+	b.press(kb.Enter)
+	b.shows("#manage", "1 of 10")
+	b.tabTo("manage-add")
+	b.press(kb.Enter)
+	b.until("document.activeElement.id === 'edit-key'")
+	typing("sk-second-012345678")
+	b.press(kb.Enter)
+	b.shows("#manage", "2 of 10")
+	b.until("document.activeElement === document.querySelector('#manage-keys .key:last-child')")
+
+	b.tabTo("Update first, sk-fir...6789, key 1")
+	b.press(kb.Enter)
+	b.until("document.activeElement.id === 'edit-key'")
+	typing("sk-third-0123456789")
+	b.press(kb.Enter)
+	b.shows("#manage-keys", "sk-thi...6789")
+	b.tabTo("Delete first, sk-thi...6789, key 1")
+	b.press(kb.Enter)
+	b.shows("#delete-title", "Delete this OpenAI key?")
+	if got := b.focused(); got != "Cancel" {
+		t.Errorf("a delete begins at %s", got)
+	}
+	b.tabTo("delete-do")
+	b.press(kb.Enter)
+	b.shows("#manage", "1 of 10")
+	b.until("document.activeElement === document.querySelector('#manage-keys .key')")
+	b.press(escape)
+	b.until("!document.querySelector('#manage').open")
+	if got := w.List(t, w.WorkspaceID); len(got) != 1 || got[0].MaskedKey != "sk-sec...5678" {
+		t.Errorf("stored are %+v", got)
+	}
+
+	// The configuration, the tabs and the menus.
+	b.tabTo("as-terraform")
+	b.press(kb.Enter)
+	b.shows("#terraform-text", "byok_pool.openai")
+	eval[any](b, "document.querySelector('#terraform input:checked').focus()")
+	b.press(kb.ArrowRight)
+	b.shows("#terraform-text", "byok_key.openai_")
+	b.press(escape)
+	b.tabTo("Rotation")
+	b.press(kb.Enter)
+	b.shows("#pools", "OpenAI")
+	b.tabTo("Account of Owner\nO")
+	b.press(kb.Enter)
+	b.shows(".menu-user", "Sign out")
+	b.press(escape)
+	b.until("!document.querySelector('.menu-user').open")
+	b.press(kb.Enter)
+	b.tabTo("Sign out")
+	b.press(kb.Enter)
+	b.shows("h1", "Sign in")
+}
+
+// spoken is what a screen reader finds: role, name and description of
+// everything with one of the roles, in the order of the page.
+func (b *tab) spoken(roles ...string) []string {
+	b.t.Helper()
+	nodes := map[accessibility.NodeID]*accessibility.Node{}
+	tree := call(b, accessibility.GetFullAXTree, accessibility.GetFullAXTreeParams{}).Nodes
+	for _, node := range tree {
+		nodes[node.NodeID] = node
+	}
+	text := func(v *accessibility.Value) string {
+		if v == nil {
+			return ""
+		}
+		return decode[string](b.t, string(v.Value))
+	}
+	var found []string
+	var walk func(*accessibility.Node)
+	walk = func(node *accessibility.Node) {
+		if !node.Ignored && slices.Contains(roles, text(node.Role)) {
+			found = append(found, strings.TrimSpace(text(node.Role)+" "+text(node.Name)+" "+text(node.Description)))
+		}
+		for _, id := range node.ChildIDs {
+			if child := nodes[id]; child != nil {
+				walk(child)
+			}
+		}
+	}
+	walk(tree[0])
+	return found
+}
+
+// A screen reader is told what is shown, what a button is for, what follows and
+// what went wrong.
+func TestScreenReader(t *testing.T) {
+	t.Parallel()
+	w := startWorld(t)
+	w.Add(t, w.WorkspaceID, "openai", "sk-0123456789abcdef", "one")
+	w.Corrupt(t, w.Add(t, w.WorkspaceID, "openai", "sk-0123456789abcdee", ""))
+	b := newTab(t, w.URL)
+	b.session(w.SessionToken)
+	b.open(w.page("search=open"))
+	if diff := cmp.Diff([]string{
+		"heading Bring your own keys", "heading Models", "heading OpenAI", "heading Fireworks", "heading Together AI", "heading Ollama Cloud",
+	}, b.spoken("heading")); diff != "" {
+		t.Error(diff)
+	}
+	if diff := cmp.Diff([]string{"main", "navigation Views", "search"}, b.spoken("navigation", "main", "search")); diff != "" {
+		t.Error(diff)
+	}
+	b.click(manage("openai"))
+	if diff := cmp.Diff([]string{
+		"dialog OpenAI keys", "list OpenAI keys", "button Update one, sk-012...cdef, key 1", "button Delete one, sk-012...cdef, key 1",
+		"button Update Unnamed key, ••••••••, key 2", "button Delete Unnamed key, ••••••••, key 2", "button Close", "button Add Key",
+	}, b.spoken("dialog", "list", "button")); diff != "" {
+		t.Error(diff)
+	}
+	b.click(keyButton(1, "delete"))
+	if got := b.spoken("alertdialog"); len(got) != 1 || !strings.HasPrefix(got[0], "alertdialog Delete this OpenAI key? one") || !strings.Contains(got[0], "No other OpenAI key can be decrypted") || !strings.Contains(got[0], "This cannot be undone.") {
+		t.Errorf("a delete is announced as %q", got)
+	}
+	b.click("#delete [data-close]")
+	b.click(keyButton(1, "update"))
+	if diff := cmp.Diff([]string{
+		"textbox API key Enter the key again, even if only the name changes. Its place in the rotation stays the same.", "textbox Name (optional)",
+	}, b.spoken("textbox")); diff != "" {
+		t.Error(diff)
+	}
+	b.fill("#edit-key", "sk-anything-01234")
+	b.fill("#edit-name", strings.Repeat("n", 121))
+	b.click("#edit-save")
+	b.shows("#edit-problem", "Name must be 120 characters or fewer")
+	if got := eval[string](b, `document.querySelector("#edit-name").ariaInvalid + document.querySelector("#edit-key").ariaInvalid + document.querySelector("#edit-problem").role`); got != "truenullalert" {
+		t.Errorf("a refused name is announced as %s", got)
+	}
+	if got := b.spoken("textbox"); len(got) != 2 || !strings.Contains(got[1], "Name must be 120 characters or fewer") {
+		t.Errorf("the refused field is read as %q", got)
+	}
+	b.fill("#edit-name", "renamed")
+	b.click("#edit-save")
+	b.shows("#manage #toast.shown", "OpenAI key updated")
+	if got := b.spoken("status"); !slices.ContainsFunc(got, func(s string) bool { return strings.HasPrefix(s, "status") }) {
+		t.Errorf("what was done is announced by %q", got)
+	}
+	if got := eval[string](b, `[...document.querySelectorAll("#toast, #offline, #terraform-hint")].map((e) => e.role).join()`); got != "status,status,status" {
+		t.Errorf("messages have the roles %s", got)
+	}
+}
