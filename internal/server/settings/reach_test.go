@@ -2,6 +2,7 @@ package settings_test
 
 import (
 	"fmt"
+	"net/http"
 	"slices"
 	"strings"
 	"testing"
@@ -54,6 +55,9 @@ func TestWidths(t *testing.T) {
 	w := startWorld(t)
 	w.fill(t)
 	w.Add(t, w.WorkspaceID, "hunter", "hunter-0123456789", strings.Repeat("unbroken", 15))
+	w.Call(t, w.superuser, http.MethodPost, "/api/copilot/byok", map[string]string{
+		"workspaceId": strings.Repeat("unbroken", 15), "provider": "openai", "apiKey": "sk-0123456789abcdef",
+	}, nil)
 	b := newTab(t, w.URL)
 	b.session(w.superuser.SessionToken)
 	// What is wider than its box, and what text is cut off.
@@ -92,6 +96,14 @@ func TestWidths(t *testing.T) {
 		check(width)
 		b.open(w.page("tab=mothership&workspace=" + w.WorkspaceID))
 		b.shows("#target-hint", "Production")
+		check(width)
+		// An ID is whatever is typed.
+		b.fill("#target", strings.Repeat("unbroken", 15))
+		b.shows("#target-hint", "no workspace with this ID")
+		b.click("[data-provider=openai] [data-do=update]")
+		check(width)
+		b.press(escape)
+		b.click("[data-provider=openai] [data-do=delete]")
 		check(width)
 		b.open(w.page("scope=organization"))
 		check(width)
