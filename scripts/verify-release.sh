@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Checks the files of a release: signature, checksums over all archives, an
-# SBOM per archive, the version that the binaries for this platform print.
+# SBOM per archive, what the archives of byok-server hold, the version that the
+# binaries for this platform print.
 #
 # Usage: scripts/verify-release.sh [--unsigned] FOLDER
 #
@@ -14,7 +15,7 @@ if [ "${1:-}" = --unsigned ]; then
   shift
 fi
 if [ $# -ne 1 ] || [ ! -d "$1" ]; then
-  sed -n '5,8s/^# \{0,1\}//p' "$0" >&2
+  sed -n '6,9s/^# \{0,1\}//p' "$0" >&2
   exit 2
 fi
 cd "$1"
@@ -51,6 +52,17 @@ if [ ! -f "$manifest" ] && ! $signed; then
 fi
 sha256sum --check --strict --quiet "$sums" || fail "a checksum does not match"
 echo "ok: ${#archives[@]} archives, each with a checksum and an SBOM"
+
+for archive in byok-server_*.tar.gz byok-server_*.zip; do
+  case $archive in
+  *.zip) held=$(unzip -Z1 "$archive") ;;
+  *) held=$(tar -tzf "$archive") ;;
+  esac
+  for file in LICENSE man/byok-server.1 man/byok-server-serve.1 completions/byok-server.{bash,zsh,fish,ps1}; do
+    grep -qxF "$file" <<<"$held" || fail "$archive does not hold $file"
+  done
+done
+echo "ok: the archives of byok-server hold manual pages and completion"
 
 grep -q '"protocol_versions": \["6.0"\]' "$manifest" || fail "$manifest does not name protocol 6.0"
 

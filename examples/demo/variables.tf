@@ -1,5 +1,5 @@
-# Names are no secret and decide which keys exist; the secrets are ephemeral
-# and reach neither the plan nor the state.
+# Names are not secret and decide which keys exist. The secrets are ephemeral and
+# reach neither the plan nor the state.
 
 variable "openai_names" {
   description = "Names of the OpenAI keys, one key each."

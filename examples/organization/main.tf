@@ -26,7 +26,7 @@ variable "shared_openai_api_keys" {
 
 variable "shared_openai_names" {
   type        = set(string)
-  description = "Names of the shared OpenAI keys: unlike the keys, they are no secret."
+  description = "Names of the shared OpenAI keys: unlike the keys, they are not secret."
 }
 
 variable "anthropic_api_keys" {

@@ -62,6 +62,7 @@ func TestWorkflows(t *testing.T) {
 			paths = append(paths, filepath.Join(folder, filepath.Base(file)))
 		}
 	}
+	goVersion := regexp.MustCompile(`(?m)^go (\d+\.\d+)`).FindStringSubmatch(read(t, "go.mod"))[1]
 	for _, path := range paths {
 		flow, text := readWorkflow(t, path), read(t, path)
 		if flow.Permissions == nil || len(flow.Permissions) > 0 {
@@ -89,6 +90,12 @@ func TestWorkflows(t *testing.T) {
 				if !regexp.MustCompile(`(?m)`+regexp.QuoteMeta(step.Uses)+` # v\d+\.\d+\.\d+$`).MatchString(text) ||
 					!regexp.MustCompile(`@[0-9a-f]{40}$`).MatchString(step.Uses) {
 					t.Errorf("%s: %s: %s is not a commit with its version as a comment", path, name, step.Uses)
+				}
+				// A go-version-file means the first release of that version of Go, with
+				// the faults that later ones mend.
+				if want := goVersion + ".x"; strings.HasPrefix(step.Uses, "actions/setup-go@") &&
+					(step.With["go-version"] != want || step.With["check-latest"] != "true") {
+					t.Errorf("%s: %s sets up Go with %v, want the newest %s", path, name, step.With, want)
 				}
 				if strings.HasPrefix(step.Uses, "actions/checkout@") && step.With["persist-credentials"] != "false" {
 					t.Errorf("%s: %s keeps the credentials of its checkout", path, name)

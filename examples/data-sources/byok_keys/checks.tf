@@ -10,7 +10,7 @@ locals {
 check "openai_rotation" {
   assert {
     condition     = local.openai.count >= 2
-    error_message = "Fewer than two OpenAI keys are left: one that is rate limited cannot be relieved by another."
+    error_message = "Fewer than two OpenAI keys are left: while one is rate limited, no other can serve."
   }
 }
 

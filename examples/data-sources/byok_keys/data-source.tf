@@ -6,6 +6,6 @@ output "openai" {
 }
 
 # Pools with at least one key that can take another.
-output "room" {
+output "free_capacity" {
   value = { for provider_id, pool in data.byok_keys.all.pools : provider_id => pool.remaining if !pool.full }
 }

@@ -1,5 +1,5 @@
 variable "anthropic_names" {
-  description = "Names of the Anthropic keys. No secret: they decide which keys exist."
+  description = "Names of the Anthropic keys. Not secret: they decide which keys exist."
   type        = set(string)
   default     = ["team-a", "team-b", "overflow"]
 }
