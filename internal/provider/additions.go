@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/hashicorp/terraform-plugin-framework/diag"
 	"github.com/hashicorp/terraform-plugin-framework/path"
@@ -38,19 +39,26 @@ func (o *operation) lookalikeDiagnostics(call *ledger.Call, pool byok.Pool, adde
 		return nil
 	}
 	keys, _ := o.api.ListedKeys(pool.Scope)
-	for _, key := range inPool(keys, pool) {
-		at := slices.IndexFunc(added, func(a addition) bool { return a.looksLike(key) })
-		if at < 0 || slices.Contains(replaced, key.ID) || call.Declared(pool, key.ID) {
+	stored := slices.DeleteFunc(inPool(keys, pool), func(key byok.Key) bool {
+		return slices.Contains(replaced, key.ID) || call.Declared(pool, key.ID)
+	})
+	for _, added := range added {
+		var lines []string
+		for _, key := range stored {
+			if added.looksLike(key) {
+				lines = append(lines, fmt.Sprintf("  %s, import ID %s/%s", keyTitle(key), pool, key.ID))
+			}
+		}
+		if len(lines) == 0 {
 			continue
 		}
-		stored := keyRef{pool: pool, keyID: key.ID, name: types.StringPointerValue(key.Name).ValueString()}
-		diags.AddAttributeWarning(added[at].at, "A key like this is already stored", fmt.Sprintf(
-			"This plan adds a key that may be stored already: the %s has the same name and the same masked key, %s. "+
-				"Both would be served in turn, and both count towards the cap.\n\n"+
-				"- If Terraform's state was lost, import what is stored. The import ID of the key is %s/%s, that of the whole pool %s.\n"+
-				"- If another resource of this configuration has it, add a moved block.\n"+
-				"- If another team has stored it, one of the two keys may be enough.",
-			stored, key.MaskedKey, pool, key.ID, pool))
+		diags.AddAttributeWarning(added.at, "A key like this is already stored", fmt.Sprintf(
+			"This plan adds a key to the pool %q of %s %q. It may be stored already, under the same name and with the same masked key:\n\n%s\n\n"+
+				"After the apply, both would be served in turn, and both would count towards the cap.\n\n"+
+				"- If Terraform's state was lost, import what is stored. The import ID of the whole pool is %s.\n"+
+				"- If another resource of this configuration has the key, add a moved block.\n"+
+				"- If another team has stored the key, one of the two may be enough.",
+			pool.ProviderID, pool.Scope.Kind, pool.Scope.ID, strings.Join(lines, "\n"), pool))
 	}
 	return diags
 }

@@ -44,7 +44,11 @@ func (p *protocol) createAll(n int) (states []map[string]any, privates [][]byte)
 	return states, privates
 }
 
-var keyConfig = map[string]any{"provider_id": "openai", "api_key_wo": secretA}
+var (
+	keyConfig = map[string]any{"provider_id": "openai", "api_key_wo": secretA}
+	// otherKey looks like none that is stored.
+	otherKey = map[string]any{"provider_id": "openai", "api_key_wo": secretC}
+)
 
 const (
 	overByOne = `Pool "openai" would hold 11 keys, its cap is 10`
@@ -70,14 +74,14 @@ func TestPhaseOneConfigureForManyOperations(t *testing.T) {
 			s.Add(t, s.WorkspaceID, "openai", secretB, "")
 			s.Add(t, s.WorkspaceID, "openai", secretB, "")
 			if !readFirst {
-				p.wantDiagnostics(p.plan(nil, keyConfig, nil).resp.Diagnostics, asError+overByOne)
+				p.wantDiagnostics(p.plan(nil, otherKey, nil).resp.Diagnostics, asError+overByOne)
 			}
 			for i, state := range states {
 				read := p.read(p.value(p.resource, state), privates[i], nil)
 				p.check(p.plan(p.attributes(p.resource, read.NewState), keyConfig, read.Private).resp.Diagnostics, nil)
 			}
 			if readFirst {
-				p.wantDiagnostics(p.plan(nil, keyConfig, nil).resp.Diagnostics, asError+overByOne)
+				p.wantDiagnostics(p.plan(nil, otherKey, nil).resp.Diagnostics, asError+overByOne)
 			}
 
 			// The same again: a removal, applied, gives capacity to a create.
@@ -86,7 +90,7 @@ func TestPhaseOneConfigureForManyOperations(t *testing.T) {
 			p.check(diags, nil)
 			p.check(p.plan(nil, keyConfig, nil).resp.Diagnostics, nil)
 			p.createAll(1)
-			p.wantDiagnostics(p.plan(nil, keyConfig, nil).resp.Diagnostics, asError+overByOne)
+			p.wantDiagnostics(p.plan(nil, otherKey, nil).resp.Diagnostics, asError+overByOne)
 		})
 	}
 }
@@ -214,7 +218,7 @@ func TestPhaseApply(t *testing.T) {
 			p := newProtocol(t, s)
 			s.Reset()
 			start, created := time.Now(), make(chan planned, 1)
-			go func() { created <- p.planAs(hint, nil, keyConfig, nil) }()
+			go func() { created <- p.planAs(hint, nil, otherKey, nil) }()
 			_, _, diags := p.apply(planned{prior: states[0], resp: &tfprotov6.PlanResourceChangeResponse{PlannedState: p.value(p.resource, nil)}})
 			p.check(diags, nil)
 			create := <-created

@@ -266,13 +266,13 @@ func (b *tab) until(expression string) {
 	}
 }
 
-// holds reports whether an expression is true. In a page that is just being left
-// nothing is.
+// holds reports whether an expression is true. In a page that is just being left,
+// or of which the browser has read only a part, nothing is.
 func (b *tab) holds(expression string) bool {
 	b.t.Helper()
 	ctx, cancel := context.WithTimeout(b.ctx, patience)
 	defer cancel()
-	yes, err := chromedp.Run(ctx, chromedp.Evaluate[bool]("Boolean("+expression+")", chromedp.EvalAwaitPromise))
+	yes, err := chromedp.Run(ctx, chromedp.Evaluate[bool](`document.readyState !== "loading" && Boolean(`+expression+")", chromedp.EvalAwaitPromise))
 	if err != nil && !strings.Contains(err.Error(), "navigated or closed") && !strings.Contains(err.Error(), "context") {
 		b.t.Fatalf("browser: %s: %v", expression, err)
 	}
