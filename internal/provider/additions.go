@@ -42,17 +42,17 @@ func (o *operation) lookalikeDiagnostics(call *ledger.Call, pool byok.Pool, adde
 	stored := slices.DeleteFunc(inPool(keys, pool), func(key byok.Key) bool {
 		return slices.Contains(replaced, key.ID) || call.Declared(pool, key.ID)
 	})
-	for _, added := range added {
+	for _, a := range added {
 		var lines []string
 		for _, key := range stored {
-			if added.looksLike(key) {
+			if a.looksLike(key) {
 				lines = append(lines, fmt.Sprintf("  %s, import ID %s/%s", keyTitle(key), pool, key.ID))
 			}
 		}
 		if len(lines) == 0 {
 			continue
 		}
-		diags.AddAttributeWarning(added.at, "A key like this is already stored", fmt.Sprintf(
+		diags.AddAttributeWarning(a.at, "A key like this is already stored", fmt.Sprintf(
 			"This plan adds a key to the pool %q of %s %q. It may be stored already, under the same name and with the same masked key:\n\n%s\n\n"+
 				"After the apply, both would be served in turn, and both would count towards the cap.\n\n"+
 				"- If Terraform's state was lost, import what is stored. The import ID of the whole pool is %s.\n"+
