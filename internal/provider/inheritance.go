@@ -28,7 +28,7 @@ const (
 type notices struct {
 	mu         sync.Mutex
 	said       map[notice]struct{}
-	inherited  map[byok.Scope]func() []string
+	scopes     map[byok.Scope]*standing
 	workspaces func() []byok.ListedWorkspace
 }
 
@@ -38,11 +38,42 @@ type notice struct {
 	pool    byok.Pool
 }
 
+// standing is what a plan has found out about a workspace and its organization.
+// It sends one request for each workspace: that which the first pool to begin or
+// to end needs. A replace asks for the end first, which tells most: a workspace
+// without an organization inherits nothing.
+type standing struct {
+	mu    sync.Mutex
+	asked bool
+	// inherited are the provider IDs that the workspace takes from its
+	// organization, where listed is set.
+	inherited []string
+	listed    bool
+	// organization reports whether the workspace belongs to one.
+	organization certainty
+}
+
+// certainty is how sure a plan is of what a warning says.
+type certainty int
+
+const (
+	no certainty = iota
+	perhaps
+	yes
+)
+
+func certain(is bool) certainty {
+	if is {
+		return yes
+	}
+	return no
+}
+
 // reset begins another plan.
 func (n *notices) reset() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.said, n.inherited, n.workspaces = nil, nil, nil
+	n.said, n.scopes, n.workspaces = nil, nil, nil
 }
 
 // once reports whether a warning is due, and notes that it was given.
@@ -59,31 +90,59 @@ func (n *notices) once(of notice) bool {
 	return true
 }
 
-// inheritedBy returns the provider IDs that a workspace takes from its
-// organization. All calls about a workspace share one request.
-func (o *operation) inheritedBy(ctx context.Context, workspace byok.Scope) []string {
-	n := &o.notices
+// of returns what the plan knows of a workspace, which all calls share.
+func (n *notices) of(workspace byok.Scope) *standing {
 	n.mu.Lock()
-	ask := n.inherited[workspace]
-	if ask == nil {
-		ask = sync.OnceValue(func() []string {
-			ctx, cancel := context.WithTimeout(ctx, noticeTimeout)
-			defer cancel()
-			ids, _ := o.api.Inherited(ctx, workspace)
-			return ids
-		})
-		if n.inherited == nil {
-			n.inherited = map[byok.Scope]func() []string{}
-		}
-		n.inherited[workspace] = ask
+	defer n.mu.Unlock()
+	if n.scopes == nil {
+		n.scopes = map[byok.Scope]*standing{}
 	}
-	n.mu.Unlock()
-	return ask()
+	if n.scopes[workspace] == nil {
+		n.scopes[workspace] = new(standing)
+	}
+	return n.scopes[workspace]
+}
+
+// inheritedBy reports whether a workspace takes a provider ID from its
+// organization.
+func (o *operation) inheritedBy(ctx context.Context, pool byok.Pool) certainty {
+	s := o.notices.of(pool.Scope)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.asked {
+		s.asked = true
+		ctx, cancel := context.WithTimeout(ctx, noticeTimeout)
+		defer cancel()
+		inherited, err := o.api.Inherited(ctx, pool.Scope)
+		if err == nil {
+			// Without any, the organization may have keys of those provider IDs
+			// alone that the workspace has keys of, too.
+			s.inherited, s.listed, s.organization = inherited, true, max(perhaps, certain(len(inherited) > 0))
+		}
+	}
+	if !s.listed {
+		return min(perhaps, s.organization)
+	}
+	return certain(slices.Contains(s.inherited, pool.ProviderID))
 }
 
 // hasOrganization reports whether a workspace belongs to an organization. All
-// calls share one request.
-func (o *operation) hasOrganization(ctx context.Context, workspace byok.Scope) bool {
+// workspaces share one request.
+func (o *operation) hasOrganization(ctx context.Context, workspace byok.Scope) certainty {
+	s := o.notices.of(workspace)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.asked {
+		s.asked = true
+		s.organization = certain(slices.ContainsFunc(o.listedWorkspaces(ctx), func(w byok.ListedWorkspace) bool {
+			return w.ID == workspace.ID && w.OrganizationID != nil
+		}))
+	}
+	return s.organization
+}
+
+// listedWorkspaces are those that the session has.
+func (o *operation) listedWorkspaces(ctx context.Context) []byok.ListedWorkspace {
 	n := &o.notices
 	n.mu.Lock()
 	if n.workspaces == nil {
@@ -96,9 +155,7 @@ func (o *operation) hasOrganization(ctx context.Context, workspace byok.Scope) b
 	}
 	ask := n.workspaces
 	n.mu.Unlock()
-	return slices.ContainsFunc(ask(), func(w byok.ListedWorkspace) bool {
-		return w.ID == workspace.ID && w.OrganizationID != nil
-	})
+	return ask()
 }
 
 // inherits reports whether a pool of the scope can take the place of one of an
@@ -115,15 +172,21 @@ func (o *operation) beginDiagnostics(ctx context.Context, pool byok.Pool) (diags
 		return nil
 	}
 	keys, listed := o.api.ListedKeys(pool.Scope)
-	if !listed || len(inPool(keys, pool)) > 0 || !o.notices.once(notice{summary, pool}) ||
-		!slices.Contains(o.inheritedBy(ctx, pool.Scope), pool.ProviderID) {
+	if !listed || len(inPool(keys, pool)) > 0 || !o.notices.once(notice{summary, pool}) {
+		return nil
+	}
+	taken := map[certainty]string{
+		perhaps: "which belongs to an organization. If the organization has keys of this provider ID, the workspace uses them so far. ",
+		yes:     "which takes its keys of this provider ID from its organization so far. ",
+	}[o.inheritedBy(ctx, pool)]
+	if taken == "" {
 		return nil
 	}
 	diags.AddAttributeWarning(path.Root("provider_id"), summary, fmt.Sprintf(
-		"This plan adds the first key of provider ID %q to %s %q, which takes its keys of this provider ID from its organization so far. "+
+		"This plan adds the first key of provider ID %q to %s %q, %s"+
 			"Once it has a key of its own, none of the organization's keys is used there: the organization's whole pool steps aside.\n\n"+
 			"If the new keys are to serve all workspaces, store them in the organization (organization_id).",
-		pool.ProviderID, pool.Scope.Kind, pool.Scope.ID))
+		pool.ProviderID, pool.Scope.Kind, pool.Scope.ID, taken))
 	return diags
 }
 
@@ -138,7 +201,7 @@ func (o *operation) endDiagnostics(ctx context.Context, call *ledger.Call, pool 
 	}
 	keys, listed := o.api.ListedKeys(pool.Scope)
 	if !listed {
-		if call == nil || !o.hasOrganization(ctx, pool.Scope) {
+		if call == nil || o.hasOrganization(ctx, pool.Scope) == no {
 			return nil
 		}
 		ctx, cancel := context.WithTimeout(ctx, noticeTimeout)
@@ -149,7 +212,11 @@ func (o *operation) endDiagnostics(ctx context.Context, call *ledger.Call, pool 
 	for _, key := range inPool(keys, pool) {
 		ids = append(ids, key.ID)
 	}
-	if !call.Empties(pool, ids) || !o.hasOrganization(ctx, pool.Scope) {
+	if !call.Empties(pool, ids) {
+		return nil
+	}
+	organization := o.hasOrganization(ctx, pool.Scope)
+	if organization == no {
 		return nil
 	}
 	select {
@@ -159,8 +226,12 @@ func (o *operation) endDiagnostics(ctx context.Context, call *ledger.Call, pool 
 	if !call.Empties(pool, ids) || !o.notices.once(notice{summary, pool}) {
 		return nil
 	}
+	then := map[certainty]string{
+		perhaps: "From then on, it takes those of its organization, if it belongs to one that has any; otherwise it has none.",
+		yes:     "From then on, it takes those of its organization, if the organization has any; otherwise it has none.",
+	}[organization]
 	diags.AddWarning(summary, fmt.Sprintf(
-		"This plan removes the last key of provider ID %q from %s %q. From then on, the workspace takes its keys of this provider ID from its organization, if the organization has any; otherwise it has none.",
-		pool.ProviderID, pool.Scope.Kind, pool.Scope.ID))
+		"This plan removes the last key of provider ID %q that %s %q has of its own. %s",
+		pool.ProviderID, pool.Scope.Kind, pool.Scope.ID, then))
 	return diags
 }

@@ -58,8 +58,9 @@ func TestInheritanceWarnings(t *testing.T) {
 		"ends, self-hosted":                 {deployment: deploymentSelfHosted, before: twoKeys, gets: 2},
 		"moves": {
 			shared: []string{"anthropic"}, before: oneKey, after: oneKey, providerID: "anthropic",
-			want: []string{endSummary, beginSummary}, gets: 4,
+			want: []string{endSummary, beginSummary}, gets: 3,
 		},
+		"moves, no organization": {alone: true, before: oneKey, after: oneKey, providerID: "anthropic", gets: 3},
 	} {
 		for _, form := range resourceForms {
 			t.Run(title+"/"+form.typeName, func(t *testing.T) {
@@ -103,6 +104,46 @@ func TestInheritanceWarnings(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// A pool begins in a workspace where another one ends: the plan sends one request
+// for both, whichever comes first, and misses nothing.
+func TestBeginAndEnd(t *testing.T) {
+	t.Parallel()
+	for title, shared := range map[string][]string{
+		"both of the organization": {"anthropic", "openai"}, "the one that begins": {"anthropic"}, "the one that ends": {"openai"}, "none": nil,
+	} {
+		t.Run(title, func(t *testing.T) {
+			t.Parallel()
+			w := newScopeWorld(t, byok.Workspace, resourceForms[0])
+			organizationID := w.server.NewOrganization(t)
+			workspace := byok.WorkspaceScope(w.server.NewNamedWorkspace(t, "Team", organizationID))
+			for _, providerID := range shared {
+				w.server.AddTo(t, byok.Pool{Scope: byok.OrganizationScope(organizationID), ProviderID: providerID}, secretC, "shared")
+			}
+			declare := func(providerID string) map[string]map[string]any {
+				return map[string]map[string]any{keyTypeName + "." + providerID: {"workspace_id": workspace.ID, "provider_id": providerID, "api_key_wo": secretA}}
+			}
+			if _, err := w.Apply(t.Context(), declare("openai")); err != nil {
+				t.Fatal(err)
+			}
+			for range 5 {
+				w.server.Reset()
+				_, _, found, err := w.Plan(t.Context(), declare("anthropic"))
+				if err != nil {
+					t.Fatal(err)
+				}
+				got := map[string]bool{}
+				for _, d := range found {
+					got[d.Summary] = true
+				}
+				if !got[endSummary] || slices.Contains(shared, "anthropic") && !got[beginSummary] {
+					t.Errorf("the plan says %v", got)
+				}
+				w.sends(map[string]int{"GET": 3})
+			}
+		})
 	}
 }
 
