@@ -344,7 +344,7 @@ func TestFastPath(t *testing.T) {
 	s := acctest.Start(t)
 	instances := unchanged(t, s)
 	both := newBothWays(t, s)
-	const seed, rounds = 7, 1500
+	const seed, rounds = 7, 500
 	t.Logf("seed %d", seed)
 	random := rand.New(rand.NewPCG(seed, 0))
 	pick := func(values ...any) any { return values[random.IntN(len(values))] }

@@ -187,7 +187,7 @@ func TestPoolFastPath(t *testing.T) {
 	s := acctest.Start(t)
 	unchanged := unchangedPool(t, s, "openai")
 	short, long, behind := newPoolServers(t, s)
-	const seed, rounds = 7, 400
+	const seed, rounds = 7, 200
 	random := rand.New(rand.NewPCG(seed, 0))
 	text := func(values ...string) types.String {
 		i := random.IntN(len(values) + 1)

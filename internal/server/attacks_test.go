@@ -226,7 +226,7 @@ var attacks = []attack{
 		name: "ten long keys, listed by five readers at once",
 		run: func(t *testing.T, f *fixture) string {
 			session := cookie("session_token", f.signIn(t, signInBody).cookies["session_token"])
-			const size = 4 << 20
+			const size = 2 << 20
 			for range 10 {
 				body := `{"providerId":"openai","apiKey":"sk-` + strings.Repeat("k", size) + `-end"}`
 				if a := f.call(t, http.MethodPost, testKeys, body, "Cookie", session); a.StatusCode != http.StatusOK {
@@ -245,7 +245,7 @@ var attacks = []attack{
 			served := f.call(t, http.MethodPost, "/reference/resolve", `{"workspaceId":"`+testWorkspace+`","providerId":"openai"}`, "Authorization", "Bearer internal")
 			return fmt.Sprintf("%d with %d masks; memory: %s; served %v", list.StatusCode, masks, atMost(peak, 16*size), len(served.body) > size)
 		},
-		want: "200 with 10 masks; memory: at most 64 MiB; served true",
+		want: "200 with 10 masks; memory: at most 32 MiB; served true",
 	},
 	{
 		name: "a long key that does not open",

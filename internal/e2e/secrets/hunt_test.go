@@ -221,11 +221,16 @@ func (n *needles) add(needle needle) {
 	n.begin[begin] = append(n.begin[begin], needle)
 }
 
+// It runs for each of 200 million bytes, which nothing writes meanwhile: the race
+// detector would take a minute for it.
+//
+//go:norace
 func slot(text []byte) (word uint32, bit uint64) {
 	hash := binary.LittleEndian.Uint32(text) * 2654435761 >> 12
 	return hash / 64, 1 << (hash % 64)
 }
 
+//go:norace
 func (n *needles) search(p place) (hits []hit) {
 	type way struct{ canary, encoding string }
 	found := map[way]bool{}

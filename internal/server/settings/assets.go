@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"path"
 	"strings"
+	"sync"
 )
 
 //go:embed assets templates
@@ -29,7 +30,8 @@ type asset struct {
 	plain, compacted []byte
 }
 
-func loadAssets() (assets, error) {
+// loadAssets reads and compresses the files once for all servers of a process.
+var loadAssets = sync.OnceValues(func() (assets, error) {
 	loaded := assets{files: map[string]asset{}}
 	sum := sha256.New()
 	err := fs.WalkDir(files, "assets", func(name string, entry fs.DirEntry, err error) error {
@@ -51,7 +53,7 @@ func loadAssets() (assets, error) {
 	})
 	loaded.prefix = "/assets/" + hex.EncodeToString(sum.Sum(nil))[:16] + "/"
 	return loaded, err
-}
+})
 
 func compact(text []byte) []byte {
 	var b bytes.Buffer
