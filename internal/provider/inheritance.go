@@ -40,8 +40,7 @@ type notice struct {
 
 // standing is what a plan has found out about a workspace and its organization.
 // It sends one request for each workspace: that which the first pool to begin or
-// to end needs. A replace asks for the end first, which tells most: a workspace
-// without an organization inherits nothing.
+// to end needs.
 type standing struct {
 	mu    sync.Mutex
 	asked bool
@@ -166,7 +165,8 @@ func (o *operation) inherits(scope byok.Scope) bool {
 
 // beginDiagnostics warns of the first key of a pool that the workspace has so
 // far taken from its organization. It needs the list that the plan has fetched.
-func (o *operation) beginDiagnostics(ctx context.Context, pool byok.Pool) (diags diag.Diagnostics) {
+// replaced are the IDs of the keys that make way.
+func (o *operation) beginDiagnostics(ctx context.Context, pool byok.Pool, replaced []string) (diags diag.Diagnostics) {
 	const summary = "The organization's keys step aside"
 	if !o.inherits(pool.Scope) {
 		return nil
@@ -174,6 +174,11 @@ func (o *operation) beginDiagnostics(ctx context.Context, pool byok.Pool) (diags
 	keys, listed := o.api.ListedKeys(pool.Scope)
 	if !listed || len(inPool(keys, pool)) > 0 || !o.notices.once(notice{summary, pool}) {
 		return nil
+	}
+	if slices.ContainsFunc(keys, func(key byok.Key) bool { return slices.Contains(replaced, key.ID) }) {
+		// They leave another pool of the workspace, which may end: whether there is
+		// an organization tells about both, since without one nothing is inherited.
+		o.hasOrganization(ctx, pool.Scope)
 	}
 	taken := map[certainty]string{
 		perhaps: "which belongs to an organization. If the organization has keys of this provider ID, the workspace uses them so far. ",
