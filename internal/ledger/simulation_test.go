@@ -19,7 +19,7 @@ import (
 )
 
 var (
-	interleavings = flag.Int("ledger.interleavings", 20_000, "number of random plans to simulate")
+	interleavings = flag.Int("ledger.interleavings", 10_000, "number of random plans to simulate")
 	firstSeed     = flag.Uint64("ledger.seed", 1, "seed of the first plan; each further plan has the next one")
 )
 

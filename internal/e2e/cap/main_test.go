@@ -26,7 +26,7 @@ const (
 	hintVariable   = "BYOK_TEST_DEFERRAL_ALLOWED"
 )
 
-var runs = flag.Int("runs", 2, "how often each case runs whose outcome depends on the order of visits")
+var runs = flag.Int("runs", 1, "how often each case runs whose outcome depends on the order of visits")
 
 // results are the runs of the racing cases of this test binary.
 var results figures

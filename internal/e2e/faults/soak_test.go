@@ -21,7 +21,7 @@ import (
 )
 
 var (
-	soakRuns      = flag.Int("soak.runs", 12, "soak runs at protocol level")
+	soakRuns      = flag.Int("soak.runs", 6, "soak runs at protocol level")
 	soakTerraform = flag.Int("soak.terraform", 2, "soak runs with the real terraform")
 	soakSeed      = flag.Uint64("soak.seed", 1, "seed of the first soak run; each run counts one up")
 	soakWalks     = flag.Int("soak.parallel", 8, "soak runs at a time")
