@@ -61,14 +61,14 @@ command -v chromium-headless-shell chromium google-chrome >/dev/null ||
   missing "browser tests: no chromium on the PATH (Debian's package chromium-headless-shell or chromium)"
 
 BYOK_FIGURES=$(mktemp)
-BYOK_TEST_BIN=$(mktemp -d)
+BYOK_TEST_BIN=$(mktemp -d) # programs and a cluster of PostgreSQL that all packages share
 export BYOK_FIGURES BYOK_TEST_BIN
 trap 'rm -rf "$BYOK_FIGURES" "$BYOK_TEST_BIN"' EXIT
 CGO_ENABLED=0 go build -o "$BYOK_TEST_BIN/" . ./cmd/byok-server
 # The packages that take longest begin first, so that none is left alone at the
 # end. -vet=all is go vet, without compiling everything once more.
-# Three at a time, as browsers and databases leave cores idle.
-go test "${race[@]}" -p 3 -vet=all -timeout 40m "$@" ./internal/provider ./internal/e2e/... ./internal/server/... ./...
+# Four at a time, as browsers and databases leave cores idle.
+go test "${race[@]}" -p 4 -vet=all -timeout 40m "$@" ./internal/provider ./internal/e2e/... ./internal/server/... ./...
 go test -C tools/policy ./...
 go test -C tools/image ./...
 echo
