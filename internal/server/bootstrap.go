@@ -77,9 +77,6 @@ func ReadBootstrap(in io.Reader) (*Bootstrap, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := checkRepeated(text); err != nil {
-		return nil, err
-	}
 	var doc Bootstrap
 	decoder := json.NewDecoder(bytes.NewReader(text))
 	decoder.DisallowUnknownFields()
@@ -91,6 +88,9 @@ func ReadBootstrap(in io.Reader) (*Bootstrap, error) {
 	}
 	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
 		return nil, errors.New("something follows the document; one JSON object is expected")
+	}
+	if err := checkRepeated(text); err != nil {
+		return nil, err
 	}
 	return &doc, doc.check()
 }
@@ -118,14 +118,14 @@ func lineOf(text []byte, offset int64) int {
 }
 
 // checkRepeated finds a field that an object has twice, which encoding/json
-// lets pass.
+// lets pass. The text is valid JSON.
 func checkRepeated(text []byte) error {
 	decoder := json.NewDecoder(bytes.NewReader(text))
 	var walk func(path string) error
 	walk = func(path string) error {
 		token, err := decoder.Token()
 		if err != nil {
-			return nil //nolint:nilerr // the strict decoder says it better
+			return err
 		}
 		switch token {
 		case json.Delim('{'):
@@ -133,7 +133,7 @@ func checkRepeated(text []byte) error {
 			for decoder.More() {
 				name, err := decoder.Token()
 				if err != nil {
-					return nil //nolint:nilerr // as above
+					return err
 				}
 				field := strings.TrimPrefix(path+"."+fmt.Sprint(name), ".")
 				if seen[fmt.Sprint(name)] {

@@ -196,17 +196,20 @@ func TestReadBootstrap(t *testing.T) {
 	t.Parallel()
 	user := `"users":[{"email":"a@example.com","password":"12345678","name":"A"}]`
 	for text, want := range map[string]string{
-		`{` + user + `}`:                        "",
-		`{}`:                                    "",
-		``:                                      "the document is empty",
-		`{"users":[`:                            "line 1: the document ends too early",
-		"{\n\n]":                                "line 3:",
-		`{} {}`:                                 "something follows the document",
-		`{"user":[]}`:                           `unknown field "user"`,
-		`{"users":[{"email":1}]}`:               "line 1: users.email: a JSON number stands where a string is expected",
-		`{"users":[],"users":[]}`:               "users: the field occurs twice",
-		`{"users":[{"email":"a","email":"b"}]}`: "users[0].email: the field occurs twice",
-		`{"users":[{"email":"a","password":"12345678"}]}`:                                   `users[0].email: "a" is no e-mail address`,
+		`{` + user + `}`: "",
+		`{}`:             "",
+		``:               "the document is empty",
+		`{"users":[`:     "line 1: the document ends too early",
+		"{\n\n]":         "line 3:",
+		"{\"users\":[{\"email\":\"a\"\n\"name\":\"b\"}]}": "line 2: invalid character",
+		"{\"users\":[{}\n{}]}":                            "line 2: invalid character",
+		"{\"users\":\n}":                                  "line 2: invalid character",
+		`{} {}`:                                           "something follows the document",
+		`{"user":[]}`:                                     `unknown field "user"`,
+		`{"users":[{"email":1}]}`:                         "line 1: users.email: a JSON number stands where a string is expected",
+		`{"users":[],"users":[]}`:                         "users: the field occurs twice",
+		`{"users":[{"email":"a","email":"b"}]}`:           "users[0].email: the field occurs twice",
+		`{"users":[{"email":"a","password":"12345678"}]}`: `users[0].email: "a" is no e-mail address`,
 		`{"users":[{"email":"a@b.example","password":"1234567"}]}`:                          "users[0].password: needs at least 8 characters",
 		`{"users":[{"email":"a@b.example","password":"12345678"},{"email":"A@B.example"}]}`: "users[1].email: A@B.example is listed twice",
 		`{"users":[{"email":"a@b","password":"12345678"}]}`:                                 `users[0].email: "a@b" is no e-mail address that sign-in accepts`,
@@ -229,6 +232,17 @@ func TestReadBootstrap(t *testing.T) {
 			t.Errorf("%s: %v, want %q", text, err, want)
 		}
 	}
+}
+
+func FuzzReadBootstrap(f *testing.F) {
+	for _, text := range []string{`{}`, `{"users":[{"email":"a@b.example","password":"12345678"}]}`, `{"workspaces":[{"id":"w" "owner":"a@b.example"}]}`} {
+		f.Add(text)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		if doc, err := server.ReadBootstrap(strings.NewReader(text)); err == nil && !json.Valid([]byte(text)) {
+			t.Errorf("no error; read %+v", doc)
+		}
+	})
 }
 
 func TestApplyIsIdempotent(t *testing.T) {
