@@ -25,7 +25,7 @@ type addition struct {
 // the keys that make way for them.
 func (o *operation) addDiagnostics(ctx context.Context, call *ledger.Call, pool byok.Pool, added []addition, replaced ...string) diag.Diagnostics {
 	diags := o.storeDiagnostics(pool)
-	diags.Append(o.beginDiagnostics(ctx, pool, replaced)...)
+	diags.Append(o.beginDiagnostics(ctx, pool)...)
 	diags.Append(o.lookalikeDiagnostics(call, pool, added, replaced)...)
 	return diags
 }

@@ -28,8 +28,11 @@ const (
 type notices struct {
 	mu         sync.Mutex
 	said       map[notice]struct{}
-	scopes     map[byok.Scope]*standing
+	inherited  map[byok.Scope]func() []string
 	workspaces func() []byok.ListedWorkspace
+	// organizations says whether a workspace belongs to an organization, where one
+	// of the two requests has told: the other is not sent then.
+	organizations map[byok.Scope]bool
 }
 
 // notice is a warning that a plan has once.
@@ -38,41 +41,11 @@ type notice struct {
 	pool    byok.Pool
 }
 
-// standing is what a plan has found out about a workspace and its organization.
-// It sends one request for each workspace: that which the first pool to begin or
-// to end needs.
-type standing struct {
-	mu    sync.Mutex
-	asked bool
-	// inherited are the provider IDs that the workspace takes from its
-	// organization, where listed is set.
-	inherited []string
-	listed    bool
-	// organization reports whether the workspace belongs to one.
-	organization certainty
-}
-
-// certainty is how sure a plan is of what a warning says.
-type certainty int
-
-const (
-	no certainty = iota
-	perhaps
-	yes
-)
-
-func certain(is bool) certainty {
-	if is {
-		return yes
-	}
-	return no
-}
-
 // reset begins another plan.
 func (n *notices) reset() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.said, n.scopes, n.workspaces = nil, nil, nil
+	n.said, n.inherited, n.workspaces, n.organizations = nil, nil, nil, nil
 }
 
 // once reports whether a warning is due, and notes that it was given.
@@ -89,72 +62,72 @@ func (n *notices) once(of notice) bool {
 	return true
 }
 
-// of returns what the plan knows of a workspace, which all calls share.
-func (n *notices) of(workspace byok.Scope) *standing {
+// learn notes whether a workspace belongs to an organization.
+func (n *notices) learn(workspace byok.Scope, belongs bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if n.scopes == nil {
-		n.scopes = map[byok.Scope]*standing{}
+	if n.organizations == nil {
+		n.organizations = map[byok.Scope]bool{}
 	}
-	if n.scopes[workspace] == nil {
-		n.scopes[workspace] = new(standing)
-	}
-	return n.scopes[workspace]
+	n.organizations[workspace] = belongs
 }
 
-// inheritedBy reports whether a workspace takes a provider ID from its
-// organization.
-func (o *operation) inheritedBy(ctx context.Context, pool byok.Pool) certainty {
-	s := o.notices.of(pool.Scope)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if !s.asked {
-		s.asked = true
-		ctx, cancel := context.WithTimeout(ctx, noticeTimeout)
-		defer cancel()
-		inherited, err := o.api.Inherited(ctx, pool.Scope)
-		if err == nil {
-			// Without any, the organization may have keys of those provider IDs
-			// alone that the workspace has keys of, too.
-			s.inherited, s.listed, s.organization = inherited, true, max(perhaps, certain(len(inherited) > 0))
+// inheritedBy returns the provider IDs that a workspace takes from its
+// organization. All calls about a workspace share one request.
+func (o *operation) inheritedBy(ctx context.Context, workspace byok.Scope) []string {
+	n := &o.notices
+	n.mu.Lock()
+	if belongs, known := n.organizations[workspace]; known && !belongs {
+		n.mu.Unlock()
+		return nil
+	}
+	ask := n.inherited[workspace]
+	if ask == nil {
+		ask = sync.OnceValue(func() []string {
+			ctx, cancel := context.WithTimeout(ctx, noticeTimeout)
+			defer cancel()
+			ids, _ := o.api.Inherited(ctx, workspace)
+			if len(ids) > 0 {
+				n.learn(workspace, true)
+			}
+			return ids
+		})
+		if n.inherited == nil {
+			n.inherited = map[byok.Scope]func() []string{}
 		}
+		n.inherited[workspace] = ask
 	}
-	if !s.listed {
-		return min(perhaps, s.organization)
-	}
-	return certain(slices.Contains(s.inherited, pool.ProviderID))
+	n.mu.Unlock()
+	return ask()
 }
 
 // hasOrganization reports whether a workspace belongs to an organization. All
-// workspaces share one request.
-func (o *operation) hasOrganization(ctx context.Context, workspace byok.Scope) certainty {
-	s := o.notices.of(workspace)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if !s.asked {
-		s.asked = true
-		s.organization = certain(slices.ContainsFunc(o.listedWorkspaces(ctx), func(w byok.ListedWorkspace) bool {
-			return w.ID == workspace.ID && w.OrganizationID != nil
-		}))
-	}
-	return s.organization
-}
-
-// listedWorkspaces are those that the session has.
-func (o *operation) listedWorkspaces(ctx context.Context) []byok.ListedWorkspace {
+// calls share one request.
+func (o *operation) hasOrganization(ctx context.Context, workspace byok.Scope) bool {
 	n := &o.notices
 	n.mu.Lock()
+	if n.organizations[workspace] {
+		n.mu.Unlock()
+		return true
+	}
 	if n.workspaces == nil {
 		n.workspaces = sync.OnceValue(func() []byok.ListedWorkspace {
 			ctx, cancel := context.WithTimeout(ctx, noticeTimeout)
 			defer cancel()
-			all, _ := o.api.Workspaces(ctx)
+			all, err := o.api.Workspaces(ctx)
+			if err == nil {
+				for _, w := range all {
+					n.learn(byok.WorkspaceScope(w.ID), w.OrganizationID != nil)
+				}
+			}
 			return all
 		})
 	}
 	ask := n.workspaces
 	n.mu.Unlock()
-	return ask()
+	return slices.ContainsFunc(ask(), func(w byok.ListedWorkspace) bool {
+		return w.ID == workspace.ID && w.OrganizationID != nil
+	})
 }
 
 // inherits reports whether a pool of the scope can take the place of one of an
@@ -165,33 +138,21 @@ func (o *operation) inherits(scope byok.Scope) bool {
 
 // beginDiagnostics warns of the first key of a pool that the workspace has so
 // far taken from its organization. It needs the list that the plan has fetched.
-// replaced are the IDs of the keys that make way.
-func (o *operation) beginDiagnostics(ctx context.Context, pool byok.Pool, replaced []string) (diags diag.Diagnostics) {
+func (o *operation) beginDiagnostics(ctx context.Context, pool byok.Pool) (diags diag.Diagnostics) {
 	const summary = "The organization's keys step aside"
 	if !o.inherits(pool.Scope) {
 		return nil
 	}
 	keys, listed := o.api.ListedKeys(pool.Scope)
-	if !listed || len(inPool(keys, pool)) > 0 || !o.notices.once(notice{summary, pool}) {
-		return nil
-	}
-	if slices.ContainsFunc(keys, func(key byok.Key) bool { return slices.Contains(replaced, key.ID) }) {
-		// They leave another pool of the workspace, which may end: whether there is
-		// an organization tells about both, since without one nothing is inherited.
-		o.hasOrganization(ctx, pool.Scope)
-	}
-	taken := map[certainty]string{
-		perhaps: "which belongs to an organization. If the organization has keys of this provider ID, the workspace uses them so far. ",
-		yes:     "which takes its keys of this provider ID from its organization so far. ",
-	}[o.inheritedBy(ctx, pool)]
-	if taken == "" {
+	if !listed || len(inPool(keys, pool)) > 0 || !o.notices.once(notice{summary, pool}) ||
+		!slices.Contains(o.inheritedBy(ctx, pool.Scope), pool.ProviderID) {
 		return nil
 	}
 	diags.AddAttributeWarning(path.Root("provider_id"), summary, fmt.Sprintf(
-		"This plan adds the first key of provider ID %q to %s %q, %s"+
+		"This plan adds the first key of provider ID %q to %s %q, which takes its keys of this provider ID from its organization so far. "+
 			"Once it has a key of its own, none of the organization's keys is used there: the organization's whole pool steps aside.\n\n"+
 			"If the new keys are to serve all workspaces, store them in the organization (organization_id).",
-		pool.ProviderID, pool.Scope.Kind, pool.Scope.ID, taken))
+		pool.ProviderID, pool.Scope.Kind, pool.Scope.ID))
 	return diags
 }
 
@@ -206,7 +167,7 @@ func (o *operation) endDiagnostics(ctx context.Context, call *ledger.Call, pool 
 	}
 	keys, listed := o.api.ListedKeys(pool.Scope)
 	if !listed {
-		if call == nil || o.hasOrganization(ctx, pool.Scope) == no {
+		if call == nil || !o.hasOrganization(ctx, pool.Scope) {
 			return nil
 		}
 		ctx, cancel := context.WithTimeout(ctx, noticeTimeout)
@@ -217,11 +178,7 @@ func (o *operation) endDiagnostics(ctx context.Context, call *ledger.Call, pool 
 	for _, key := range inPool(keys, pool) {
 		ids = append(ids, key.ID)
 	}
-	if !call.Empties(pool, ids) {
-		return nil
-	}
-	organization := o.hasOrganization(ctx, pool.Scope)
-	if organization == no {
+	if !call.Empties(pool, ids) || !o.hasOrganization(ctx, pool.Scope) {
 		return nil
 	}
 	select {
@@ -231,12 +188,8 @@ func (o *operation) endDiagnostics(ctx context.Context, call *ledger.Call, pool 
 	if !call.Empties(pool, ids) || !o.notices.once(notice{summary, pool}) {
 		return nil
 	}
-	then := map[certainty]string{
-		perhaps: "From then on, it takes those of its organization, if it belongs to one that has any; otherwise it has none.",
-		yes:     "From then on, it takes those of its organization, if the organization has any; otherwise it has none.",
-	}[organization]
 	diags.AddWarning(summary, fmt.Sprintf(
-		"This plan removes the last key of provider ID %q that %s %q has of its own. %s",
-		pool.ProviderID, pool.Scope.Kind, pool.Scope.ID, then))
+		"This plan removes the last key of provider ID %q from %s %q. From then on, the workspace takes its keys of this provider ID from its organization, if the organization has any; otherwise it has none.",
+		pool.ProviderID, pool.Scope.Kind, pool.Scope.ID))
 	return diags
 }

@@ -60,7 +60,8 @@ func TestInheritanceWarnings(t *testing.T) {
 			shared: []string{"anthropic"}, before: oneKey, after: oneKey, providerID: "anthropic",
 			want: []string{endSummary, beginSummary}, gets: 3,
 		},
-		"moves, no organization": {alone: true, before: oneKey, after: oneKey, providerID: "anthropic", gets: 3},
+		"moves, nothing inherited": {before: oneKey, after: oneKey, providerID: "anthropic", want: []string{endSummary}, gets: 4},
+		"moves, no organization":   {alone: true, before: oneKey, after: oneKey, providerID: "anthropic", gets: 4},
 	} {
 		for _, form := range resourceForms {
 			t.Run(title+"/"+form.typeName, func(t *testing.T) {
@@ -107,23 +108,35 @@ func TestInheritanceWarnings(t *testing.T) {
 	}
 }
 
-// A pool begins in a workspace where another one ends: the plan sends one request
-// for both, whichever comes first, and misses nothing.
+// A pool begins in a workspace where another one ends: the warnings are exact,
+// whichever comes first, and cost at most one request for the workspace and one
+// for the list of workspaces.
 func TestBeginAndEnd(t *testing.T) {
 	t.Parallel()
-	for title, shared := range map[string][]string{
-		"both of the organization": {"anthropic", "openai"}, "the one that begins": {"anthropic"}, "the one that ends": {"openai"}, "none": nil,
+	for title, tc := range map[string]struct {
+		shared []string
+		alone  bool
+		want   []string
+	}{
+		"both of the organization": {shared: []string{"anthropic", "openai"}, want: []string{endSummary, beginSummary}},
+		"the one that begins":      {shared: []string{"anthropic"}, want: []string{endSummary, beginSummary}},
+		"the one that ends":        {shared: []string{"openai"}, want: []string{endSummary}},
+		"nothing is shared":        {want: []string{endSummary}},
+		"no organization":          {alone: true},
 	} {
 		t.Run(title, func(t *testing.T) {
 			t.Parallel()
 			w := newScopeWorld(t, byok.Workspace, resourceForms[0])
 			organizationID := w.server.NewOrganization(t)
-			workspace := byok.WorkspaceScope(w.server.NewNamedWorkspace(t, "Team", organizationID))
-			for _, providerID := range shared {
+			workspaceID := w.server.WorkspaceID
+			if !tc.alone {
+				workspaceID = w.server.NewNamedWorkspace(t, "Team", organizationID)
+			}
+			for _, providerID := range tc.shared {
 				w.server.AddTo(t, byok.Pool{Scope: byok.OrganizationScope(organizationID), ProviderID: providerID}, secretC, "shared")
 			}
 			declare := func(providerID string) map[string]map[string]any {
-				return map[string]map[string]any{keyTypeName + "." + providerID: {"workspace_id": workspace.ID, "provider_id": providerID, "api_key_wo": secretA}}
+				return map[string]map[string]any{keyTypeName + "." + providerID: {"workspace_id": workspaceID, "provider_id": providerID, "api_key_wo": secretA}}
 			}
 			if _, err := w.Apply(t.Context(), declare("openai")); err != nil {
 				t.Fatal(err)
@@ -134,14 +147,19 @@ func TestBeginAndEnd(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				got := map[string]bool{}
+				var got []string
 				for _, d := range found {
-					got[d.Summary] = true
+					got = append(got, d.Summary)
 				}
-				if !got[endSummary] || slices.Contains(shared, "anthropic") && !got[beginSummary] {
-					t.Errorf("the plan says %v", got)
+				slices.Sort(got)
+				if !slices.Equal(got, tc.want) {
+					t.Errorf("the plan says %q, want %q", got, tc.want)
 				}
-				w.sends(map[string]int{"GET": 3})
+				for suffix, most := range map[string]int{"/inherited-status": 1, byok.WorkspacesPath: 1, "/byok-keys": 1} {
+					if sent := w.server.Count(http.MethodGet, suffix); sent > most {
+						t.Errorf("%d GET ...%s", sent, suffix)
+					}
+				}
 			}
 		})
 	}
