@@ -496,6 +496,19 @@ func TestListeners(t *testing.T) {
 	}
 }
 
+// With TLS, the file of --env-file names the host that the certificate is for.
+func TestEnvFileWithTLS(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	certFile, keyFile, envFile := filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem"), filepath.Join(dir, "server.env")
+	makeCertificate(t, certFile, keyFile, 1)
+	p := serve(t, secrets, "--database", "sqlite::memory:", "--bootstrap", write(t, "b.json", bootstrap), "--env-file", envFile,
+		"--app-url", "https://byok.example.com", "--tls-cert", certFile, "--tls-key", keyFile)
+	if got := waitForEnvironment(t, envFile, p)["BYOK_ENDPOINT"]; got != "https://byok.example.com" {
+		t.Errorf("BYOK_ENDPOINT is %q", got)
+	}
+}
+
 // What exposes more than it needs to is said at the start, and nothing else is.
 func TestWarnings(t *testing.T) {
 	t.Parallel()

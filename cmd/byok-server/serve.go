@@ -217,9 +217,13 @@ func (o serveOptions) writeEnvironment(ctx context.Context, s *server.Server) er
 	if o.keepSession {
 		mint = s.MintSession
 	}
+	endpoint := reachable(s.URL())
+	if o.cfg.TLSCert != "" && o.cfg.AppURL != "" { // the certificate is for that host
+		endpoint = o.cfg.AppURL
+	}
 	token, err := mint(ctx, w.Owner)
 	if err == nil {
-		err = server.WriteEnvFile(path, server.Environment{Endpoint: reachable(s.URL()), WorkspaceID: w.ID, SessionToken: token})
+		err = server.WriteEnvFile(path, server.Environment{Endpoint: endpoint, WorkspaceID: w.ID, SessionToken: token})
 	}
 	if err != nil {
 		return fmt.Errorf("--env-file: %w", err)

@@ -143,6 +143,12 @@ resource "byok_key" "test" {
 `, s.URL, s.WorkspaceID, s.SessionToken, secretA))
 	tf.apply()
 	tf.must("state", "rm", "terraform_data.source")
+	planned := tf.must("plan", "-no-color")
+	for text, times := range map[string]int{"Warning: Provider configuration not known": 1, "does not check the cap": 1} {
+		if got := strings.Count(strings.Join(strings.Fields(planned), " "), text); got != times {
+			t.Errorf("the plan says %q %d times, want %d:\n%s", text, got, times, planned)
+		}
+	}
 	out, err := tf.run("destroy", "-no-color", "-auto-approve")
 	if err == nil {
 		t.Fatalf("the destroy passes:\n%s", out)

@@ -390,6 +390,15 @@ func incompleteDiagnostic(err error, key keyRef) diag.Diagnostic {
 	return diag.NewWarningDiagnostic("Key created, but its details could not be read", detail)
 }
 
+// unreadDiagnostic warns of a plan that cannot ask the server anything.
+func unreadDiagnostic(unknown []string) diag.Diagnostic {
+	return diag.NewAttributeWarningDiagnostic(path.Root(unknown[0]), "Provider configuration not known", fmt.Sprintf(
+		"The provider byok does not know %s, because the value follows from a resource that has not been created yet, or is no longer in state. "+
+			"So this plan reads nothing from the server: it does not see keys that were changed or deleted elsewhere, and does not check the cap.\n\n"+
+			"For a plan that does, apply that resource first, with terraform apply -target, or give the provider a value that is known at plan, such as a variable.",
+		strings.Join(unknown, ", ")))
+}
+
 // unknownConfigurationDiagnostic says which attributes of the provider are not
 // known. doing completes "Cannot ...".
 func unknownConfigurationDiagnostic(doing string, unknown []string) diag.Diagnostic {
@@ -399,7 +408,8 @@ func unknownConfigurationDiagnostic(doing string, unknown []string) diag.Diagnos
 	}
 	return diag.NewErrorDiagnostic("Provider configuration not known", fmt.Sprintf(
 		"Cannot %s: the provider byok does not know %s, because the value follows from a resource that has not been created yet, or is no longer in state.\n\n"+
-			"Apply that resource first, with terraform apply -target, or give the provider a value that is known at plan, such as a variable.", doing, what))
+			"Apply that resource first, with terraform apply -target, or give the provider a value that is known at plan, such as a variable. "+
+			"To destroy without that resource, write the value itself.", doing, what))
 }
 
 // readableTime formats a time of the API for messages; other text is unchanged.

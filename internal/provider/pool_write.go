@@ -107,7 +107,9 @@ func (w *poolWriter) rollBack(ctx context.Context) {
 		delete(w.added, name)
 		w.forget(name)
 	}
-	w.diags.Append(rolledBackDiagnostic(w.pool, removed, w.state.ids()))
+	if left := w.state.ids(); removed+len(left) > 0 { // else the error of the add says it all
+		w.diags.Append(rolledBackDiagnostic(w.pool, removed, left))
+	}
 	if len(w.added) > 0 {
 		w.complete(ctx)
 		w.state.Unmanaged = objectMap[unmanagedKey]{elements: map[string]unmanagedKey{}}

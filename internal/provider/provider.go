@@ -179,6 +179,7 @@ func (p *byokProvider) Configure(ctx context.Context, req provider.ConfigureRequ
 	resp.ResourceData, resp.DataSourceData, resp.ListResourceData = o, o, o
 	defer p.operation.Store(o)
 	if len(settings.unknown) > 0 {
+		resp.Diagnostics.Append(unreadDiagnostic(settings.unknown))
 		return
 	}
 	var err error

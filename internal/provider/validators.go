@@ -9,6 +9,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/hashicorp/terraform-plugin-framework-timeouts/resource/timeouts"
+	"github.com/hashicorp/terraform-plugin-framework/path"
 	"github.com/hashicorp/terraform-plugin-framework/resource/schema"
 	"github.com/hashicorp/terraform-plugin-framework/schema/validator"
 
@@ -31,11 +32,22 @@ func (c stringCheck) ValidateString(_ context.Context, req validator.StringReque
 	}
 	summary, problem, warning := c.check(req.ConfigValue.ValueString())
 	if problem != "" {
-		resp.Diagnostics.AddAttributeError(req.Path, summary, problem)
+		resp.Diagnostics.AddAttributeError(req.Path, summary, inElement(req.Path)+problem)
 	}
 	if warning != "" {
-		resp.Diagnostics.AddAttributeWarning(req.Path, summary, warning)
+		resp.Diagnostics.AddAttributeWarning(req.Path, summary, inElement(req.Path)+warning)
 	}
+}
+
+// inElement names the element of a map that an attribute belongs to, which
+// Terraform's own text does not: it quotes the beginning of the resource.
+func inElement(at path.Path) string {
+	for _, step := range at.Steps() {
+		if key, ok := step.(path.PathStepElementKeyString); ok {
+			return fmt.Sprintf("The key %q: ", string(key))
+		}
+	}
+	return ""
 }
 
 // providerIDCheck accepts unknown provider IDs: newer servers may have more.
@@ -73,7 +85,7 @@ var nameCheck = stringCheck{
 			return "Invalid name", fmt.Sprintf("The name has %d characters, at most %d are allowed. Leading and trailing whitespace is ignored; a character outside the Basic Multilingual Plane, such as an emoji, counts as two.", n, byok.MaxNameLength), ""
 		}
 		if name != "" && byok.TrimName(name) == "" {
-			return "Blank name", "", "The name is nothing but whitespace, and is treated as unset. Remove it, or write a name."
+			return "Blank name", "", "The name is nothing but whitespace: the key is stored without a name. Remove it, or write a name."
 		}
 		return "", "", ""
 	},

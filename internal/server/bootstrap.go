@@ -84,7 +84,7 @@ func ReadBootstrap(in io.Reader) (*Bootstrap, error) {
 		if errors.Is(err, io.EOF) {
 			return nil, errors.New("the document is empty; write at least {}")
 		}
-		return nil, describeJSON(err, text, decoder.InputOffset())
+		return nil, describeJSON(err, text)
 	}
 	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
 		return nil, errors.New("something follows the document; one JSON object is expected")
@@ -95,9 +95,8 @@ func ReadBootstrap(in io.Reader) (*Bootstrap, error) {
 	return &doc, doc.check()
 }
 
-// describeJSON says where and what is wrong in words of JSON; offset is how far
-// the decoder has read.
-func describeJSON(err error, text []byte, offset int64) error {
+// describeJSON says what is wrong in words of JSON, and where, if that is known.
+func describeJSON(err error, text []byte) error {
 	var syntax *json.SyntaxError
 	var kind *json.UnmarshalTypeError
 	switch {
@@ -110,7 +109,8 @@ func describeJSON(err error, text []byte, offset int64) error {
 		return fmt.Errorf("line %d: %s: a JSON %s stands where %s is expected", lineOf(text, kind.Offset),
 			cmp.Or(kind.Field, "the document"), kind.Value, cmp.Or(expected, "a "+kind.Type.String()))
 	}
-	return fmt.Errorf("line %d: %s", lineOf(text, offset), strings.TrimPrefix(err.Error(), "json: "))
+	// encoding/json does not say where an unknown field stands.
+	return errors.New(strings.TrimPrefix(err.Error(), "json: "))
 }
 
 func lineOf(text []byte, offset int64) int {

@@ -267,7 +267,7 @@ func TestBadConfiguration(t *testing.T) {
 	for title, tc := range map[string]struct{ config, want string }{
 		"no key":            {pool(openai), "keys has no element"},
 		"no secret":         {pool(openai, `"a" = {}`), `The key "a" is to be created, and a new key needs its secret: set api_key_wo.`},
-		"empty secret":      {pool(openai, `"a" = { api_key_wo = "" }`), "The API key is empty."},
+		"empty secret":      {pool(openai, `"a" = { api_key_wo = "" }`), `The key "a": The API key is empty.`},
 		"blank map key":     {pool(openai, `" " = { api_key_wo = "x" }`), "A map key of keys cannot be blank."},
 		"long map key":      {pool(openai, fmt.Sprintf("%q = { api_key_wo = \"x\" }", strings.Repeat("x", 121))), "The name has 121 characters, at most 120 are allowed."},
 		"null element":      {pool(openai, `"a" = null`), `The element "a" is null.`},
