@@ -140,9 +140,9 @@ func explain(e *client.Error) (title, advice, attribute string) {
 		return "not an admin of the organization",
 			"The user is a member of the organization, but only its admins and owners can see and change its keys. Ask an owner to change the role of the user.", kind.attribute
 	case client.KindNotEntitled:
-		return "the organization has no active plan",
-			"Keys of an organization need an active organization plan, and a hosted Sim: a self-hosted one never stores them. Without a plan, keys that are stored can be read and deleted, but none can be created or changed. " +
-				"Renew the plan, or store the keys in workspaces.", kind.attribute
+		return "the organization has no paid subscription",
+			"Keys of an organization need a paid subscription of the organization (Sim calls it an active plan) and a hosted Sim: a self-hosted one never stores them. Without it, keys that are stored can be read and deleted, but none can be created or changed. " +
+				"Renew the subscription, or store the keys in workspaces.", kind.attribute
 	case client.KindWorkspaceNotFound:
 		return "workspace not found",
 			"The workspace does not exist on this endpoint, or it is archived. Correct workspace_id or endpoint, or restore the workspace.", kind.attribute

@@ -454,7 +454,7 @@ var scopeCases = map[string]func(w *scopeWorld){
 		w.settled(oneKey)
 		w.entitled.Store(false)
 		w.plansNothing(oneKey)
-		const refused = "Cannot store key: the organization has no active plan"
+		const refused = "Cannot store key: the organization has no paid subscription"
 		changed := declaredKeys{"a": declared("a", secretC)}
 		if w.pool.Scope.Kind == byok.Organization {
 			w.plans(twoKeys, 0, refused)

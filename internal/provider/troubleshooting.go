@@ -35,7 +35,7 @@ func TroubleshootingHeadings() []string {
 		"no access to the organization",
 		"not a member of the organization",
 		"not an admin of the organization",
-		"the organization has no active plan",
+		"the organization has no paid subscription",
 		"the server has no keys of organizations",
 		"No workspace with this name",
 		"Several workspaces with this name",
