@@ -49,6 +49,49 @@ func TestColours(t *testing.T) {
 	}
 }
 
+// A high-contrast theme replaces the colours, and what is chosen, held and
+// served is seen all the same.
+func TestForcedColours(t *testing.T) {
+	t.Parallel()
+	w := startWorld(t)
+	w.fill(t)
+	b := newTab(t, w.URL)
+	b.forceColors()
+	b.session(w.superuser.SessionToken)
+	look := func(selector, property string) string {
+		t.Helper()
+		return eval[string](b, fmt.Sprintf(`getComputedStyle(document.querySelector(%q))[%q]`, selector, property))
+	}
+	// What is filled has another colour than the page.
+	filled := func(selector string) {
+		t.Helper()
+		if got := look(selector, "backgroundColor"); got == look("body", "backgroundColor") {
+			t.Errorf("%s: %s is %s, as the page", b.path(), selector, got)
+		}
+	}
+	b.open(w.page(""))
+	if !eval[bool](b, `matchMedia("(forced-colors: active)").matches`) {
+		t.Fatal("the browser does not force colours")
+	}
+	canvas := look("body", "backgroundColor")
+	if shown, other := look(".tabs a:nth-child(1)", "borderBottomColor"), look(".tabs a:nth-child(2)", "borderBottomColor"); shown == canvas || other != canvas {
+		t.Errorf("on %s the tab that is shown is underlined in %s, the other in %s", canvas, shown, other)
+	}
+	filled(".switch [aria-current]")
+	filled(".held .pips .on")
+	if got := look(".held .pips i:not(.on)", "borderStyle"); got != "solid" {
+		t.Errorf("a free place has a border that is %s", got)
+	}
+	b.click("#as-terraform")
+	b.shows("#terraform-text", "import")
+	filled("#terraform .switch label:has(:checked)")
+	b.open(w.page("tab=rotation"))
+	filled(".share i")
+	if got := look(".share", "borderStyle"); got != "solid" {
+		t.Errorf("a bar has a border that is %s", got)
+	}
+}
+
 // From a phone to a wide screen nothing is cut, and every button can be reached.
 func TestWidths(t *testing.T) {
 	t.Parallel()
