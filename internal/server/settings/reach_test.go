@@ -108,10 +108,23 @@ func TestWidths(t *testing.T) {
 		if (!e.checkVisibility() || e.closest(".sr, .decoy, .skip, pre, svg") || e.clientWidth === 0 || e.localName === "input" || getComputedStyle(e).clipPath !== "none") return false;
 		return e.scrollWidth > e.clientWidth + 1 || e.getBoundingClientRect().right > innerWidth + 1;
 	}).map((e) => e.id || e.className || e.localName).join(", ")`
+	// A number and its noun that stand on two lines.
+	broken := `[...document.querySelectorAll(".count, .key-use b")].filter((e) => {
+		const text = document.createRange();
+		text.selectNodeContents(e);
+		return e.checkVisibility() && new Set([...text.getClientRects()].map((r) => r.top)).size > 1;
+	}).map((e) => e.innerText).join(", ")`
+	// Names that do not begin where the masks below them do.
+	outOfLine := `[...document.querySelectorAll("#manage[open] .key")].filter((e) => {
+		const [name, mask] = [".key-name", ".mask"].map((s) => e.querySelector(s).getBoundingClientRect().left);
+		return Math.abs(name - mask) > .5;
+	}).map((e) => e.querySelector(".key-name").innerText).join(", ")`
 	check := func(width int64) {
 		t.Helper()
-		if got := eval[string](b, cut); got != "" {
-			t.Errorf("at %d pixels %s cuts %s", width, b.path(), got)
+		for what, expression := range map[string]string{"cuts": cut, "breaks": broken, "has out of line": outOfLine} {
+			if got := eval[string](b, expression); got != "" {
+				t.Errorf("at %d pixels %s %s %s", width, b.path(), what, got)
+			}
 		}
 	}
 	for _, width := range []int64{320, 380, 480, 481, 640, 641, 768, 1024, 1300, 2560} {
