@@ -500,6 +500,24 @@ func TestServerGone(t *testing.T) {
 	if got := eval[string](b, "document.querySelector('#offline a').getAttribute('href')"); !strings.HasPrefix(got, "/login?next=%2Fworkspace%2F") {
 		t.Errorf("the link leads to %s", got)
 	}
+	// In a dialog it leaves what was typed alone.
+	link := func() string {
+		t.Helper()
+		return eval[string](b, "(({ target, rel, innerText }) => [target, rel, innerText].join('|'))(document.querySelector('#offline a'))")
+	}
+	if got := link(); got != "||Sign in" {
+		t.Errorf("the link on the page is %s", got)
+	}
+	b.click(add("exa"))
+	b.isSeen("#edit #offline a")
+	if got := link(); got != "_blank|noopener|Sign in (new tab)" {
+		t.Errorf("the link in a dialog is %s", got)
+	}
+	b.click("#edit [data-close]")
+	b.until("document.querySelector('main > #offline')")
+	if got := link(); got != "||Sign in" {
+		t.Errorf("after a dialog the link on the page is %s", got)
+	}
 	b.session(w.reader.SessionToken)
 	b.open(w.page(""))
 	w.Exec(t, `DELETE FROM permissions WHERE user_id = (SELECT id FROM "user" WHERE email = $1)`, w.reader.Email)
