@@ -331,7 +331,7 @@ func TestScreenReader(t *testing.T) {
 	if got := b.spoken("status"); !slices.ContainsFunc(got, func(s string) bool { return strings.HasPrefix(s, "status") }) {
 		t.Errorf("what was done is announced by %q", got)
 	}
-	if got := eval[string](b, `[...document.querySelectorAll("#toast, #offline, #terraform-hint")].map((e) => e.role).join()`); got != "status,status,status" {
+	if got := eval[string](b, `[...document.querySelectorAll("#toast, #offline, #terraform-hint, #summary")].map((e) => e.role).join()`); got != "status,status,status,status" {
 		t.Errorf("messages have the roles %s", got)
 	}
 }
