@@ -154,11 +154,6 @@ func TestSearch(t *testing.T) {
 	if got := strings.Fields(hits()); len(got) != 36 || b.path() != w.page("") || b.visible("#no-hits") {
 		t.Errorf("a cleared search shows %d rows at %s", len(got), b.path())
 	}
-	b.press(kb.Tab)
-	b.press("/")
-	if got := b.focused(); got != "search" {
-		t.Errorf("/ moves the focus to %s", got)
-	}
 }
 
 // The life of keys, from the first to the last.
