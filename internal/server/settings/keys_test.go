@@ -778,6 +778,17 @@ func TestKeyboard(t *testing.T) {
 	if got := eval[string](b, `(() => { const s = getComputedStyle(document.activeElement); return s.outlineStyle + " " + s.outlineWidth })()`); got != "solid 2px" {
 		t.Errorf("the focus is shown as %q", got)
 	}
+	// A menu is open as long as the focus is in it.
+	eval[any](b, "document.querySelector('.menu summary').focus()")
+	b.press(kb.Enter)
+	b.press(kb.Tab)
+	if got := b.focused(); got != "Production" {
+		t.Errorf("the menu of the workspaces leads to %s", got)
+	}
+	b.press(kb.Tab)
+	if got := b.focused(); got != "Account of Owner\nO" || eval[bool](b, "Boolean(document.querySelector('.menu[open]'))") {
+		t.Errorf("the menu of the workspaces is left open, or for %s", got)
+	}
 	// What gets the focus is in sight, not under the bar.
 	eval[any](b, "document.querySelector('"+add("enrow")+"').focus()")
 	eval[any](b, "document.querySelector('"+manage("openai")+"').focus()")
