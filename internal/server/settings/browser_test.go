@@ -188,6 +188,13 @@ func (b *tab) dark(yes bool) {
 	call(b, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: scheme}}})
 }
 
+// forceColors turns on a high-contrast theme of the system, which replaces the
+// page's colours with its own.
+func (b *tab) forceColors() {
+	b.t.Helper()
+	call(b, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{Features: []*emulation.MediaFeature{{Name: "forced-colors", Value: "active"}}})
+}
+
 // open goes to a path of the server and returns the status. A page with modules
 // is ready when it returns.
 func (b *tab) open(path string) int64 {

@@ -154,11 +154,6 @@ func TestSearch(t *testing.T) {
 	if got := strings.Fields(hits()); len(got) != 36 || b.path() != w.page("") || b.visible("#no-hits") {
 		t.Errorf("a cleared search shows %d rows at %s", len(got), b.path())
 	}
-	b.press(kb.Tab)
-	b.press("/")
-	if got := b.focused(); got != "search" {
-		t.Errorf("/ moves the focus to %s", got)
-	}
 }
 
 // The life of keys, from the first to the last.
@@ -782,6 +777,17 @@ func TestKeyboard(t *testing.T) {
 	}
 	if got := eval[string](b, `(() => { const s = getComputedStyle(document.activeElement); return s.outlineStyle + " " + s.outlineWidth })()`); got != "solid 2px" {
 		t.Errorf("the focus is shown as %q", got)
+	}
+	// A menu is open as long as the focus is in it.
+	eval[any](b, "document.querySelector('.menu summary').focus()")
+	b.press(kb.Enter)
+	b.press(kb.Tab)
+	if got := b.focused(); got != "Production" {
+		t.Errorf("the menu of the workspaces leads to %s", got)
+	}
+	b.press(kb.Tab)
+	if got := b.focused(); got != "Account of Owner\nO" || eval[bool](b, "Boolean(document.querySelector('.menu[open]'))") {
+		t.Errorf("the menu of the workspaces is left open, or for %s", got)
 	}
 	// What gets the focus is in sight, not under the bar.
 	eval[any](b, "document.querySelector('"+add("enrow")+"').focus()")

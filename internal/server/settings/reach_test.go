@@ -49,6 +49,49 @@ func TestColours(t *testing.T) {
 	}
 }
 
+// A high-contrast theme replaces the colours, and what is chosen, held and
+// served is seen all the same.
+func TestForcedColours(t *testing.T) {
+	t.Parallel()
+	w := startWorld(t)
+	w.fill(t)
+	b := newTab(t, w.URL)
+	b.forceColors()
+	b.session(w.superuser.SessionToken)
+	look := func(selector, property string) string {
+		t.Helper()
+		return eval[string](b, fmt.Sprintf(`getComputedStyle(document.querySelector(%q))[%q]`, selector, property))
+	}
+	// What is filled has another colour than the page.
+	filled := func(selector string) {
+		t.Helper()
+		if got := look(selector, "backgroundColor"); got == look("body", "backgroundColor") {
+			t.Errorf("%s: %s is %s, as the page", b.path(), selector, got)
+		}
+	}
+	b.open(w.page(""))
+	if !eval[bool](b, `matchMedia("(forced-colors: active)").matches`) {
+		t.Fatal("the browser does not force colours")
+	}
+	canvas := look("body", "backgroundColor")
+	if shown, other := look(".tabs a:nth-child(1)", "borderBottomColor"), look(".tabs a:nth-child(2)", "borderBottomColor"); shown == canvas || other != canvas {
+		t.Errorf("on %s the tab that is shown is underlined in %s, the other in %s", canvas, shown, other)
+	}
+	filled(".switch [aria-current]")
+	filled(".held .pips .on")
+	if got := look(".held .pips i:not(.on)", "borderStyle"); got != "solid" {
+		t.Errorf("a free place has a border that is %s", got)
+	}
+	b.click("#as-terraform")
+	b.shows("#terraform-text", "import")
+	filled("#terraform .switch label:has(:checked)")
+	b.open(w.page("tab=rotation"))
+	filled(".share i")
+	if got := look(".share", "borderStyle"); got != "solid" {
+		t.Errorf("a bar has a border that is %s", got)
+	}
+}
+
 // From a phone to a wide screen nothing is cut, and every button can be reached.
 func TestWidths(t *testing.T) {
 	t.Parallel()
@@ -65,10 +108,23 @@ func TestWidths(t *testing.T) {
 		if (!e.checkVisibility() || e.closest(".sr, .decoy, .skip, pre, svg") || e.clientWidth === 0 || e.localName === "input" || getComputedStyle(e).clipPath !== "none") return false;
 		return e.scrollWidth > e.clientWidth + 1 || e.getBoundingClientRect().right > innerWidth + 1;
 	}).map((e) => e.id || e.className || e.localName).join(", ")`
+	// A number and its noun that stand on two lines.
+	broken := `[...document.querySelectorAll(".count, .key-use b")].filter((e) => {
+		const text = document.createRange();
+		text.selectNodeContents(e);
+		return e.checkVisibility() && new Set([...text.getClientRects()].map((r) => r.top)).size > 1;
+	}).map((e) => e.innerText).join(", ")`
+	// Names that do not begin where the masks below them do.
+	outOfLine := `[...document.querySelectorAll("#manage[open] .key")].filter((e) => {
+		const [name, mask] = [".key-name", ".mask"].map((s) => e.querySelector(s).getBoundingClientRect().left);
+		return Math.abs(name - mask) > .5;
+	}).map((e) => e.querySelector(".key-name").innerText).join(", ")`
 	check := func(width int64) {
 		t.Helper()
-		if got := eval[string](b, cut); got != "" {
-			t.Errorf("at %d pixels %s cuts %s", width, b.path(), got)
+		for what, expression := range map[string]string{"cuts": cut, "breaks": broken, "has out of line": outOfLine} {
+			if got := eval[string](b, expression); got != "" {
+				t.Errorf("at %d pixels %s %s %s", width, b.path(), what, got)
+			}
 		}
 	}
 	for _, width := range []int64{320, 380, 480, 481, 640, 641, 768, 1024, 1300, 2560} {
@@ -275,7 +331,7 @@ func TestScreenReader(t *testing.T) {
 	if got := b.spoken("status"); !slices.ContainsFunc(got, func(s string) bool { return strings.HasPrefix(s, "status") }) {
 		t.Errorf("what was done is announced by %q", got)
 	}
-	if got := eval[string](b, `[...document.querySelectorAll("#toast, #offline, #terraform-hint")].map((e) => e.role).join()`); got != "status,status,status" {
+	if got := eval[string](b, `[...document.querySelectorAll("#toast, #offline, #terraform-hint, #summary")].map((e) => e.role).join()`); got != "status,status,status,status" {
 		t.Errorf("messages have the roles %s", got)
 	}
 }

@@ -216,7 +216,11 @@ func TestSelfHosted(t *testing.T) {
 // The mothership's keys are for superusers alone.
 func TestMothership(t *testing.T) {
 	t.Parallel()
-	w := startWorld(t)
+	w := startWorld(t, func(c *server.Config) {
+		c.Bootstrap.Users = append(c.Bootstrap.Users, server.BootstrapUser{
+			Email: "operator@example.com", Password: "correct horse battery staple", Name: "Operator", Superuser: true,
+		})
+	})
 	target := w.NewWorkspace(t)
 	b := newTab(t, w.URL)
 	b.session(w.superuser.SessionToken)
@@ -285,6 +289,17 @@ func TestMothership(t *testing.T) {
 	b.shows("[data-provider=anthropic]", "No key")
 	b.open(b.path())
 	b.until("document.querySelector('#mothership').checkVisibility()")
+
+	// A superuser without a workspace has this tab alone.
+	b.session(w.User(t, "operator@example.com").SessionToken)
+	b.open("/")
+	b.shows("h1", "Mothership keys")
+	b.fill("#target", target)
+	b.shows("#target-hint", "Workspace Acceptance")
+	if got := b.text(".tabs nav"); got != "Mothership" {
+		t.Errorf("a superuser without a workspace has the tabs %s", got)
+	}
+	checkAxe(b)
 
 	for name, user := range map[string]acctest.User{"owner": {SessionToken: w.SessionToken}, "reader": w.reader} {
 		b.session(user.SessionToken)
@@ -499,6 +514,24 @@ func TestServerGone(t *testing.T) {
 	b.shows("#offline", "You are signed out.")
 	if got := eval[string](b, "document.querySelector('#offline a').getAttribute('href')"); !strings.HasPrefix(got, "/login?next=%2Fworkspace%2F") {
 		t.Errorf("the link leads to %s", got)
+	}
+	// In a dialog it leaves what was typed alone.
+	link := func() string {
+		t.Helper()
+		return eval[string](b, "(({ target, rel, innerText }) => [target, rel, innerText].join('|'))(document.querySelector('#offline a'))")
+	}
+	if got := link(); got != "||Sign in" {
+		t.Errorf("the link on the page is %s", got)
+	}
+	b.click(add("exa"))
+	b.isSeen("#edit #offline a")
+	if got := link(); got != "_blank|noopener|Sign in (new tab)" {
+		t.Errorf("the link in a dialog is %s", got)
+	}
+	b.click("#edit [data-close]")
+	b.until("document.querySelector('main > #offline')")
+	if got := link(); got != "||Sign in" {
+		t.Errorf("after a dialog the link on the page is %s", got)
 	}
 	b.session(w.reader.SessionToken)
 	b.open(w.page(""))

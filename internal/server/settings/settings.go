@@ -229,7 +229,8 @@ func (p *Pages) signedIn(w http.ResponseWriter, r *http.Request) (access.User, b
 	return user, true
 }
 
-// home leads to the user's first workspace.
+// home leads to the user's first workspace, and superusers without one to the
+// mothership's keys.
 func (p *Pages) home(w http.ResponseWriter, r *http.Request) {
 	user, ok := p.signedIn(w, r)
 	if !ok {
@@ -241,6 +242,16 @@ func (p *Pages) home(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if len(workspaces) == 0 {
+		superuser, err := p.api.Access.IsSuperuser(r.Context(), user.ID)
+		if err != nil {
+			p.fail(w, r, user.ID, err)
+			return
+		}
+		if superuser {
+			// The tab asks for its workspace itself; the one in the address is none.
+			http.Redirect(w, r, pageURL("-")+"?tab="+mothershipTab, http.StatusSeeOther)
+			return
+		}
 		p.refuse(w, r, http.StatusOK, message{
 			Title: "No workspace yet", SignOut: true,
 			Text: "You are signed in as " + user.Email + ", but no workspace is shared with you. Ask an administrator to add you to one.",

@@ -321,6 +321,9 @@ type keysPage struct {
 	Scope, Tab   string
 	Noun         string
 	Superuser    bool
+	// HasAccess says that the user may see the workspace's keys: superusers see
+	// the mothership's keys without.
+	HasAccess bool
 	// Hosted says that there are hosted keys, which a workspace without its own
 	// uses.
 	Hosted    bool
@@ -457,7 +460,7 @@ type row struct {
 func (p *Pages) keysPage(r *http.Request, v visit, tab string) (*keysPage, error) {
 	page := &keysPage{
 		User: v.user, Workspace: v.workspace, Organization: v.organization, Scope: string(v.owner.Scope), Tab: tab, Noun: string(v.owner.Scope),
-		Superuser: v.superuser, Hosted: p.api.Hosted, CanSave: v.canSave(p.api.Hosted), CanDelete: v.canDelete(), Search: r.URL.Query().Get("search"), Cap: byok.Cap,
+		Superuser: v.superuser, HasAccess: v.permission != access.None, Hosted: p.api.Hosted, CanSave: v.canSave(p.api.Hosted), CanDelete: v.canDelete(), Search: r.URL.Query().Get("search"), Cap: byok.Cap,
 		Base: pageURL(r.PathValue("workspace")),
 	}
 	page.NotEntitled = p.unused(v.owner)

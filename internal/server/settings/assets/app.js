@@ -17,10 +17,13 @@ else {
   watch();
 }
 
-// A menu closes like one: by a click elsewhere and by Escape.
-addEventListener("click", ({ target }) => {
-  for (const menu of all(".menu[open]")) if (!menu.contains(target)) menu.open = false;
-});
+// A menu closes like one: by a click elsewhere, by Escape, and when the focus
+// leaves it, so that it does not cover what has the focus.
+for (const event of ["click", "focusin"]) {
+  addEventListener(event, ({ target }) => {
+    for (const menu of all(".menu[open]")) if (!menu.contains(target)) menu.open = false;
+  });
+}
 addEventListener("keydown", ({ key }) => {
   if (key !== "Escape") return;
   for (const menu of all(".menu[open]")) {

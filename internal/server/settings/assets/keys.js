@@ -25,11 +25,6 @@ export function start() {
     search();
     $("#search").focus();
   });
-  addEventListener("keydown", (event) => {
-    if (event.key !== "/" || event.target.closest("input, dialog") || event.ctrlKey || event.metaKey) return;
-    event.preventDefault();
-    $("#search").select();
-  });
   onChange((served) => {
     rows.forEach(render);
     summarize();

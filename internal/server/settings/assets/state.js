@@ -1,7 +1,7 @@
 // What the page knows of the keys: delivered with the page, kept current by the
 // server's stream, fetched again after a change.
 
-import { $, all } from "./dom.js";
+import { $, all, put } from "./dom.js";
 
 export const page = JSON.parse($("#page").textContent);
 export const state = { pools: {}, covered: [], ...page.state };
@@ -123,10 +123,16 @@ function again() {
 const notice = $("#offline");
 
 // place puts the notice where it is seen: everything behind an open dialog is
-// covered and inert.
+// covered and inert. In a dialog its link opens a new tab, so that what was
+// typed stays.
 function place() {
-  const host = all("dialog[open]").at(-1) ?? $("#main");
+  const dialog = all("dialog[open]").at(-1);
+  const host = dialog ?? $("#main");
   if (notice.parentElement !== host) host.prepend(notice);
+  const link = $("a", notice);
+  link.target = dialog ? "_blank" : "";
+  link.rel = dialog ? "noopener" : "";
+  put(link, dialog ? "Sign in (new tab)" : "Sign in");
 }
 document.addEventListener("toggle", (event) => event.target.matches("dialog") && place(), true);
 
