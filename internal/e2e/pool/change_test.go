@@ -252,7 +252,7 @@ func TestReplaceAtTheCap(t *testing.T) {
 	if planned := w.Plan(t, "-replace=byok_pool.openai"); planned.Exit != 2 {
 		t.Errorf("the plan says more than it can know:\n%s", planned.Output)
 	}
-	w.wantError(t, []string{"apply", "-auto-approve", "-replace=byok_pool.openai"}, "create_before_destroy", "The pool was not created")
+	w.wantError(t, []string{"apply", "-auto-approve", "-replace=byok_pool.openai"}, "create_before_destroy", `Pool "openai" is full`)
 	for name, id := range w.storedIDs(t, openai) {
 		if ids[name] != id {
 			t.Errorf("%s has changed", name)
