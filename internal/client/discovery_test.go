@@ -105,7 +105,7 @@ func TestInherited(t *testing.T) {
 		kind   Kind // "" for success
 	}{
 		"some":      {200, `{"inheritedProviderIds":["anthropic","openai"]}`, ""},
-		"stranger":  {403, `{"error":"Insufficient workspace permissions","requestId":"1a2b3c4d"}`, KindForbidden},
+		"stranger":  {403, `{"error":"Insufficient workspace permissions","requestId":"1a2b3c4d"}`, KindNoAccess},
 		"unknown":   {404, `{"error":"Workspace not found","requestId":"1a2b3c4d"}`, KindWorkspaceNotFound},
 		"old Sim":   {404, `<!DOCTYPE html>`, KindProtocol},
 		"signedOut": {401, `{"error":"Unauthorized","requestId":"1a2b3c4d"}`, KindUnauthorized},

@@ -18,8 +18,13 @@ type Kind string
 // The kinds of errors.
 const (
 	// KindUnauthorized: 401. On a list: no valid session, or no permission on
-	// the workspace; the responses are identical. WIRE.md section 3.
+	// the workspace; the responses are identical, and nothing else tells which.
+	// WIRE.md section 3.
 	KindUnauthorized Kind = "unauthorized"
+	// KindNoAccess: the user has no permission on the workspace: a 401 of a list
+	// with a session that is valid, or a 403 of inherited-status.
+	// WIRE.md sections 3 and 7.
+	KindNoAccess Kind = "no_access"
 	// KindNotMember: the user is not a member of the organization, or it does
 	// not exist. WIRE.md section 7.
 	KindNotMember Kind = "not_member"
@@ -176,11 +181,11 @@ func (e *Error) what() string {
 			return rules[e.Pool.Scope.Kind].unauthorizedList
 		}
 		return "the session is not valid"
+	case KindNoAccess:
+		return "the user has no permission on this workspace"
 	case KindForbidden:
 		switch e.Op {
-		case OpInherited:
-			return "the user has no permission on this workspace"
-		case OpList, OpSignIn, OpWorkspaces:
+		case OpList, OpInherited, OpSignIn, OpWorkspaces:
 			return "the server refused access"
 		}
 		return rules[e.Pool.Scope.Kind].forbidden

@@ -169,6 +169,8 @@ func replay(t *testing.T, entry transcripts.Entry) {
 		}
 		s.model.script = func(n int, r *http.Request, _ []byte) act {
 			switch {
+			case r.URL.Path == sessionPath && !signIn:
+				return respond(200, signedOut) // asked where a list was refused
 			case n == asked:
 				return respond(status, recorded, headers...)
 			case n < asked, signIn, said.Key.ID == "":

@@ -10,6 +10,9 @@ type kindRules struct {
 	refusals map[string]Kind
 	// addedTimes are the timestamps that the response to an add has.
 	addedTimes []keyTime
+	// noPermission is what a 401 of a list means where the session is valid; empty
+	// where only an invalid session gets one.
+	noPermission Kind
 	// unauthorizedList and forbidden say what a 401 of a list and a 403 mean.
 	unauthorizedList, forbidden string
 }
@@ -28,7 +31,11 @@ var (
 // rules has one row for each kind of scope. WIRE.md sections 3 to 7.
 var rules = [...]kindRules{
 	byok.Workspace: {
-		refusals:         map[string]Kind{"Workspace not found": KindWorkspaceNotFound},
+		refusals: map[string]Kind{
+			"Workspace not found":                KindWorkspaceNotFound,
+			"Insufficient workspace permissions": KindNoAccess,
+		},
+		noPermission:     KindNoAccess,
 		addedTimes:       []keyTime{createdAt},
 		unauthorizedList: "the session is not valid, or its user has no permission on this workspace",
 		forbidden:        "the user is not an admin of this workspace, or the workspace does not exist or is archived",

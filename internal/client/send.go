@@ -106,6 +106,13 @@ func (c *Client) send(ctx context.Context, r *request) *failure {
 			continue
 		}
 		failed := *f // a failure of the session is shared
+		noPermission := rules[r.scope].noPermission
+		if f.kind == KindUnauthorized && f.op == "" && r.op == OpList && noPermission != "" {
+			// Only the session tells which of its two causes the 401 has.
+			if said, failure := c.askSession(ctx); failure == nil && strings.HasPrefix(said, "{") {
+				failed.kind = noPermission
+			}
+		}
 		failed.attempts = attempts
 		return &failed
 	}

@@ -103,17 +103,9 @@ func (c *Client) CheckSession(ctx context.Context) error {
 		}
 		return nil
 	}
-	var signedOut bool
-	f := c.send(ctx, &request{
-		op: OpSession, method: http.MethodGet, path: sessionPath, limit: maxResponseBytes, retries: c.cfg.MaxRetries,
-		decode: func(body []byte, _ http.Header) error {
-			// Without a session it is 200 and null. WIRE.md section 2.
-			signedOut = string(bytes.TrimSpace(body)) == "null"
-			return nil
-		},
-	})
+	said, f := c.askSession(ctx)
 	switch {
-	case signedOut:
+	case f == nil && said == signedOut:
 		f = &failure{kind: KindUnauthorized, status: http.StatusOK, url: c.base + sessionPath}
 	case f == nil:
 		return nil
@@ -124,6 +116,23 @@ func (c *Client) CheckSession(ctx context.Context) error {
 		return nil
 	}
 	return c.fail(OpSession, byok.Pool{}, "", f)
+}
+
+// signedOut is what the server says of a session that is not valid. WIRE.md
+// section 2.
+const signedOut = "null"
+
+// askSession returns what the server says of the session: signedOut, or a JSON
+// object of it and its user.
+func (c *Client) askSession(ctx context.Context) (said string, f *failure) {
+	f = c.send(ctx, &request{
+		op: OpSession, method: http.MethodGet, path: sessionPath, limit: maxResponseBytes, retries: c.cfg.MaxRetries,
+		decode: func(body []byte, _ http.Header) error {
+			said = string(bytes.TrimSpace(body))
+			return nil
+		},
+	})
+	return said, f
 }
 
 // renew reports whether a request that was refused with stale is worth

@@ -154,7 +154,7 @@ func TestSignIn(t *testing.T) {
 			if !strings.Contains(e.Error(), "no permission on this workspace") {
 				s.Errorf("%v", e)
 			}
-			s.wantRequests("GET")
+			s.wantRequests("GET, GET") // the list, and who is signed in
 		})
 	})
 	t.Run("waits as long as X-Retry-After says", func(t *testing.T) {
@@ -285,6 +285,48 @@ func TestCheckSession(t *testing.T) {
 					if e := s.wantKind(err, tc.kind); !strings.Contains(e.Error(), tc.text) || e.URL == "" {
 						s.Errorf("%v (URL %s)", e, e.URL)
 					}
+				}
+				s.wantRequests(tc.requests)
+			})
+		})
+	}
+}
+
+// A 401 of a list has two causes. One more request tells which, where it can.
+func TestUnauthorizedList(t *testing.T) {
+	t.Parallel()
+	valid, invalid := respond(200, `{"session":{"id":"s"},"user":{"id":"u"}}`), respond(200, "null")
+	for name, tc := range map[string]struct {
+		edit     func(*Config)
+		scope    byok.Scope
+		session  act
+		kind     Kind
+		text     string
+		requests string
+	}{
+		"no permission":               {nil, w1, valid, KindNoAccess, "the user has no permission on this workspace", "GET, GET"},
+		"no permission, by password":  {byPassword, w1, valid, KindNoAccess, "the user has no permission on this workspace", "SIGN IN, GET, SIGN IN, GET, GET"},
+		"no session":                  {nil, w1, invalid, KindUnauthorized, "the session is not valid, or its user has no permission on this workspace", "GET, GET"},
+		"a gateway does not let it":   {nil, w1, respond(404, "<html>"), KindUnauthorized, "the session is not valid, or its user has no permission on this workspace", "GET, GET"},
+		"a gateway has its own page":  {nil, w1, respond(200, "<html>"), KindUnauthorized, "the session is not valid, or its user has no permission on this workspace", "GET, GET"},
+		"the session is asked for":    {nil, w1, respond(401, `{"error":"Unauthorized"}`), KindUnauthorized, "the session is not valid, or its user has no permission on this workspace", "GET, GET"},
+		"an organization has one 401": {nil, byok.OrganizationScope("o1"), valid, KindUnauthorized, "the session is not valid", "GET"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			play(t, tc.edit, func(s *scene) {
+				s.model.script = func(_ int, r *http.Request, _ []byte) act {
+					switch {
+					case r.URL.Path == sessionPath:
+						return tc.session
+					case strings.HasSuffix(r.URL.Path, "/byok-keys"):
+						return respond(401, `{"error":"Unauthorized"}`)
+					}
+					return act{}
+				}
+				_, err := s.client.List(s.ctx, tc.scope)
+				if e := s.wantKind(err, tc.kind); !strings.Contains(e.Error(), tc.text) || e.Status != 401 || strings.HasSuffix(e.URL, sessionPath) {
+					s.Errorf("%v (URL %s)", e, e.URL)
 				}
 				s.wantRequests(tc.requests)
 			})

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -144,8 +145,8 @@ resource "byok_key" "test" {
 	tf.apply()
 	tf.must("state", "rm", "terraform_data.source")
 	planned := tf.must("plan", "-no-color")
-	for text, times := range map[string]int{"Warning: Provider configuration not known": 1, "does not check the cap": 1} {
-		if got := strings.Count(strings.Join(strings.Fields(planned), " "), text); got != times {
+	for text, times := range map[string]int{"Warning: Provider configuration not known": 1, "does not check what the server stores against the cap": 1} {
+		if got := strings.Count(unwrapped(planned), text); got != times {
 			t.Errorf("the plan says %q %d times, want %d:\n%s", text, got, times, planned)
 		}
 	}
@@ -153,12 +154,79 @@ resource "byok_key" "test" {
 	if err == nil {
 		t.Fatalf("the destroy passes:\n%s", out)
 	}
-	for _, text := range []string{"Provider configuration not known", "Cannot delete the key: the provider byok does not know endpoint", "is no longer in state"} {
-		if !strings.Contains(out, text) {
+	for _, text := range []string{"Provider configuration not known", "Cannot delete the key (ID ", "of provider ID \"openai\" in workspace \"" + s.WorkspaceID + "\", because the provider byok does not know endpoint", "is no longer in state"} {
+		if !strings.Contains(unwrapped(out), text) {
 			t.Errorf("it does not say %q:\n%s", text, out)
 		}
 	}
 	if len(s.List(t, s.WorkspaceID)) != 1 {
 		t.Error("the key is gone")
+	}
+}
+
+// unwrapped is what Terraform prints, without the lines that it makes of a
+// diagnostic.
+func unwrapped(out string) string {
+	return strings.Join(strings.Fields(strings.ReplaceAll(out, "│", "")), " ")
+}
+
+// A pool that declares more keys than the cap fails at plan, whatever the plan
+// does not know.
+func TestAccPoolAboveTheCapWithUnknowns(t *testing.T) {
+	t.Parallel()
+	for title, tc := range map[string]struct {
+		endpoint, workspaceID, providerID string
+		keys                              int
+		capCheck                          string
+		fails                             bool
+		want                              []string
+	}{
+		"the endpoint":             {endpoint: "later", keys: 11, fails: true, want: []string{`Error: Pool "openai" would hold 11 keys, its cap is 10`, "What the server stores was not counted", "Remove 1 of the keys"}},
+		"the endpoint, no error":   {endpoint: "later", keys: 10, want: []string{"Plan: 2 to add"}},
+		"the endpoint, a warning":  {endpoint: "later", keys: 11, capCheck: capCheckWarning, want: []string{`Warning: Pool "openai" would hold 11 keys, its cap is 10`}},
+		"the endpoint, not asked":  {endpoint: "later", keys: 11, capCheck: capCheckOff, want: []string{"Plan: 2 to add"}},
+		"the workspace":            {workspaceID: "later", keys: 11, fails: true, want: []string{`Error: Pool "openai" would hold 11 keys, its cap is 10`}},
+		"the workspace, no error":  {workspaceID: "later", keys: 10, want: []string{"Plan: 2 to add"}},
+		"the provider ID":          {providerID: "later", keys: 11, fails: true, want: []string{`Error: Pool "not known yet" would hold 11 keys, its cap is 10`}},
+		"nothing, which is before": {keys: 11, fails: true, want: []string{`Error: Pool "openai" would hold 11 keys, its cap is 10`, "stored today"}},
+	} {
+		t.Run(title, func(t *testing.T) {
+			t.Parallel()
+			s := acctest.Start(t)
+			value := func(known, of string) string {
+				if of == "later" {
+					return `terraform_data.later.output == "x" ? "` + known + `" : "` + known + `"`
+				}
+				return strconv.Quote(known)
+			}
+			var settings string
+			if tc.capCheck != "" {
+				settings = "cap_check = " + strconv.Quote(tc.capCheck)
+			}
+			tf := newTerraform(t, nil, fmt.Sprintf(`
+resource "terraform_data" "later" {
+  input = "x"
+}
+provider "byok" {
+  endpoint      = %s
+  session_token = %q
+  %s
+}
+resource "byok_pool" "test" {
+  workspace_id = %s
+  provider_id  = %s
+  keys         = { for n in range(%d) : "key-${n}" => { api_key_wo = "%s${n}" } }
+}
+`, value(s.URL, tc.endpoint), s.SessionToken, settings, value(s.WorkspaceID, tc.workspaceID), value("openai", tc.providerID), tc.keys, secretA))
+			out, err := tf.run("plan", "-no-color")
+			if (err != nil) != tc.fails {
+				t.Errorf("the plan: %v", err)
+			}
+			for _, text := range tc.want {
+				if got := strings.Count(unwrapped(out), text); got != 1 {
+					t.Errorf("it says %q %d times:\n%s", text, got, out)
+				}
+			}
+		})
 	}
 }

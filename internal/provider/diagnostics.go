@@ -128,10 +128,10 @@ func explain(e *client.Error) (title, advice, attribute string) {
 			return kind.listRefused.title, kind.listRefused.advice, ""
 		}
 		return notSignedIn.title, notSignedIn.advice, ""
+	case client.KindNoAccess:
+		return "no access to the workspace",
+			"The session is valid, but its user has no permission on the workspace. Correct workspace_id (" + envWorkspaceID + "), or ask an admin of the workspace to invite the user; read permission is enough for a plan.", kind.attribute
 	case client.KindForbidden:
-		if e.Op == client.OpInherited {
-			return "no access to the workspace", "The user has no permission on the workspace. An admin of the workspace can invite them; read permission is enough.", kind.attribute
-		}
 		return kind.forbidden.title, kind.forbidden.advice, kind.attribute
 	case client.KindNotMember:
 		return "not a member of the organization",
@@ -145,7 +145,7 @@ func explain(e *client.Error) (title, advice, attribute string) {
 				"Renew the subscription, or store the keys in workspaces.", kind.attribute
 	case client.KindWorkspaceNotFound:
 		return "workspace not found",
-			"The workspace does not exist on this endpoint, or it is archived. Correct workspace_id or endpoint, or restore the workspace.", kind.attribute
+			"The workspace does not exist on this endpoint, or it is archived. Correct workspace_id (" + envWorkspaceID + ") or endpoint (" + envEndpoint + "), or restore the workspace.", kind.attribute
 	case client.KindKeyNotFound:
 		return "the key does not exist",
 			"The key no longer exists. Another user deleted it after the plan was made. Plan again: the next plan creates it.", ""
@@ -392,24 +392,27 @@ func incompleteDiagnostic(err error, key keyRef) diag.Diagnostic {
 
 // unreadDiagnostic warns of a plan that cannot ask the server anything.
 func unreadDiagnostic(unknown []string) diag.Diagnostic {
-	return diag.NewAttributeWarningDiagnostic(path.Root(unknown[0]), "Provider configuration not known", fmt.Sprintf(
-		"The provider byok does not know %s, because the value follows from a resource that has not been created yet, or is no longer in state. "+
-			"So this plan reads nothing from the server: it does not see keys that were changed or deleted elsewhere, and does not check the cap.\n\n"+
-			"For a plan that does, apply that resource first, with terraform apply -target, or give the provider a value that is known at plan, such as a variable.",
-		strings.Join(unknown, ", ")))
+	return diag.NewAttributeWarningDiagnostic(path.Root(unknown[0]), unknownConfigurationSummary,
+		unknownConfigurationDetail("This plan reads nothing from the server: it does not see keys that were changed or deleted elsewhere, and does not check what the server stores against the cap", unknown))
 }
 
 // unknownConfigurationDiagnostic says which attributes of the provider are not
 // known. doing completes "Cannot ...".
 func unknownConfigurationDiagnostic(doing string, unknown []string) diag.Diagnostic {
+	return diag.NewErrorDiagnostic(unknownConfigurationSummary, unknownConfigurationDetail("Cannot "+doing, unknown)+
+		" To destroy without that resource, write the value itself.")
+}
+
+const unknownConfigurationSummary = "Provider configuration not known"
+
+// unknownConfigurationDetail says why a value is not known and what to do.
+func unknownConfigurationDetail(consequence string, unknown []string) string {
 	what := "its configuration"
 	if len(unknown) > 0 {
 		what = strings.Join(unknown, ", ")
 	}
-	return diag.NewErrorDiagnostic("Provider configuration not known", fmt.Sprintf(
-		"Cannot %s: the provider byok does not know %s, because the value follows from a resource that has not been created yet, or is no longer in state.\n\n"+
-			"Apply that resource first, with terraform apply -target, or give the provider a value that is known at plan, such as a variable. "+
-			"To destroy without that resource, write the value itself.", doing, what))
+	return fmt.Sprintf("%s, because the provider byok does not know %s: the value follows from a resource that has not been created yet, or is no longer in state.\n\n"+
+		"Apply that resource first, with terraform apply -target, or give the provider a value that is known at plan, such as a variable.", consequence, what)
 }
 
 // readableTime formats a time of the API for messages; other text is unchanged.

@@ -166,6 +166,10 @@ func (k *identityKind) parse(text string) (id importID, diags diag.Diagnostics) 
 	}
 	parts := strings.Split(text, "/")
 	scope, rest := parseScope(parts, k.importParts)
+	if len(rest) == 0 {
+		diags.AddError("Invalid import ID", fmt.Sprintf("%q ends with the ID of the %s. Expected: %s.", text, scope.Kind, k.importForms))
+		return importID{}, diags
+	}
 	if len(rest) > k.importParts {
 		diags.AddError("Invalid import ID", fmt.Sprintf("%q has %d parts separated by slashes, which is more than expected: %s.", text, len(parts), k.importForms))
 		return importID{}, diags

@@ -18,7 +18,6 @@ func TestParseKeyImportID(t *testing.T) {
 		"ws/openai/key":               {scope: byok.WorkspaceScope("ws"), providerID: "openai", name: "key"},
 		"organization/org/openai/key": {scope: byok.OrganizationScope("org"), providerID: "openai", name: "key"},
 		"organization/org/key":        {scope: byok.OrganizationScope("org"), name: "key"},
-		"organization/key":            {scope: byok.WorkspaceScope("organization"), name: "key"},
 	} {
 		if got, diags := keyIdentity.parse(in); got != want || diags.HasError() {
 			t.Errorf("%q: %+v, %s", in, got, text(diags))
@@ -33,6 +32,7 @@ func TestParseKeyImportID(t *testing.T) {
 		" ":                      `Part 1 of " " is empty or contains whitespace. ` + expected,
 		"ws/key\n":               `Part 2 of "ws/key\n" is empty or contains whitespace. ` + expected,
 		"":                       "The import ID is empty. " + expected,
+		"organization/o":         `"organization/o" ends with the ID of the organization. ` + expected,
 		"organization/o/openai/": `Part 4 of "organization/o/openai/" is empty or contains whitespace. ` + expected,
 		"organization/o/a/b/c":   `"organization/o/a/b/c" has 5 parts separated by slashes, which is more than expected: ` + keyIdentity.importForms + ".",
 		"a/b/c/d":                `"a/b/c/d" has 4 parts separated by slashes, which is more than expected: ` + keyIdentity.importForms + ".",

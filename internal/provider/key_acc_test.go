@@ -389,7 +389,7 @@ func TestAccPermissions(t *testing.T) {
 	owner.fails([]string{"Cannot update key: not an admin of the workspace", "HTTP status 403"}, "apply", "-no-color", "-auto-approve")
 	owner.fails([]string{"Cannot delete key: not an admin of the workspace"}, "destroy", "-no-color", "-auto-approve")
 	owner.config(as(stranger, declared))
-	owner.fails([]string{"Cannot read key: not signed in, or no access to the workspace", "HTTP status 401", "request ID"}, "plan", "-no-color")
+	owner.fails([]string{"Cannot read key: no access to the workspace", "The session is valid", "HTTP status 401", "request ID"}, "plan", "-no-color")
 
 	newcomer := newTerraform(t, nil, as(reader, declared))
 	newcomer.fails([]string{"Cannot create key: not an admin of the workspace"}, "apply", "-no-color", "-auto-approve")

@@ -239,7 +239,7 @@ func (r *keyResource) Create(ctx context.Context, req resource.CreateRequest, re
 	if resp.Diagnostics.HasError() {
 		return
 	}
-	api, diags := r.operation.client("create the key")
+	api, diags := r.operation.client("create the " + plan.ref().String())
 	if resp.Diagnostics.Append(diags...); diags.HasError() {
 		return
 	}
@@ -321,7 +321,7 @@ func (r *keyResource) Update(ctx context.Context, req resource.UpdateRequest, re
 	if resp.Diagnostics.HasError() {
 		return
 	}
-	api, diags := r.operation.client("update the key")
+	api, diags := r.operation.client("update the " + prior.ref().String())
 	if resp.Diagnostics.Append(diags...); diags.HasError() {
 		return
 	}
@@ -382,7 +382,7 @@ func (r *keyResource) Delete(ctx context.Context, req resource.DeleteRequest, re
 	if resp.Diagnostics.HasError() {
 		return
 	}
-	api, diags := r.operation.client("delete the key")
+	api, diags := r.operation.client("delete the " + prior.ref().String())
 	if resp.Diagnostics.Append(diags...); diags.HasError() {
 		return
 	}

@@ -301,7 +301,7 @@ func listDiagnostic(err error, in byok.Scope) diag.Diagnostic {
 	advice := ""
 	if e, ok := errors.AsType[*client.Error](err); ok {
 		switch e.Kind {
-		case client.KindUnauthorized, client.KindForbidden, client.KindWorkspaceNotFound, client.KindNotMember, client.KindRoleRequired:
+		case client.KindUnauthorized, client.KindNoAccess, client.KindForbidden, client.KindWorkspaceNotFound, client.KindNotMember, client.KindRoleRequired:
 			advice = fmt.Sprintf("Terraform shows no results of a list block that has an error. To list what else there is, leave this %s out: set %s to the other IDs.", in.Kind, scopeKinds[in.Kind].listAttribute())
 		}
 	}

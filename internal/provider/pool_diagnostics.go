@@ -1,6 +1,7 @@
 package provider
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -63,6 +64,23 @@ func newKeyDiagnostics(p poolPlan) (diags diag.Diagnostics) {
 		}
 	}
 	return diags
+}
+
+// declaredDiagnostics reports a pool that declares more keys than the cap where
+// the ledger cannot: it needs a server to ask, and to know the pool.
+func (o *operation) declaredDiagnostics(p poolPlan) (diags diag.Diagnostics) {
+	_, known := p.planned.pool()
+	declared := len(p.planned.Keys.elements)
+	if o.capCheck == capCheckOff || o.ledger != nil && known || declared <= o.cap {
+		return nil
+	}
+	var d diag.Diagnostic = diag.NewAttributeErrorDiagnostic(path.Root("keys"), fmt.Sprintf("Pool %q would hold %d keys, its cap is %d", cmp.Or(p.planned.ProviderID.ValueString(), "not known yet"), declared, o.cap),
+		fmt.Sprintf("This pool declares %d keys, and the API stores at most %d for one provider ID. What the server stores was not counted.\n\n"+
+			"Remove %d of the keys. If the server has another cap, set max_keys_per_provider in the provider block.", declared, o.cap, declared-o.cap))
+	if o.capCheck == capCheckWarning {
+		d = asWarning(d)
+	}
+	return diag.Diagnostics{d}
 }
 
 func unknownExclusiveDiagnostic() diag.Diagnostic {

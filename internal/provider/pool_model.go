@@ -2,6 +2,7 @@ package provider
 
 import (
 	"context"
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -56,6 +57,12 @@ func (m poolModel) identity() identity {
 func (m poolModel) pool() (pool byok.Pool, known bool) {
 	scope, known := m.scopeFields().values().scope()
 	return byok.Pool{Scope: scope, ProviderID: m.ProviderID.ValueString()}, known && !m.ProviderID.IsUnknown()
+}
+
+// ref names the pool in messages.
+func (m poolModel) ref() string {
+	pool, _ := m.pool()
+	return fmt.Sprintf("pool %q of %s %q", pool.ProviderID, pool.Scope.Kind, pool.Scope.ID)
 }
 
 // scopeFields are the fields with the IDs of scopes.

@@ -139,6 +139,7 @@ func (r *poolResource) modifyCreate(ctx context.Context, call *ledger.Call, m pl
 // that is known.
 func (r *poolResource) checkCreate(p poolPlan, resp *resource.ModifyPlanResponse) (pool byok.Pool, known bool) {
 	resp.Diagnostics.Append(newKeyDiagnostics(p)...)
+	resp.Diagnostics.Append(r.operation.declaredDiagnostics(p)...)
 	if p.planned.scopeFields().values().isNull() {
 		resp.Diagnostics.Append(missingScopeDiagnostic())
 		return byok.Pool{}, false
@@ -211,6 +212,7 @@ func (r *poolResource) modifyUpdate(ctx context.Context, call *ledger.Call, m pl
 		return ledger.Verdict{}
 	}
 	resp.Diagnostics.Append(newKeyDiagnostics(p)...)
+	resp.Diagnostics.Append(r.operation.declaredDiagnostics(p)...)
 	for _, key := range p.keys {
 		if key.from == "" {
 			continue
@@ -260,7 +262,7 @@ func (r *poolResource) Create(ctx context.Context, req resource.CreateRequest, r
 	if resp.Diagnostics.HasError() {
 		return
 	}
-	api, diags := r.operation.client("create the pool")
+	api, diags := r.operation.client("create the " + plan.ref())
 	if resp.Diagnostics.Append(diags...); diags.HasError() {
 		return
 	}
@@ -330,7 +332,7 @@ func (r *poolResource) Update(ctx context.Context, req resource.UpdateRequest, r
 	if resp.Diagnostics.HasError() {
 		return
 	}
-	api, diags := r.operation.client("update the pool")
+	api, diags := r.operation.client("update the " + prior.ref())
 	if resp.Diagnostics.Append(diags...); diags.HasError() {
 		return
 	}
@@ -355,7 +357,7 @@ func (r *poolResource) Delete(ctx context.Context, req resource.DeleteRequest, r
 	if resp.Diagnostics.HasError() {
 		return
 	}
-	api, diags := r.operation.client("delete the pool")
+	api, diags := r.operation.client("delete the " + prior.ref())
 	if resp.Diagnostics.Append(diags...); diags.HasError() {
 		return
 	}

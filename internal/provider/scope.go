@@ -68,12 +68,12 @@ var scopeKinds = [...]scopeKind{
 		canListEvery: true,
 		whereID:      "The ID is in the URL of the workspace, after /workspace/.",
 		listRefused: explanation{"not signed in, or no access to the workspace",
-			"Sim responds in the same way (401) to a session that is not valid and to a user without any permission on the workspace. Check both:\n\n" +
-				"- May the user read the workspace? If the provider has signed in at the beginning of this run, this is the cause. Correct workspace_id, or ask an admin of the workspace to invite the user; read permission is enough for a plan.\n" +
+			"Sim responds in the same way (401) to a session that is not valid and to a user without any permission on the workspace, and did not tell which it is. Check both:\n\n" +
+				"- May the user read the workspace? Correct workspace_id (" + envWorkspaceID + "), or ask an admin of the workspace to invite the user; read permission is enough for a plan.\n" +
 				"- Is the session valid? session_token (" + envSessionToken + ") is the whole value of the session cookie, with the dot and the signature, for this endpoint; it expires, and it ends at a sign-out."},
 		forbidden: explanation{"not an admin of the workspace",
 			"Only admins of a workspace, and admins of its organization, can add, replace and delete its keys. Sim responds in the same way (403) when the workspace does not exist or is archived. Check both:\n\n" +
-				"- Is workspace_id right, and is the workspace on this endpoint?\n" +
+				"- Is workspace_id (" + envWorkspaceID + ") right, and is the workspace on this endpoint?\n" +
 				"- Is the user an admin? Read permission is enough for a plan, not for an apply."},
 		noRoutes: notTheAPI,
 		inherits: true,
@@ -192,10 +192,10 @@ func idAttribute(scope byok.Scope) string { return scopeKinds[scope.Kind].attrib
 
 // parseScope takes the scope of an import ID apart from the rest of its parts:
 // the zero Scope where there is none. keep is how many parts the rest has at
-// most.
+// most. Nothing may be left of an ID that ends with its scope.
 func parseScope(parts []string, keep int) (scope byok.Scope, rest []string) {
 	for kind, of := range scopeKinds {
-		if prefix := of.importPrefix; prefix != "" && parts[0]+"/" == prefix && len(parts) > 2 {
+		if prefix := of.importPrefix; prefix != "" && parts[0]+"/" == prefix && len(parts) > 1 {
 			return byok.Scope{Kind: byok.ScopeKind(kind), ID: parts[1]}, parts[2:]
 		}
 	}
@@ -207,7 +207,10 @@ func parseScope(parts []string, keep int) (scope byok.Scope, rest []string) {
 
 // storeDiagnostics is about a plan that adds or replaces keys of a pool.
 func (o *operation) storeDiagnostics(pool byok.Pool) diag.Diagnostics {
-	return append(o.entitlementDiagnostics(pool.Scope), o.deploymentDiagnostics(pool)...)
+	if refused := o.entitlementDiagnostics(pool.Scope); refused != nil {
+		return refused // what Sim would use the key for does not matter then
+	}
+	return o.deploymentDiagnostics(pool)
 }
 
 // entitlementDiagnostics reports that no key can be stored in a scope, as far as

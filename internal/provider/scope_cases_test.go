@@ -461,6 +461,8 @@ var scopeCases = map[string]func(w *scopeWorld){
 			w.plans(changed, 0, refused)
 			w.settings["provider_id"] = "anthropic"
 			w.plans(oneKey, 0, refused)
+			w.Config["deployment"] = deploymentSelfHosted // which would use none of these keys
+			w.plans(oneKey, 0, refused)
 		} else {
 			w.settled(twoKeys)
 			w.settled(changed)

@@ -61,7 +61,7 @@ var providerIDCheck = stringCheck{
 		if !byok.IsProviderIDForm(id) {
 			return "Invalid provider ID", fmt.Sprintf("%s is not a provider ID: 1 to 64 lower-case letters, digits, underscores and hyphens, with a letter or digit at both ends.%s", shown(id), nearest), ""
 		}
-		return "Unknown provider ID", "", fmt.Sprintf("%s is not a provider ID that this version of the provider recognizes.%s It is sent unchanged. If the server does not recognize it, the apply fails.", shown(id), nearest)
+		return "Unknown provider ID", "", fmt.Sprintf("%s is not a provider ID that this version of the provider recognizes.%s It is sent unchanged. A server that does not recognize it stores no keys for it.", shown(id), nearest)
 	},
 }
 
