@@ -141,7 +141,15 @@ func (e environment) rekey(ctx context.Context, v *encryption.Vault, o encryptio
 	case err != nil:
 		return err
 	}
-	if err := e.say("encrypted %s anew; ENCRYPTION_KEY alone is needed from now on, remove DECRYPTION_KEYS", plural(result.Resealed, "key")); err != nil {
+	if result.Resealed == 0 && result.Unreadable == 0 && !v.HasOldKeys() {
+		return e.say("nothing to do: every stored key is encrypted with ENCRYPTION_KEY already, and DECRYPTION_KEYS is not set; " +
+			"to change the key, set ENCRYPTION_KEY to the new key and DECRYPTION_KEYS to the old one")
+	}
+	done := "encrypted %s anew; ENCRYPTION_KEY alone is needed from now on"
+	if v.HasOldKeys() {
+		done += ", remove DECRYPTION_KEYS"
+	}
+	if err := e.say(done, plural(result.Resealed, "key")); err != nil {
 		return err
 	}
 	if result.Unreadable > 0 {

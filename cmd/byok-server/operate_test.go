@@ -329,7 +329,13 @@ func TestRekeyWithSecretsFile(t *testing.T) {
 	if got := must(t, nil, "keys", "rekey", "--database", target); !strings.HasPrefix(got, "encrypted 1 key anew") {
 		t.Errorf("rekey: %s", got)
 	}
+	if got := must(t, nil, "keys", "rekey", "--database", target); got != "encrypted 0 keys anew; ENCRYPTION_KEY alone is needed from now on, remove DECRYPTION_KEYS\n" {
+		t.Errorf("rekey again: %s", got)
+	}
 	writeFile("ENCRYPTION_KEY=" + newKey + "\n" + rest)
+	if got := must(t, nil, "keys", "rekey", "--database", target); !strings.HasPrefix(got, "nothing to do: every stored key is encrypted with ENCRYPTION_KEY already, and DECRYPTION_KEYS is not set") {
+		t.Errorf("rekey without the old key: %s", got)
+	}
 	if got := must(t, nil, "keys", "verify", "--database", target); got != "1 stored key can be decrypted with ENCRYPTION_KEY\n" {
 		t.Errorf("verify after: %s", got)
 	}
@@ -411,6 +417,10 @@ func TestBackup(t *testing.T) {
 	}
 	if got := call(t, nil, "backup", copied, "--database", target); got.code != 1 || !strings.Contains(got.stderr, "exists already") {
 		t.Errorf("backup over a backup: %+v", got)
+	}
+	missing := filepath.Join(dir, "missing")
+	if got := call(t, nil, "backup", filepath.Join(missing, "x.db"), "--database", target); got.code != 1 || !strings.Contains(got.stderr, "the folder "+missing+" does not exist; create it first") {
+		t.Errorf("backup to a folder that does not exist: %+v", got)
 	}
 	db, err := sql.Open("sqlite", "file:"+copied+"?mode=ro&immutable=1")
 	if err != nil {

@@ -24,7 +24,7 @@ var (
 // in it.
 func TestLinks(t *testing.T) {
 	t.Parallel()
-	documents := []string{"README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md", "ARCHITECTURE.md", "TESTING.md"}
+	documents := []string{"README.md", "CONTRIBUTING.md", "CODE_OF_CONDUCT.md", "SECURITY.md", "SUPPORT.md", "CHANGELOG.md", "ARCHITECTURE.md", "TESTING.md"}
 	err := filepath.WalkDir(filepath.Join(root, "docs"), func(path string, entry fs.DirEntry, err error) error {
 		if err == nil && strings.HasSuffix(path, ".md") {
 			path, err = filepath.Rel(root, path)

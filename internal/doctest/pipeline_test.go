@@ -115,7 +115,7 @@ func newWorkshop(t *testing.T, env ...string) *workshop {
 
 // image is the container image of the reference server, and command what it
 // runs by itself.
-const image = "ghcr.io/terraform-provider-byok/byok-server:latest"
+const image = "ghcr.io/terraform-provider-byok/byok-server:1.0.0"
 
 var imageCommand = []string{"serve", "--listen", "0.0.0.0:8787", "--database", "sqlite:/data/byok.db"}
 

@@ -47,7 +47,7 @@ var keyTable = newTable(slices.Concat(
 				Sensitive: true,
 				MarkdownDescription: "Secret of the key. Stored in state and in plans in plain text: prefer `api_key_wo`. Conflicts with `api_key_wo`. " +
 					"A key that is to be created needs one of the two. A change replaces the secret in place. " +
-					"Once removed from the configuration, the stored key and the value in state stay as they are; a change to `api_key_wo` removes it from state.",
+					"If you remove the argument and set no other secret, the key in Sim does not change, and the value stays in state. If you replace the argument with `api_key_wo`, the next apply removes the value from state.",
 				Validators: []validator.String{
 					apiKeyCheck,
 					whenSet{stringvalidator.ConflictsWith(path.MatchRoot("api_key_wo"), path.MatchRoot("api_key_wo_version"))},

@@ -1,4 +1,6 @@
-# A check warns at every plan and apply, and never stops one.
+# A check warns at every plan and apply, and never stops one. The data source is
+# read before an apply changes anything: the apply that corrects a problem can
+# still print the warning, and the next plan no longer does.
 data "byok_keys" "openai" {
   provider_id = "openai"
 }

@@ -20,6 +20,9 @@ func (db *DB) Backup(ctx context.Context, path string) (err error) {
 	}
 	// SQLite takes over an empty file with its mode.
 	temporary, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
+	if errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("backup: the folder %s does not exist; create it first", filepath.Dir(path))
+	}
 	if err != nil {
 		return fmt.Errorf("backup: %w", err)
 	}

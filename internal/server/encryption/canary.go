@@ -56,6 +56,9 @@ func New(db *database.DB, sealer *seal.Sealer, now func() time.Time) *Vault {
 	return &Vault{db: db, sealer: sealer, now: now}
 }
 
+// HasOldKeys reports whether DECRYPTION_KEYS gives any key.
+func (v *Vault) HasOldKeys() bool { return v.sealer.HasOthers() }
+
 // Claim makes sure that the key fits the database: it opens every canary, and
 // where none is of the key that seals from now on, it leaves one. A database
 // without any, from before canaries, is judged by the keys that it holds.

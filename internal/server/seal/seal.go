@@ -94,6 +94,10 @@ func (s *Sealer) Open(sealed string) (string, error) {
 	return plaintext, err
 }
 
+// HasOthers reports whether there are further keys besides the one that Seal
+// uses.
+func (s *Sealer) HasOthers() bool { return len(s.others) > 0 }
+
 // OpenWith is Open and reports whether the value was sealed with the key that
 // Seal uses.
 func (s *Sealer) OpenWith(sealed string) (plaintext string, isCurrent bool, err error) {

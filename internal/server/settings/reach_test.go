@@ -10,6 +10,8 @@ import (
 	"github.com/chromedp/cdproto/accessibility"
 	"github.com/chromedp/chromedp/kb"
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/server"
 )
 
 // The page on every screen, for every sense and hand: colours, widths, keyboard
@@ -163,6 +165,27 @@ func TestWidths(t *testing.T) {
 		check(width)
 		b.open(w.page("scope=organization"))
 		check(width)
+	}
+}
+
+// The switch between a workspace's keys and its organization's does not move
+// under the pointer: the title of the organization is longer.
+func TestSwitchStaysInPlace(t *testing.T) {
+	t.Parallel()
+	w := startWorld(t, func(c *server.Config) { c.Bootstrap.Organizations[0].Name = "Acme Holdings International" })
+	b := newTab(t, w.URL)
+	b.session(w.superuser.SessionToken)
+	for _, width := range []int64{768, 1024, 1300, 2560} {
+		b.size(width, 800)
+		place := func(query string) string {
+			b.open(w.page(query))
+			return eval[string](b, `(({left, top}) => left + ", " + top)(document.querySelector(".switch").getBoundingClientRect())`)
+		}
+		for _, tab := range []string{"", "&tab=rotation"} {
+			if workspace, organization := place("scope=workspace"+tab), place("scope=organization"+tab); workspace != organization {
+				t.Errorf("at %d pixels the switch moves from %s to %s (%s)", width, workspace, organization, b.path())
+			}
+		}
 	}
 }
 

@@ -300,6 +300,11 @@ func TestMothership(t *testing.T) {
 		t.Errorf("a superuser without a workspace has the tabs %s", got)
 	}
 	checkAxe(b)
+	b.open(w.page(""))
+	b.shows("h1", "No access to this workspace")
+	checkAxe(b)
+	b.click(".card-actions a:not(.primary)")
+	b.shows("h1", "Mothership keys")
 
 	for name, user := range map[string]acctest.User{"owner": {SessionToken: w.SessionToken}, "reader": w.reader} {
 		b.session(user.SessionToken)

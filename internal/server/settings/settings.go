@@ -157,7 +157,9 @@ func note(w http.ResponseWriter, actor string, failed error) {
 type message struct {
 	Title, Text  string
 	Link, Action string
-	SignOut      bool
+	// Mothership is the address of the mothership's keys, for superusers.
+	Mothership string
+	SignOut    bool
 }
 
 // refuse writes a page with a message.
@@ -248,8 +250,7 @@ func (p *Pages) home(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 		if superuser {
-			// The tab asks for its workspace itself; the one in the address is none.
-			http.Redirect(w, r, pageURL("-")+"?tab="+mothershipTab, http.StatusSeeOther)
+			http.Redirect(w, r, mothershipURL, http.StatusSeeOther)
 			return
 		}
 		p.refuse(w, r, http.StatusOK, message{
@@ -260,6 +261,10 @@ func (p *Pages) home(w http.ResponseWriter, r *http.Request) {
 	}
 	http.Redirect(w, r, pageURL(workspaces[0].ID), http.StatusSeeOther)
 }
+
+// mothershipURL is the mothership's tab alone. The tab asks for its workspace
+// itself; the one in the address is none.
+var mothershipURL = pageURL("-") + "?tab=" + mothershipTab
 
 func pageURL(workspaceID string) string {
 	return "/workspace/" + url.PathEscape(workspaceID) + "/settings/byok"

@@ -138,6 +138,9 @@ func TestNoWorkspace(t *testing.T) {
 		t.Errorf("a stranger gets %d", status)
 	}
 	stranger := b.text("main")
+	if strings.Contains(stranger, "Mothership") {
+		t.Errorf("a stranger sees\n%s", stranger)
+	}
 	b.open("/workspace/no-such-workspace/settings/byok")
 	if unknown := b.text("main"); unknown != stranger || !strings.Contains(stranger, "No access to this workspace") {
 		t.Errorf("a stranger sees\n%s\nin an unknown workspace\n%s", stranger, unknown)

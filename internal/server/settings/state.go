@@ -285,10 +285,14 @@ func (p *Pages) showKeys(w http.ResponseWriter, r *http.Request) {
 		})
 		return
 	case errors.Is(err, errNoAccess):
-		p.refuse(w, r, http.StatusNotFound, message{
+		refusal := message{
 			Title: "No access to this workspace", SignOut: true, Link: "/", Action: "Go to your workspaces",
 			Text: "It does not exist, or it is not shared with " + user.Email + ". Ask an administrator of the workspace to add you.",
-		})
+		}
+		if v.superuser {
+			refusal.Mothership = mothershipURL
+		}
+		p.refuse(w, r, http.StatusNotFound, refusal)
 		return
 	case err != nil:
 		p.fail(w, r, user.ID, err)

@@ -68,7 +68,7 @@ func poolConfiguration(owner keystore.Owner, keys []api.KeyView) string {
 		out.WriteString("  }\n}\n\n")
 		writeVariable(&out, id, "element of keys")
 	}
-	return orNothing(out.String())
+	return complete(out.String())
 }
 
 // keyConfiguration declares each key as one byok_key.
@@ -93,7 +93,7 @@ func keyConfiguration(owner keystore.Owner, keys []api.KeyView) string {
 		out.WriteString("\n")
 		writeVariable(&out, id, "resource")
 	}
-	return orNothing(out.String())
+	return complete(out.String())
 }
 
 // importPrefix is what the import IDs of an owner's keys begin with.
@@ -138,11 +138,19 @@ func secretsVariable(providerID string) string {
 // comment tells which secret belongs to a key, by its mask.
 func comment(key api.KeyView) string { return " # " + quote(key.Masked) }
 
-func orNothing(text string) string {
-	if text == "" {
+// needsProvider begins the text: without the source, terraform init looks for a
+// provider of HashiCorp's.
+const needsProvider = `# The terraform block of this configuration needs:
+# required_providers { byok = { source = "terraform-provider-byok/byok" } }
+
+`
+
+// complete is the text to copy: the configuration below what it needs.
+func complete(configuration string) string {
+	if configuration == "" {
 		return "# No keys are stored.\n"
 	}
-	return text
+	return needsProvider + configuration
 }
 
 // pools yields the keys of one provider ID after the other.

@@ -24,6 +24,9 @@ func TestExport(t *testing.T) {
 	w.Add(t, w.WorkspaceID, "exa", "a\nb = ${c} and more of it", "")
 	for _, style := range []string{"pool", "key"} {
 		text := w.get(t, w.reader, w.page("")+"/terraform?style="+style)
+		if want := `# required_providers { byok = { source = "terraform-provider-byok/byok" } }` + "\n\nimport {"; !strings.HasPrefix(text, "# ") || !strings.Contains(text, want) {
+			t.Errorf("the export does not begin with the provider that it needs:\n%s", text)
+		}
 		if want := ` # "a\nb = ...f it"`; !strings.Contains(text, want) {
 			t.Errorf("the export lacks the comment%s:\n%s", want, text)
 		}
