@@ -18,8 +18,8 @@ type Kind string
 // The kinds of errors.
 const (
 	// KindUnauthorized: 401. On a list: no valid session, or no permission on
-	// the workspace; the responses are identical, and nothing else tells which.
-	// WIRE.md section 3.
+	// the workspace, where the session could not be asked for: the responses are
+	// identical. WIRE.md section 3.
 	KindUnauthorized Kind = "unauthorized"
 	// KindNoAccess: the user has no permission on the workspace: a 401 of a list
 	// with a session that is valid, or a 403 of inherited-status.

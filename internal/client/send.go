@@ -106,10 +106,13 @@ func (c *Client) send(ctx context.Context, r *request) *failure {
 			continue
 		}
 		failed := *f // a failure of the session is shared
-		noPermission := rules[r.scope].noPermission
-		if f.kind == KindUnauthorized && f.op == "" && r.op == OpList && noPermission != "" {
+		if noPermission := rules[r.scope].noPermission; noPermission != "" && f.kind == KindUnauthorized && f.op == "" && r.op == OpList {
 			// Only the session tells which of its two causes the 401 has.
-			if said, failure := c.askSession(ctx); failure == nil && strings.HasPrefix(said, "{") {
+			switch said, unknown := c.askSession(ctx); {
+			case unknown != nil:
+			case said == signedOut:
+				failed.op, failed.refused = OpSession, true
+			case strings.HasPrefix(said, "{"):
 				failed.kind = noPermission
 			}
 		}

@@ -306,7 +306,7 @@ func TestUnauthorizedList(t *testing.T) {
 	}{
 		"no permission":               {nil, w1, valid, KindNoAccess, "the user has no permission on this workspace", "GET, GET"},
 		"no permission, by password":  {byPassword, w1, valid, KindNoAccess, "the user has no permission on this workspace", "SIGN IN, GET, SIGN IN, GET, GET"},
-		"no session":                  {nil, w1, invalid, KindUnauthorized, "the session is not valid, or its user has no permission on this workspace", "GET, GET"},
+		"no session":                  {nil, w1, invalid, KindUnauthorized, "checking the session: the session is not valid (", "GET, GET"},
 		"a gateway does not let it":   {nil, w1, respond(404, "<html>"), KindUnauthorized, "the session is not valid, or its user has no permission on this workspace", "GET, GET"},
 		"a gateway has its own page":  {nil, w1, respond(200, "<html>"), KindUnauthorized, "the session is not valid, or its user has no permission on this workspace", "GET, GET"},
 		"the session is asked for":    {nil, w1, respond(401, `{"error":"Unauthorized"}`), KindUnauthorized, "the session is not valid, or its user has no permission on this workspace", "GET, GET"},

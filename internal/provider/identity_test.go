@@ -88,7 +88,6 @@ func TestParsePoolImportID(t *testing.T) {
 		"openai":                  {name: "openai"},
 		"ws/openai":               {scope: byok.WorkspaceScope("ws"), name: "openai"},
 		"organization/org/openai": {scope: byok.OrganizationScope("org"), name: "openai"},
-		"organization/openai":     {scope: byok.WorkspaceScope("organization"), name: "openai"},
 	} {
 		if got, diags := poolIdentity.parse(in); got != want || diags.HasError() {
 			t.Errorf("%q: %+v, %s", in, got, text(diags))
@@ -98,6 +97,7 @@ func TestParsePoolImportID(t *testing.T) {
 		"":                       "The import ID is empty. Expected: " + poolIdentity.importForms + ".",
 		"/openai":                `Part 1 of "/openai" is empty or contains whitespace. Expected: ` + poolIdentity.importForms + ".",
 		"ws/ openai":             `Part 2 of "ws/ openai" is empty or contains whitespace. Expected: ` + poolIdentity.importForms + ".",
+		"organization/openai":    `"organization/openai" ends with the ID of the organization. Expected: ` + poolIdentity.importForms + ".",
 		"organization//openai":   `Part 2 of "organization//openai" is empty or contains whitespace. Expected: ` + poolIdentity.importForms + ".",
 		"ws/openai/key":          `"ws/openai/key" has 3 parts separated by slashes, which is more than expected: ` + poolIdentity.importForms + ".",
 		"organization/o/openai/": `"organization/o/openai/" has 4 parts separated by slashes, which is more than expected: ` + poolIdentity.importForms + ".",

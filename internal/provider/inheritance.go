@@ -150,7 +150,7 @@ func (o *operation) beginDiagnostics(ctx context.Context, pool byok.Pool) (diags
 	}
 	diags.AddAttributeWarning(path.Root("provider_id"), summary, fmt.Sprintf(
 		"This plan adds the first key of provider ID %q to %s %q, which takes its keys of this provider ID from its organization so far. "+
-			"Once it has a key of its own, none of the organization's keys is used there: the organization's whole pool steps aside.\n\n"+
+			"Once it has a key of its own, none of the organization's keys of this provider ID is used there.\n\n"+
 			"If the new keys are to serve all workspaces, store them in the organization (organization_id).",
 		pool.ProviderID, pool.Scope.Kind, pool.Scope.ID))
 	return diags

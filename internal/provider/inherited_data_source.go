@@ -32,7 +32,7 @@ func (d *inheritedDataSource) Metadata(_ context.Context, req datasource.Metadat
 
 func (d *inheritedDataSource) Schema(_ context.Context, _ datasource.SchemaRequest, resp *datasource.SchemaResponse) {
 	resp.Schema = schema.Schema{
-		MarkdownDescription: "Lists the provider IDs whose keys a workspace takes from its organization. A provider ID for which the workspace stores keys of its own is not inherited: the organization's whole pool steps aside for this workspace. " +
+		MarkdownDescription: "Lists the provider IDs whose keys a workspace takes from its organization. A provider ID for which the workspace stores keys of its own is not inherited: the workspace then uses its own keys alone. " +
 			"A self-hosted Sim inherits nothing. Requires read permission on the workspace.",
 		Attributes: map[string]schema.Attribute{
 			"workspace_id": schema.StringAttribute{

@@ -3,6 +3,7 @@ package provider
 import (
 	"context"
 	"encoding/json"
+	"flag"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -21,6 +22,13 @@ import (
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/fastpath"
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/ledger"
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/testkit/acctest"
+)
+
+// The random instances that the fast path is compared with the framework on;
+// make soak compares more of them.
+var (
+	fastPathRounds = flag.Int("fastpath.rounds", 200, "how many random instances of a key, and half as many pools, go through the fast path and the framework")
+	fastPathSeed   = flag.Uint64("fastpath.seed", 7, "seed of these instances")
 )
 
 // framework counts the calls that get as far as the framework.
@@ -344,7 +352,7 @@ func TestFastPath(t *testing.T) {
 	s := acctest.Start(t)
 	instances := unchanged(t, s)
 	both := newBothWays(t, s)
-	const seed, rounds = 7, 500
+	seed, rounds := *fastPathSeed, *fastPathRounds
 	t.Logf("seed %d", seed)
 	random := rand.New(rand.NewPCG(seed, 0))
 	pick := func(values ...any) any { return values[random.IntN(len(values))] }

@@ -421,7 +421,7 @@ func TestListErrors(t *testing.T) {
 	}{
 		"the lookup fails": {map[string]any{"session_token": user.SessionToken, "headers": map[string]any{"X-Lookup": "fails"}},
 			map[string]any{"workspace_ids": []any{s.WorkspaceID, "*"}}, "Cannot list workspaces: the server failed"},
-		"unknown endpoint":  {map[string]any{"endpoint": tftypes.UnknownValue, "session_token": user.SessionToken, "workspace_id": s.WorkspaceID}, nil, "Cannot list pools: the provider byok does not know endpoint"},
+		"unknown endpoint":  {map[string]any{"endpoint": tftypes.UnknownValue, "session_token": user.SessionToken, "workspace_id": s.WorkspaceID}, nil, "Cannot list pools, because the provider byok does not know endpoint"},
 		"unknown workspace": {map[string]any{"session_token": user.SessionToken, "workspace_id": tftypes.UnknownValue}, nil, "does not know workspace_id"},
 		"no workspace":      {map[string]any{"session_token": user.SessionToken}, nil, "Missing workspace_ids"},
 	} {

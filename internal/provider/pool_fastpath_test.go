@@ -187,7 +187,8 @@ func TestPoolFastPath(t *testing.T) {
 	s := acctest.Start(t)
 	unchanged := unchangedPool(t, s, "openai")
 	short, long, behind := newPoolServers(t, s)
-	const seed, rounds = 7, 200
+	seed, rounds := *fastPathSeed, *fastPathRounds/2
+	t.Logf("seed %d", seed)
 	random := rand.New(rand.NewPCG(seed, 0))
 	text := func(values ...string) types.String {
 		i := random.IntN(len(values) + 1)

@@ -137,7 +137,7 @@ func (p *byokProvider) Schema(_ context.Context, _ provider.SchemaRequest, resp 
 			"deployment": schema.StringAttribute{
 				Optional: true,
 				MarkdownDescription: "Whether the endpoint is a `hosted` Sim or a `self_hosted` one, which stores the same keys but uses fewer of them. In plans of new keys and secrets, `self_hosted` warns of provider IDs whose keys workflows do not use, once for each. " +
-					"`hosted` warns where keys of an organization step aside or take over. Default: `hosted` for `sim.ai`, its subdomains, and loopback addresses; otherwise `self_hosted`. Environment variable: `BYOK_DEPLOYMENT`.",
+					"`hosted` warns where a workspace starts or stops using keys of its organization. Default: `hosted` for `sim.ai`, its subdomains, and loopback addresses; otherwise `self_hosted`. Environment variable: `BYOK_DEPLOYMENT`.",
 				Validators: []validator.String{stringvalidator.OneOf(deploymentHosted, deploymentSelfHosted)},
 			},
 			"max_keys_per_provider": schema.Int64Attribute{

@@ -24,7 +24,7 @@ import (
 )
 
 var (
-	crashKills = flag.Int("crash.kills", 5, "how often a server is killed, on each database")
+	crashKills = flag.Int("crash.kills", 3, "how often a server is killed, on each database")
 	crashSeed  = flag.Uint64("crash.seed", 1, "seed of the crash tests")
 )
 

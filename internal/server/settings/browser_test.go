@@ -72,7 +72,7 @@ func startChromium() {
 
 // tab is one page of a browser. Its methods end the test where they fail.
 type tab struct {
-	t    *testing.T
+	t    testing.TB
 	ctx  context.Context
 	base string
 
@@ -83,7 +83,7 @@ type tab struct {
 
 // newTab opens a page in a fresh profile, 1300 by 900 pixels. Scripts that
 // throw and everything that the page's policy refuses fail the test.
-func newTab(t *testing.T, base string) *tab {
+func newTab(t testing.TB, base string) *tab {
 	t.Helper()
 	chromium.once.Do(startChromium)
 	if chromium.err != nil {
@@ -103,7 +103,7 @@ func (b *tab) secondTab() *tab {
 	return prepare(b.t, b.base, ctx, cancel)
 }
 
-func prepare(t *testing.T, base string, ctx context.Context, cancel func()) *tab {
+func prepare(t testing.TB, base string, ctx context.Context, cancel func()) *tab {
 	t.Helper()
 	b := &tab{t: t, ctx: ctx, base: base}
 	t.Cleanup(func() {

@@ -847,7 +847,7 @@ func TestFocusAfterDelete(t *testing.T) {
 }
 
 // decode reads JSON of the server.
-func decode[T any](t *testing.T, text string) T {
+func decode[T any](t testing.TB, text string) T {
 	t.Helper()
 	var value T
 	if err := json.Unmarshal([]byte(text), &value); err != nil {

@@ -195,16 +195,15 @@ func TestFiles(t *testing.T) {
 	}
 }
 
-// The budgets of a page of 36 providers with 360 keys.
+// The budgets of a page of 36 providers with 360 keys, in bytes. That of its
+// time, 100 ms, is for BenchmarkFullPage.
 const (
 	htmlBudget   = 100 << 10
 	assetsBudget = 60 << 10
-	// readyBudget is in milliseconds after the HTML has arrived.
-	readyBudget = 100.0
 )
 
-// TestFullPage measures a page that cannot have more keys.
-func TestFullPage(t *testing.T) {
+// startFullWorld is startWorld with a workspace that cannot have more keys.
+func startFullWorld(t testing.TB) *world {
 	w := startWorld(t)
 	for i, id := range byok.ProviderIDs() {
 		for k := range byok.Cap {
@@ -212,6 +211,13 @@ func TestFullPage(t *testing.T) {
 		}
 		w.Resolve(t, w.WorkspaceID, id)
 	}
+	return w
+}
+
+// TestFullPage measures a page that cannot have more keys.
+func TestFullPage(t *testing.T) {
+	t.Parallel()
+	w := startFullWorld(t)
 	b := newTab(t, w.URL)
 	var mu sync.Mutex
 	sizes := map[network.RequestID]int{}
@@ -250,18 +256,25 @@ func TestFullPage(t *testing.T) {
 	if othersSize == 0 || othersSize > assetsBudget {
 		t.Errorf("everything else has %d bytes, more than %d", othersSize, assetsBudget)
 	}
-	// Interactive is when the modules have run, which is when DOMContentLoaded
-	// fires. The best of several loads, more of them while the machine is busy.
-	best, loads := 1e9, 0
-	for ; loads < 12 || (best > readyBudget && loads < 60); loads++ {
-		b.open(w.page(""))
-		took := eval[float64](b, `(({ domContentLoadedEventEnd, responseEnd }) => domContentLoadedEventEnd - responseEnd)(performance.getEntriesByType("navigation")[0])`)
-		best = min(best, took)
-	}
-	if best > readyBudget {
-		t.Errorf("interactive %.0f ms after the HTML, more than %.0f", best, readyBudget)
-	}
 	b.click(manage("openai"))
 	b.shows("#manage", "10 of 10")
-	figures.Report("settings page, 36 providers with 360 keys: HTML %d bytes, everything else %d bytes (uncompressed), interactive %.0f ms after its HTML (best of %d loads)", htmlSize, othersSize, best, loads)
+	figures.Report("settings page, 36 providers with 360 keys: HTML %d bytes, everything else %d bytes (uncompressed)", htmlSize, othersSize)
+}
+
+// BenchmarkFullPage loads that page. It is interactive when its modules have
+// run, which is when DOMContentLoaded fires.
+func BenchmarkFullPage(b *testing.B) {
+	w := startFullWorld(b)
+	tab := newTab(b, w.URL)
+	tab.session(w.SessionToken)
+	tab.open(w.page(""))
+	tab.shows("#summary", "360 keys · 36 providers")
+	var all []float64
+	for b.Loop() {
+		tab.open(w.page(""))
+		all = append(all, eval[float64](tab, `(({ domContentLoadedEventEnd, responseEnd }) => domContentLoadedEventEnd - responseEnd)(performance.getEntriesByType("navigation")[0])`))
+	}
+	slices.Sort(all)
+	b.ReportMetric(all[0], "ms-interactive-best")
+	b.ReportMetric(all[len(all)/2], "ms-interactive-median")
 }

@@ -33,7 +33,7 @@ type world struct {
 
 const organizationID = "acme"
 
-func startWorld(t *testing.T, options ...acctest.Option) *world {
+func startWorld(t testing.TB, options ...acctest.Option) *world {
 	t.Helper()
 	w := &world{}
 	w.Server = acctest.Start(t, append([]acctest.Option{acctest.Hosted(), func(c *server.Config) {
