@@ -392,18 +392,16 @@ func incompleteDiagnostic(err error, key keyRef) diag.Diagnostic {
 
 // unreadDiagnostic warns of a plan that cannot ask the server anything.
 func unreadDiagnostic(unknown []string) diag.Diagnostic {
-	return diag.NewAttributeWarningDiagnostic(path.Root(unknown[0]), unknownConfigurationSummary,
+	return diag.NewAttributeWarningDiagnostic(path.Root(unknown[0]), "Provider configuration not known",
 		unknownConfigurationDetail("This plan reads nothing from the server: it does not see keys that were changed or deleted elsewhere, and does not check what the server stores against the cap", unknown))
 }
 
 // unknownConfigurationDiagnostic says which attributes of the provider are not
 // known. doing completes "Cannot ...".
 func unknownConfigurationDiagnostic(doing string, unknown []string) diag.Diagnostic {
-	return diag.NewErrorDiagnostic(unknownConfigurationSummary, unknownConfigurationDetail("Cannot "+doing, unknown)+
+	return diag.NewErrorDiagnostic("Provider configuration not known", unknownConfigurationDetail("Cannot "+doing, unknown)+
 		" To destroy without that resource, write the value itself.")
 }
-
-const unknownConfigurationSummary = "Provider configuration not known"
 
 // unknownConfigurationDetail says why a value is not known and what to do.
 func unknownConfigurationDetail(consequence string, unknown []string) string {

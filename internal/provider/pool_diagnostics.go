@@ -74,7 +74,7 @@ func (o *operation) declaredDiagnostics(p poolPlan) (diags diag.Diagnostics) {
 	if o.capCheck == capCheckOff || o.ledger != nil && known || declared <= o.cap {
 		return nil
 	}
-	var d diag.Diagnostic = diag.NewAttributeErrorDiagnostic(path.Root("keys"), fmt.Sprintf("Pool %q would hold %d keys, its cap is %d", cmp.Or(p.planned.ProviderID.ValueString(), "not known yet"), declared, o.cap),
+	var d diag.Diagnostic = diag.NewAttributeErrorDiagnostic(path.Root("keys"), fmt.Sprintf("Pool %q would hold %s, its cap is %d", cmp.Or(p.planned.ProviderID.ValueString(), "not known yet"), fmt.Sprint(declared, " keys"), o.cap),
 		fmt.Sprintf("This pool declares %d keys, and the API stores at most %d for one provider ID. What the server stores was not counted.\n\n"+
 			"Remove %d of the keys. If the server has another cap, set max_keys_per_provider in the provider block.", declared, o.cap, declared-o.cap))
 	if o.capCheck == capCheckWarning {
