@@ -166,13 +166,15 @@ func (c *Client) repeat(ctx context.Context, r *request, cookie string) (int, *f
 	})
 
 	retries, until := r.retries, r.until
-	if c.unreachable.Load() && !r.persistent {
-		// No attempt of an earlier request could connect; do not make every
-		// key of a large plan wait for the same discovery.
-		retries, until = 0, time.Time{}
-	}
 	if retries == 0 {
 		until = time.Time{} // the user wants no retries
+	}
+	if c.unreachable.Load() && !r.persistent {
+		// No attempt of an earlier request could connect; do not make every
+		// key of a large plan wait for the same discovery. What changes a key
+		// still waits for a server that restarts: the list that an apply begins
+		// with may have failed first.
+		retries = 0
 	}
 	loop := retryablehttp.Client{
 		HTTPClient:   c.http,
