@@ -1,6 +1,7 @@
 package provider
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -44,15 +45,17 @@ func (o *operation) lookalikeDiagnostics(call *ledger.Call, pool byok.Pool, adde
 	})
 	for _, a := range added {
 		var lines []string
+		first := ""
 		for _, key := range stored {
 			if a.looksLike(key) {
-				lines = append(lines, fmt.Sprintf("  %s, import ID %s/%s", keyTitle(key), pool, key.ID))
+				id := fmt.Sprintf("import ID %s/%s", pool, key.ID)
+				lines, first = append(lines, fmt.Sprintf("  %s, %s", keyTitle(key), id)), cmp.Or(first, id)
 			}
 		}
 		if len(lines) == 0 {
 			continue
 		}
-		diags.AddAttributeWarning(a.at, "A key like this is already stored", fmt.Sprintf(
+		diags.AddAttributeWarning(a.at, about("A key like this is already stored", first), fmt.Sprintf(
 			"This plan adds a key to the pool %q of %s %q. It may be stored already, under the same name and with the same masked key:\n\n%s\n\n"+
 				"After the apply, both would be served in turn, and both would count towards the cap.\n\n"+
 				"- If Terraform's state was lost, import what is stored. The import ID of the whole pool is %s.\n"+

@@ -52,7 +52,7 @@ resource "byok_pool" "test" {
 	}
 	id := inPool(s.List(t, s.WorkspaceID), byok.Pool{ProviderID: "openai"})[0].ID
 	_, out := tf.plan()
-	for _, text := range []string{lookalike, `openai key "prod" (` + byok.Mask(secretA) + ")", s.WorkspaceID + "/openai/" + id, "similar warning"} {
+	for _, text := range []string{lookalike, `openai key "prod" (` + byok.Mask(secretA) + ")", s.WorkspaceID + "/openai/" + id, lookalike + ": import ID " + s.WorkspaceID + "/anthropic/"} {
 		if !strings.Contains(out, text) {
 			t.Errorf("the plan without state does not say %q:\n%s", text, out)
 		}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"net/url"
+	"strconv"
 	"strings"
 
 	"github.com/hashicorp/terraform-plugin-framework/diag"
@@ -68,7 +69,7 @@ func (o *operation) deploymentDiagnostics(pool byok.Pool) (diags diag.Diagnostic
 	if some {
 		detail = fmt.Sprintf("A self-hosted Sim stores keys of provider ID %q, but uses them only for %s. The models of workflows need a key in the block.", pool.ProviderID, uses)
 	}
-	diags.AddAttributeWarning(path.Root("provider_id"), summary, detail+
+	diags.AddAttributeWarning(path.Root("provider_id"), about(summary, strconv.Quote(pool.ProviderID)), detail+
 		"\n\nThe endpoint counts as self-hosted because its host is not one of sim.ai, or because deployment ("+envDeployment+`) says so. If it is a hosted Sim, set deployment = "hosted" in the provider block.`)
 	return diags
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -38,6 +39,22 @@ func (k keyRef) String() string {
 	fmt.Fprintf(&b, "in %s %q", k.pool.Scope.Kind, k.pool.Scope.ID)
 	return b.String()
 }
+
+// title names the key in the summary of a warning.
+func (k keyRef) title() string {
+	name := byok.TrimName(k.name)
+	switch {
+	case name == "":
+		return "ID " + k.keyID
+	case k.keyID == "":
+		return strconv.Quote(name)
+	}
+	return fmt.Sprintf("%q (ID %s)", name, k.keyID)
+}
+
+// about is the summary of a warning that a plan can have several times. Terraform
+// shows only the first of those that are the same.
+func about(summary, what string) string { return summary + ": " + what }
 
 // keysRef names all keys of a scope, or those of one provider ID.
 type keysRef byok.Pool
@@ -334,10 +351,10 @@ func driftDiagnostics(config, prior keyModel, p updatePlan) diag.Diagnostics {
 		default:
 			detail += `This plan restores the declared secret and name. To keep what is stored, cancel and set on_remote_change = "warn", or declare the new secret.`
 		}
-		diags.AddAttributeWarning(path.Root("masked_key"), "Key changed outside of Terraform", detail)
+		diags.AddAttributeWarning(path.Root("masked_key"), about("Key changed outside of Terraform", key.title()), detail)
 	}
 	if p.drift.undecryptable && !p.upload {
-		diags.AddAttributeWarning(path.Root("masked_key"), "Key cannot be decrypted by the server",
+		diags.AddAttributeWarning(path.Root("masked_key"), about("Key cannot be decrypted by the server", key.title()),
 			fmt.Sprintf("Sim shows the %s as %s although it was not changed since %s: the server cannot decrypt it, and skips it in the rotation. "+
 				"Often the server was given another encryption key (ENCRYPTION_KEY). If that cannot be undone, upload the secret again: "+
 				"change api_key_wo_version, or run terraform apply -replace for this resource.", key, byok.MaskUnknown, when))
@@ -354,7 +371,7 @@ func unconfirmedDiagnostic(config, prior keyModel, key keyRef, when string) diag
 	} else {
 		detail += "This plan uploads the declared secret and name again."
 	}
-	return diag.NewAttributeWarningDiagnostic(path.Root("masked_key"), "Earlier upload not confirmed", detail)
+	return diag.NewAttributeWarningDiagnostic(path.Root("masked_key"), about("Earlier upload not confirmed", key.title()), detail)
 }
 
 // updateDiagnostic is about an update that failed.
@@ -376,7 +393,7 @@ func unconfirmedUpdateDiagnostic(err error, key keyRef) diag.Diagnostic {
 }
 
 func deletedDiagnostic(key keyRef) diag.Diagnostic {
-	return diag.NewWarningDiagnostic("Key deleted outside of Terraform",
+	return diag.NewWarningDiagnostic(about("Key deleted outside of Terraform", key.title()),
 		fmt.Sprintf("The %s no longer exists. If it is still in the configuration, this plan creates it.", key))
 }
 
@@ -387,7 +404,7 @@ func incompleteDiagnostic(err error, key keyRef) diag.Diagnostic {
 	if errors.As(err, &e) {
 		detail = joinParagraphs(detail, candidates(e))
 	}
-	return diag.NewWarningDiagnostic("Key created, but its details could not be read", detail)
+	return diag.NewWarningDiagnostic(about("Key created, but its details could not be read", key.title()), detail)
 }
 
 // unreadDiagnostic warns of a plan that cannot ask the server anything.

@@ -130,6 +130,11 @@ func (o *operation) hasOrganization(ctx context.Context, workspace byok.Scope) b
 	})
 }
 
+// poolName names a pool in the summary of a warning.
+func poolName(pool byok.Pool) string {
+	return fmt.Sprintf("%q in %s %q", pool.ProviderID, pool.Scope.Kind, pool.Scope.ID)
+}
+
 // inherits reports whether a pool of the scope can take the place of one of an
 // organization.
 func (o *operation) inherits(scope byok.Scope) bool {
@@ -148,7 +153,7 @@ func (o *operation) beginDiagnostics(ctx context.Context, pool byok.Pool) (diags
 		!slices.Contains(o.inheritedBy(ctx, pool.Scope), pool.ProviderID) {
 		return nil
 	}
-	diags.AddAttributeWarning(path.Root("provider_id"), summary, fmt.Sprintf(
+	diags.AddAttributeWarning(path.Root("provider_id"), about(summary, poolName(pool)), fmt.Sprintf(
 		"This plan adds the first key of provider ID %q to %s %q, which takes its keys of this provider ID from its organization so far. "+
 			"Once it has a key of its own, none of the organization's keys of this provider ID is used there.\n\n"+
 			"If the new keys are to serve all workspaces, store them in the organization (organization_id).",
@@ -188,7 +193,7 @@ func (o *operation) endDiagnostics(ctx context.Context, call *ledger.Call, pool 
 	if !call.Empties(pool, ids) || !o.notices.once(notice{summary, pool}) {
 		return nil
 	}
-	diags.AddWarning(summary, fmt.Sprintf(
+	diags.AddWarning(about(summary, poolName(pool)), fmt.Sprintf(
 		"This plan removes the last key of provider ID %q from %s %q. From then on, the workspace takes its keys of this provider ID from its organization, if the organization has any; otherwise it has none.",
 		pool.ProviderID, pool.Scope.Kind, pool.Scope.ID))
 	return diags

@@ -90,7 +90,7 @@ func TestInheritanceWarnings(t *testing.T) {
 				}
 				var got []string
 				for _, d := range found {
-					got = append(got, d.Summary)
+					got = append(got, withoutSubject(d.Summary))
 					if d.Severity != tfprotov6.DiagnosticSeverityWarning || !strings.Contains(d.Detail, `"`+w.pool.Scope.ID+`"`) && tc.deployment == "" {
 						t.Errorf("%v", d)
 					}
@@ -149,7 +149,7 @@ func TestBeginAndEnd(t *testing.T) {
 				}
 				var got []string
 				for _, d := range found {
-					got = append(got, d.Summary)
+					got = append(got, withoutSubject(d.Summary))
 				}
 				slices.Sort(got)
 				if !slices.Equal(got, tc.want) {
@@ -231,8 +231,8 @@ func TestDeploymentWarnings(t *testing.T) {
 					t.Fatal(err)
 				}
 				for _, d := range found {
-					if d.Summary == summary {
-						providerIDs = append(providerIDs, strings.Split(d.Detail, `"`)[1])
+					if withoutSubject(d.Summary) == summary {
+						providerIDs = append(providerIDs, strings.Split(d.Summary, `"`)[1])
 					}
 				}
 				slices.Sort(providerIDs)

@@ -1,6 +1,7 @@
 package provider
 
 import (
+	"fmt"
 	"maps"
 	"strings"
 	"testing"
@@ -121,4 +122,65 @@ func TestAccKeyDriftWithoutSecret(t *testing.T) {
 	tf.apply()
 	tf.config(key(s, `provider_id = "openai"`, `api_key = "`+secretA+`"`))
 	tf.expect(update)
+}
+
+// Terraform shows one of several warnings with the same summary, so that each
+// names its key.
+func TestAccWarningsNameEveryKey(t *testing.T) {
+	t.Parallel()
+	s := acctest.Start(t)
+	config := func(settings string) string {
+		return fmt.Sprintf(`
+provider "byok" {
+  endpoint      = %q
+  workspace_id  = %q
+  session_token = %q
+  %s
+}
+resource "byok_key" "test" {
+  for_each         = toset(["openai", "exa", "google"])
+  provider_id      = each.key
+  name             = each.key == "exa" ? null : "ci"
+  api_key_wo       = %q
+  on_remote_change = "warn"
+}
+resource "byok_pool" "test" {
+  provider_id      = "anthropic"
+  keys             = { for name in ["a", "b"] : name => { api_key_wo = %q } }
+  on_remote_change = "warn"
+}
+`, s.URL, s.WorkspaceID, s.SessionToken, settings, secretA, secretA)
+	}
+	tf := newTerraform(t, nil, config(`deployment = "self_hosted"`))
+	_, text := tf.plan()
+	for _, providerID := range []string{"openai", "exa", "google", "anthropic"} {
+		if want := fmt.Sprintf("Warning: A self-hosted Sim does not use this key in workflows: %q", providerID); strings.Count(unwrapped(text), want) != 1 {
+			t.Errorf("the plan does not say %q:\n%s", want, text)
+		}
+	}
+	tf.config(config(""))
+	tf.apply()
+	stored := s.List(t, s.WorkspaceID)
+	for _, key := range stored {
+		s.Replace(t, s.WorkspaceID, key.ProviderID, key.ID, secretB, nil)
+	}
+	_, text = tf.expect(nothing)
+	for _, key := range stored {
+		want := "Warning: Key changed outside of Terraform: ID " + key.ID
+		if key.Name != nil {
+			want = fmt.Sprintf("Warning: Key changed outside of Terraform: %q (ID %s)", *key.Name, key.ID)
+		}
+		if strings.Count(unwrapped(text), want) != 1 {
+			t.Errorf("the plan does not say %q:\n%s", want, text)
+		}
+	}
+	for _, key := range stored {
+		s.Delete(t, s.WorkspaceID, key.ProviderID, key.ID)
+	}
+	_, text = tf.plan()
+	for _, key := range stored {
+		if strings.Count(unwrapped(text), "Warning: Key deleted outside of Terraform: ") != len(stored) || !strings.Contains(text, key.ID) {
+			t.Errorf("the plan does not name %s:\n%s", key.ID, text)
+		}
+	}
 }

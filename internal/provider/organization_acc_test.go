@@ -78,18 +78,27 @@ func TestAccOrganizationExample(t *testing.T) {
 		t.Errorf("%+v", left)
 	}
 	// A workspace gets OpenAI keys of its own, and loses them again.
-	tf.Write(t, "own.tf", fmt.Sprintf("resource \"byok_pool\" \"own\" {\n  workspace_id = %q\n  provider_id = \"openai\"\n  keys = { own = { api_key_wo = %q } }\n}\n", ids[0], secretB))
-	if _, text := tf.expect(map[string]string{"byok_pool.own": "create"}); strings.Count(text, beginSummary) != 1 {
-		t.Errorf("the plan does not say that the organization's keys step aside:\n%s", text)
+	own := func(name, workspaceID string) string {
+		return fmt.Sprintf("resource \"byok_pool\" %q {\n  workspace_id = %q\n  provider_id = \"openai\"\n  keys = { own = { api_key_wo = %q } }\n}\n", name, workspaceID, secretB)
 	}
+	named := func(text, summary string, workspaceIDs ...string) {
+		t.Helper()
+		for _, id := range workspaceIDs {
+			if want := fmt.Sprintf("%s: \"openai\" in workspace %q", summary, id); strings.Count(unwrapped(text), want) != 1 {
+				t.Errorf("the plan does not say %q:\n%s", want, text)
+			}
+		}
+	}
+	tf.Write(t, "own.tf", own("own", ids[0])+own("other", ids[1]))
+	_, text = tf.expect(map[string]string{"byok_pool.own": "create", "byok_pool.other": "create"})
+	named(text, beginSummary, ids[0], ids[1])
 	tf.apply("plan.tfplan")
 	if served := s.Resolve(t, ids[0], "openai"); served == nil || served.Scope != "workspace" {
 		t.Errorf("openai in %s: %+v", ids[0], served)
 	}
 	tf.Write(t, "own.tf", "")
-	if _, text := tf.expect(map[string]string{"byok_pool.own": "delete"}); strings.Count(text, endSummary) != 1 {
-		t.Errorf("the plan does not say that the last key of the workspace goes:\n%s", text)
-	}
+	_, text = tf.expect(map[string]string{"byok_pool.own": "delete", "byok_pool.other": "delete"})
+	named(text, endSummary, ids[0], ids[1])
 	tf.apply("plan.tfplan")
 	if served := s.Resolve(t, ids[0], "openai"); served == nil || served.Scope != "organization" {
 		t.Errorf("openai in %s: %+v", ids[0], served)

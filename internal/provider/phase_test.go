@@ -21,9 +21,18 @@ import (
 // shortForms are the severities and first words of diagnostics.
 func shortForms(diags []*tfprotov6.Diagnostic) (all []string) {
 	for _, d := range diags {
-		all = append(all, d.Severity.String()+" "+d.Summary)
+		all = append(all, d.Severity.String()+" "+withoutSubject(d.Summary))
 	}
 	return all
+}
+
+// withoutSubject is a summary without what function about adds.
+func withoutSubject(summary string) string {
+	whole, _ := headings()
+	if heading, _, _ := strings.Cut(summary, ": "); whole[heading] {
+		return heading
+	}
+	return summary
 }
 
 func (p *protocol) wantDiagnostics(diags []*tfprotov6.Diagnostic, want ...string) {

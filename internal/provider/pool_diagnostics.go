@@ -97,7 +97,7 @@ func unknownKeysDiagnostic(prior poolModel, p poolPlan) diag.Diagnostic {
 			fmt.Sprintf("The pool %q is exclusive and holds keys that this configuration does not declare. Whether an apply would remove them cannot be shown while keys is unknown.\n\n%s\n%s",
 				pool.ProviderID, strings.Join(keyLines(prior.Unmanaged), "\n"), "\n"+advice))
 	}
-	return diag.NewAttributeWarningDiagnostic(path.Root("keys"), "keys is not known at plan",
+	return diag.NewAttributeWarningDiagnostic(path.Root("keys"), about("keys is not known at plan", poolName(pool)),
 		fmt.Sprintf("Terraform shows every key of the pool %q as removed, because the map keys are not known yet. The apply keeps the keys that the final map declares and removes the others. "+
 			"Neither the cap nor the removals can be checked at plan.\n\n%s", pool.ProviderID, advice))
 }
@@ -106,7 +106,7 @@ func unknownKeysDiagnostic(prior poolModel, p poolPlan) diag.Diagnostic {
 // leaves alone.
 func leftAloneDiagnostics(pool byok.Pool, others []byok.Key) (diags diag.Diagnostics) {
 	if len(others) > 0 {
-		diags.AddAttributeWarning(path.Root("exclusive"), "Exclusive pool holds other keys",
+		diags.AddAttributeWarning(path.Root("exclusive"), about("Exclusive pool holds other keys", poolName(pool)),
 			fmt.Sprintf("The pool %q of %s %q holds keys that this configuration does not declare. A create leaves them alone. "+
 				"The next plan shows them as removed, and its apply removes them. To keep one, declare it: import the pool, or set exclusive = false.\n\n%s",
 				pool.ProviderID, pool.Scope.Kind, pool.Scope.ID, strings.Join(storedLines(others), "\n")))
@@ -118,12 +118,12 @@ func leftAloneDiagnostics(pool byok.Pool, others []byok.Key) (diags diag.Diagnos
 // leaves alone because the plan did not show them as they are.
 func sinceThePlanDiagnostics(pool byok.Pool, arrived, changed []byok.Key) (diags diag.Diagnostics) {
 	if len(arrived) > 0 {
-		diags.AddAttributeWarning(path.Root("unmanaged"), "Keys added since the plan",
+		diags.AddAttributeWarning(path.Root("unmanaged"), about("Keys added since the plan", poolName(pool)),
 			fmt.Sprintf("Another user has added keys to the exclusive pool %q since the plan was made. They are left alone; the next plan shows them as removed.\n\n%s",
 				pool.ProviderID, strings.Join(storedLines(arrived), "\n")))
 	}
 	if len(changed) > 0 {
-		diags.AddAttributeWarning(path.Root("unmanaged"), "Keys changed since the plan",
+		diags.AddAttributeWarning(path.Root("unmanaged"), about("Keys changed since the plan", poolName(pool)),
 			fmt.Sprintf("Another user has changed keys since the plan to remove them from the exclusive pool %q was made. They are left alone; the next plan shows them as removed.\n\n%s",
 				pool.ProviderID, strings.Join(storedLines(changed), "\n")))
 	}

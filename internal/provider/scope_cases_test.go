@@ -228,7 +228,7 @@ func (w *scopeWorld) planDiagnostics(keys declaredKeys, changes int, summaries .
 	planned, _, found, err := w.Plan(w.Context(), w.resources(keys))
 	var got []string
 	for _, d := range found {
-		got = append(got, d.Summary)
+		got = append(got, withoutSubject(d.Summary))
 	}
 	slices.Sort(got)
 	slices.Sort(summaries)

@@ -137,6 +137,9 @@ var headings = sync.OnceValues(func() (map[string]bool, []headingPattern) {
 // is not the provider's own.
 func troubleshootingHeading(summary string) string {
 	whole, patterns := headings()
+	if heading, _, _ := strings.Cut(summary, ": "); whole[heading] { // function about
+		return heading
+	}
 	// The longest rest of "Cannot create key: TITLE" that is a heading.
 	for rest, more := summary, true; more; _, rest, more = strings.Cut(rest, ": ") {
 		if whole[rest] {
