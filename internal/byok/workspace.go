@@ -14,7 +14,13 @@ type ListedWorkspace struct {
 	ArchivedAt *string `json:"archivedAt"`
 	// Permission is admin, write or read.
 	Permission string `json:"permissions"`
+	// IsOrgAdmin is set for an owner or admin of the workspace's organization.
+	IsOrgAdmin bool `json:"isOrgAdmin"`
 }
+
+// CanChangeKeys reports whether the user can add, replace and delete keys of the
+// workspace. WIRE.md section 3.
+func (w ListedWorkspace) CanChangeKeys() bool { return w.Permission == "admin" || w.IsOrgAdmin }
 
 // WorkspacesResponse is the response to GET /api/workspaces.
 type WorkspacesResponse struct {

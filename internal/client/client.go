@@ -331,7 +331,7 @@ func checkIDs(pool byok.Pool, keyID *string) *failure {
 func (c *Client) fail(op Op, pool byok.Pool, keyID string, f *failure) *Error {
 	return &Error{
 		Op: cmp.Or(f.op, op), Kind: f.kind, Status: f.status, RequestID: f.requestID, URL: f.url,
-		Pool: pool, KeyID: keyID,
+		Pool: pool, KeyID: keyID, Listed: c.listed(pool.Scope) != nil,
 		Cap: f.cap, Waiting: f.waiting, Unconfirmed: f.unconfirmed, Candidates: f.candidates, Fields: f.fields, Detail: f.detail, Attempts: f.attempts, err: f.err,
 	}
 }

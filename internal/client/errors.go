@@ -120,6 +120,8 @@ type Error struct {
 	// when it is not certain that it stores what an add sent for a key that
 	// comes with the error.
 	Unconfirmed bool
+	// Listed is set where the user has read the scope in this operation.
+	Listed bool
 	// Attempts is how many requests were sent, sign-ins not counted.
 	Attempts int
 

@@ -102,6 +102,9 @@ func clientDiagnostic(err error, doing string, what fmt.Stringer) diag.Diagnosti
 	if e.Kind == client.KindWorkspaceNotFound && doing != "import" && !several {
 		advice += " If the workspace is gone for good, run terraform state rm for its keys."
 	}
+	if doing == "import" && attribute != "" {
+		advice += " In an import, the ID is that of the import ID; without one there, that of the provider block."
+	}
 	detail := joinParagraphs(fmt.Sprintf("Failed to %s %s.", doing, what), advice, candidates(e), facts(e))
 	if attribute == "" {
 		return diag.NewErrorDiagnostic(summary+": "+title, detail)
@@ -149,6 +152,9 @@ func explain(e *client.Error) (title, advice, attribute string) {
 		return "no access to the workspace",
 			"The session is valid, but its user has no permission on the workspace. Correct workspace_id (" + envWorkspaceID + "), or ask an admin of the workspace to invite the user; read permission is enough for a plan.", kind.attribute
 	case client.KindForbidden:
+		if e.Listed && kind.readable != "" {
+			return kind.forbidden.title, kind.readable, kind.attribute
+		}
 		return kind.forbidden.title, kind.forbidden.advice, kind.attribute
 	case client.KindNotMember:
 		return "not a member of the organization",
@@ -168,14 +174,17 @@ func explain(e *client.Error) (title, advice, attribute string) {
 			"The key no longer exists. Another user deleted it after the plan was made. Plan again: the next plan creates it.", ""
 	case client.KindInvalid:
 		return "the API refused the request",
-			"The API does not accept a value of this key. If it does not recognize the provider ID, the server is older than the provider ID, or the ID is misspelled.", refusedAttribute(e)
+			"The API does not accept a value of this key. If it does not recognize the provider ID, this version of Sim does not support it yet, or the ID is misspelled.", refusedAttribute(e)
 	case client.KindRateLimited:
 		return "too many requests",
 			"The server, or a gateway in front of it, limits the rate of requests, and kept refusing. Wait and try again, or lower the load with -parallelism. " +
 				"Signing in is limited to 3 attempts in 10 seconds for each client address: with several provider blocks or pipelines at a time, use session_token.", ""
 	case client.KindServer:
-		return "the server failed",
-			"The server reported an internal error. The text of its response is left out, because it can contain stored values; use the request ID to find it in the server's log.", ""
+		advice = "The server, or a gateway in front of it, reported a failure. The text of its response is left out, because it can contain stored values"
+		if e.RequestID == "" {
+			return "the server failed", advice + ".", ""
+		}
+		return "the server failed", advice + "; use the request ID to find it in the server's log.", ""
 	case client.KindNetwork:
 		return "the server cannot be reached",
 			fmt.Sprintf("%s from %s: %s.\n\nCheck endpoint ("+envEndpoint+"), the network, and a proxy (HTTPS_PROXY).", map[bool]string{false: "No response", true: "Incomplete response"}[e.Status != 0], e.URL, e.Detail), ""
@@ -198,8 +207,10 @@ func explain(e *client.Error) (title, advice, attribute string) {
 			"The connection broke while the key was being added, and the API may or may not have stored it. It was not sent again, so that it is not stored twice. " +
 				"Look at the keys of the pool: import the key if it is there, otherwise apply again.", ""
 	case client.KindCanceled:
-		return "interrupted",
-			"The time ran out, or Terraform was interrupted. The timeouts block sets how long an operation may take.", ""
+		if errors.Is(e, context.DeadlineExceeded) {
+			return "interrupted", "The time for this operation ran out. The timeouts block of the resource sets how long it may take.", ""
+		}
+		return "interrupted", "Terraform was interrupted.", ""
 	}
 	return "request failed", "The request failed.", ""
 }
@@ -385,7 +396,7 @@ func updateDiagnostic(err error, key keyRef) diag.Diagnostic {
 // unconfirmedUpdateDiagnostic is about an update that the API may have stored.
 func unconfirmedUpdateDiagnostic(err error, key keyRef) diag.Diagnostic {
 	d := clientDiagnostic(err, "update", key)
-	detail := d.Detail() + "\n\nThe server may have stored the new secret and name all the same. State keeps the values of before; the next plan uploads the declared secret and name again."
+	detail := d.Detail() + "\n\nThe server may have stored the new secret and name all the same. The state keeps the previous values; the next plan uploads the declared secret and name again."
 	if at, ok := d.(diag.DiagnosticWithPath); ok {
 		return diag.NewAttributeErrorDiagnostic(at.Path(), d.Summary(), detail)
 	}

@@ -101,15 +101,23 @@ func (o *operation) inheritedBy(ctx context.Context, workspace byok.Scope) []str
 	return ask()
 }
 
-// hasOrganization reports whether a workspace belongs to an organization. All
-// calls share one request.
+// hasOrganization reports whether a workspace belongs to an organization.
 func (o *operation) hasOrganization(ctx context.Context, workspace byok.Scope) bool {
-	n := &o.notices
-	n.mu.Lock()
-	if n.organizations[workspace] {
-		n.mu.Unlock()
+	o.notices.mu.Lock()
+	belongs := o.notices.organizations[workspace]
+	o.notices.mu.Unlock()
+	if belongs {
 		return true
 	}
+	listed, known := o.listedWorkspace(ctx, workspace)
+	return known && listed.OrganizationID != nil
+}
+
+// listedWorkspace returns what the list of the user's workspaces says of one. All
+// calls share one request.
+func (o *operation) listedWorkspace(ctx context.Context, workspace byok.Scope) (listed byok.ListedWorkspace, known bool) {
+	n := &o.notices
+	n.mu.Lock()
 	if n.workspaces == nil {
 		n.workspaces = sync.OnceValue(func() []byok.ListedWorkspace {
 			ctx, cancel := context.WithTimeout(ctx, noticeTimeout)
@@ -125,9 +133,12 @@ func (o *operation) hasOrganization(ctx context.Context, workspace byok.Scope) b
 	}
 	ask := n.workspaces
 	n.mu.Unlock()
-	return slices.ContainsFunc(ask(), func(w byok.ListedWorkspace) bool {
-		return w.ID == workspace.ID && w.OrganizationID != nil
-	})
+	for _, listed := range ask() {
+		if workspace == byok.WorkspaceScope(listed.ID) {
+			return listed, true
+		}
+	}
+	return byok.ListedWorkspace{}, false
 }
 
 // poolName names a pool in the summary of a warning.
@@ -154,7 +165,7 @@ func (o *operation) beginDiagnostics(ctx context.Context, pool byok.Pool) (diags
 		return nil
 	}
 	diags.AddAttributeWarning(path.Root("provider_id"), about(summary, poolName(pool)), fmt.Sprintf(
-		"This plan adds the first key of provider ID %q to %s %q, which takes its keys of this provider ID from its organization so far. "+
+		"This plan adds the first key of provider ID %q to %s %q, which currently uses the keys of its organization for this provider ID. "+
 			"Once it has a key of its own, none of the organization's keys of this provider ID is used there.\n\n"+
 			"If the new keys are to serve all workspaces, store them in the organization (organization_id).",
 		pool.ProviderID, pool.Scope.Kind, pool.Scope.ID))

@@ -191,6 +191,7 @@ func (r *keyResource) modifyReplace(ctx context.Context, call *ledger.Call, m pl
 	}
 	verdict := call.Replace(ctx, from, id, to)
 	if !mayApply {
+		resp.Diagnostics.Append(r.operation.moveDiagnostics(ctx, from.Scope, to.Scope)...)
 		resp.Diagnostics.Append(r.operation.addDiagnostics(ctx, call, to, created.additions(m.config.secret()), id)...)
 		resp.Diagnostics.Append(r.operation.endDiagnostics(ctx, call, from)...)
 	}

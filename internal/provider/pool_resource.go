@@ -205,6 +205,7 @@ func (r *poolResource) modifyUpdate(ctx context.Context, call *ledger.Call, m pl
 				// The second call has the list, too; a failure is reported there.
 				_, _ = r.operation.api.List(ctx, to.Scope)
 			}
+			resp.Diagnostics.Append(r.operation.moveDiagnostics(ctx, pool.Scope, to.Scope)...)
 			resp.Diagnostics.Append(r.operation.addDiagnostics(ctx, call, to, created.additions(), planned.ids()...)...)
 			resp.Diagnostics.Append(r.operation.endDiagnostics(ctx, call, pool)...)
 			r.reportLeftAlone(ctx, call, created, to, planned, resp)

@@ -1,6 +1,7 @@
 package provider
 
 import (
+	"context"
 	"fmt"
 	"strings"
 
@@ -38,6 +39,8 @@ type scopeKind struct {
 	// listRefused, forbidden and noRoutes explain a 401 of a list, a 403 of a
 	// write, and a 404 that is not of the API.
 	listRefused, forbidden, noRoutes explanation
+	// readable is the advice of forbidden where the user can read the scope.
+	readable string
 }
 
 // explanation is a title, and what it means and what to do.
@@ -75,6 +78,8 @@ var scopeKinds = [...]scopeKind{
 			"Only admins of a workspace, and admins of its organization, can add, replace and delete its keys. Sim responds in the same way (403) when the workspace does not exist or is archived. Check both:\n\n" +
 				"- Is workspace_id (" + envWorkspaceID + ") right, and is the workspace on this endpoint?\n" +
 				"- Is the user an admin? Read permission is enough for a plan, not for an apply."},
+		readable: "The user can read the workspace, but is not an admin of it. Only admins of a workspace, and admins of its organization, can add, replace and delete its keys. " +
+			"Ask an admin of the workspace to make the user one, or apply as another user.",
 		noRoutes: notTheAPI,
 		inherits: true,
 	},
@@ -207,21 +212,41 @@ func parseScope(parts []string, keep int) (scope byok.Scope, rest []string) {
 
 // storeDiagnostics is about a plan that adds or replaces keys of a pool.
 func (o *operation) storeDiagnostics(pool byok.Pool) diag.Diagnostics {
-	if refused := o.entitlementDiagnostics(pool.Scope); refused != nil {
-		return refused // what Sim would use the key for does not matter then
+	if o.api != nil && o.api.ListedNotEntitled(pool.Scope) {
+		return o.entitlementDiagnostics(pool.Scope) // what Sim would use the key for does not matter then
 	}
 	return o.deploymentDiagnostics(pool)
 }
 
-// entitlementDiagnostics reports that no key can be stored in a scope, as far as
-// its list is known already. Reading and deleting need no entitlement.
+// moveDiagnostics reports a replacement that would delete keys in a scope where the
+// user can, and fail to add them in another, where the user can only read. Where
+// the user can change neither, an admin may apply the plan.
+func (o *operation) moveDiagnostics(ctx context.Context, from, to byok.Scope) diag.Diagnostics {
+	if o.ledger == nil || from == to || to.Kind != byok.Workspace {
+		return nil
+	}
+	source, known := o.listedWorkspace(ctx, from)
+	changes := known && source.CanChangeKeys() || from.Kind == byok.Organization // whose list needs an admin
+	destination, known := o.listedWorkspace(ctx, to)
+	if !changes || !known || destination.CanChangeKeys() {
+		return nil
+	}
+	title, advice, attribute := explain(&client.Error{Kind: client.KindForbidden, Op: client.OpAdd, Pool: byok.Pool{Scope: to}, Listed: true})
+	return diag.Diagnostics{diag.NewAttributeErrorDiagnostic(path.Root(attribute), "Cannot move key: "+title, joinParagraphs(
+		fmt.Sprintf("This plan moves keys from %s %q to %s %q, where the user has %s permission: the apply would delete the keys, and could not add them again.",
+			from.Kind, from.ID, to.Kind, to.ID, destination.Permission), advice))}
+}
+
+// entitlementDiagnostics reports, once in each plan, that no key can be stored in a
+// scope. Reading and deleting need no entitlement.
 func (o *operation) entitlementDiagnostics(scope byok.Scope) diag.Diagnostics {
-	if o.api == nil || !o.api.ListedNotEntitled(scope) {
+	if !o.notices.once(notice{"not entitled", byok.Pool{Scope: scope}}) {
 		return nil
 	}
 	title, advice, attribute := explain(&client.Error{Kind: client.KindNotEntitled, Pool: byok.Pool{Scope: scope}})
 	return diag.Diagnostics{diag.NewAttributeErrorDiagnostic(path.Root(attribute), "Cannot store key: "+title,
-		joinParagraphs(fmt.Sprintf("This plan stores a key in %s %q.", scope.Kind, scope.ID), advice))}
+		joinParagraphs(fmt.Sprintf("This plan adds or changes keys in %s %q.", scope.Kind, scope.ID), advice+
+			" If you ran terraform destroy, run it with -refresh=false. Without it, Terraform first plans the changes of the configuration, and that plan fails."))}
 }
 
 // missingScopeDiagnostic says which attributes choose a scope.

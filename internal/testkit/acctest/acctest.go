@@ -343,18 +343,25 @@ func (s *Server) NewUser(t testing.TB, permission string, workspaceIDs ...string
 	s.mu.Unlock()
 	s.apply(t, &server.Bootstrap{Users: []server.BootstrapUser{{Email: u.Email, Password: u.Password, Name: "User"}}})
 	if permission != "" {
-		user, err := s.server.Access().FindUser(t.Context(), u.Email)
 		for _, id := range workspaceIDs {
-			if err == nil {
-				err = s.server.Access().PutPermission(t.Context(), id, user.ID, access.Permission(permission))
-			}
-		}
-		if err != nil {
-			t.Fatalf("new user: %v", err)
+			s.PutPermission(t, id, u.Email, permission)
 		}
 	}
 	u.SessionToken = s.session(t, u.Email)
 	return u
+}
+
+// PutPermission gives a user read, write or admin permission on a workspace.
+func (s *Server) PutPermission(t testing.TB, workspaceID, email, permission string) {
+	t.Helper()
+	s.sideDoor(t, "a permission")
+	user, err := s.server.Access().FindUser(t.Context(), email)
+	if err == nil {
+		err = s.server.Access().PutPermission(t.Context(), workspaceID, user.ID, access.Permission(permission))
+	}
+	if err != nil {
+		t.Fatalf("permission of %s: %v", email, err)
+	}
 }
 
 // User returns a user of the bootstrap document, signed in.
