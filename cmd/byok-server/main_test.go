@@ -79,7 +79,7 @@ func TestCommandLine(t *testing.T) {
 // A command line with anything wrong leaves no file behind, and no port bound.
 func TestNothingIsMadeForWrongFlags(t *testing.T) {
 	t.Parallel()
-	doc := write(t, "b.json", bootstrap)
+	doc, foreign := write(t, "b.json", bootstrap), write(t, "other.env", "SECRET=value\n")
 	taken, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -105,6 +105,10 @@ func TestNothingIsMadeForWrongFlags(t *testing.T) {
 		{[]string{"--bootstrap", doc, "--env-file", "no/folder/env"}, "the folder no/folder does not exist"},
 		{[]string{"--bootstrap", doc, "--env-file", "."}, "is a folder"},
 		{[]string{"--env-file", "env"}, "needs a workspace"},
+		{[]string{"--bootstrap", doc, "--env-file", doc}, "another option names the same one"},
+		{[]string{"--bootstrap", doc, "--database", "sqlite:made.db", "--env-file", "./made.db"}, "another option names the same one"},
+		{[]string{"--bootstrap", doc, "--database", "sqlite:made.db", "--env-file", "made.db.secrets"}, "another option names the same one"},
+		{[]string{"--bootstrap", doc, "--env-file", foreign}, "it would be overwritten"},
 		{[]string{"--listen", taken.Addr().String()}, "address already in use"},
 	} {
 		cmd := command(t, nil, append([]string{"serve", "--listen", "127.0.0.1:0"}, tt.flags...)...)

@@ -144,23 +144,48 @@ func (o *serveOptions) check(ctx context.Context, e environment) error {
 		if o.cfg.Bootstrap == nil || len(o.cfg.Bootstrap.Workspaces) == 0 {
 			return misused("--env-file needs a workspace to write about: give --bootstrap FILE (or BYOK_BOOTSTRAP) with at least one in workspaces")
 		}
-		if info, err := os.Stat(filepath.Dir(o.envFile)); err != nil || !info.IsDir() {
-			return fmt.Errorf("--env-file %s: the folder %s does not exist; create it first", o.envFile, filepath.Dir(o.envFile))
-		}
-		if info, err := os.Stat(o.envFile); err == nil && info.IsDir() {
-			return fmt.Errorf("--env-file %s: is a folder", o.envFile)
+		if err := o.checkEnvFile(); err != nil {
+			return fmt.Errorf("--env-file %s: %w", o.envFile, err)
 		}
 	}
 	return o.cfg.Check(ctx)
 }
 
-// warn logs what exposes more than it needs to.
-func (o serveOptions) warn(cfg server.Config) {
-	files := []string{o.bootstrap, cfg.TLSKey, server.SecretsFile(cfg.Database)}
-	if path, isFile := strings.CutPrefix(cfg.Database, "sqlite:"); isFile {
+// checkEnvFile refuses a file that serve would destroy: elsewhere, options of this
+// name read a file.
+func (o *serveOptions) checkEnvFile() error {
+	if info, err := os.Stat(filepath.Dir(o.envFile)); err != nil || !info.IsDir() {
+		return fmt.Errorf("the folder %s does not exist; create it first", filepath.Dir(o.envFile))
+	}
+	path, err := filepath.Abs(o.envFile)
+	if err != nil {
+		return err
+	}
+	for _, other := range o.files() {
+		if abs, err := filepath.Abs(other); other != "" && err == nil && abs == path {
+			return errors.New("serve writes this file, and another option names the same one; choose another")
+		}
+	}
+	return server.CheckEnvFile(o.envFile)
+}
+
+// files are those that the options name, read or made by serve.
+func (o *serveOptions) files() []string {
+	return append(o.privateFiles(), o.cfg.TLSCert)
+}
+
+// privateFiles are the files that others must not read.
+func (o *serveOptions) privateFiles() []string {
+	files := []string{o.bootstrap, o.cfg.TLSKey, server.SecretsFile(o.cfg.Database)}
+	if path, isFile := strings.CutPrefix(o.cfg.Database, "sqlite:"); isFile {
 		files = append(files, path)
 	}
-	for _, warning := range append(cfg.Warnings(), server.FileWarnings(files...)...) {
+	return files
+}
+
+// warn logs what exposes more than it needs to.
+func (o serveOptions) warn(cfg server.Config) {
+	for _, warning := range append(cfg.Warnings(), server.FileWarnings(o.privateFiles()...)...) {
 		cfg.Logger.Warn(warning)
 	}
 }

@@ -352,10 +352,20 @@ func TestLoadSecrets(t *testing.T) {
 func TestWriteEnvFile(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "env")
-	if err := os.WriteFile(path, []byte("old"), 0o644); err != nil {
+	environment := server.Environment{Endpoint: "http://x", WorkspaceID: "it's", SessionToken: "t%2B"}
+	for _, others := range []string{"ENCRYPTION_KEY=0123\n", `{"users":[]}`, "SQLite format 3\x00"} {
+		if err := os.WriteFile(path, []byte(others), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		err := server.WriteEnvFile(path, environment)
+		if text, readErr := os.ReadFile(path); err == nil || readErr != nil || string(text) != others {
+			t.Errorf("%q is now %q: %v, %v", others, text, err, readErr)
+		}
+	}
+	if err := os.WriteFile(path, []byte("export BYOK_ENDPOINT='http://old'\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if err := server.WriteEnvFile(path, server.Environment{Endpoint: "http://x", WorkspaceID: "it's", SessionToken: "t%2B"}); err != nil {
+	if err := server.WriteEnvFile(path, environment); err != nil {
 		t.Fatal(err)
 	}
 	text, err := os.ReadFile(path)

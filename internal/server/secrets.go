@@ -8,6 +8,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -190,11 +191,43 @@ func isInUse(ctx context.Context, target string) (bool, error) {
 // Environment is what a client needs to reach a server.
 type Environment struct{ Endpoint, WorkspaceID, SessionToken string }
 
+// envFileStart is what every file of WriteEnvFile begins with.
+const envFileStart = "export BYOK_ENDPOINT="
+
+// CheckEnvFile returns an error where path is anything but an absent or empty
+// file, or an older one of WriteEnvFile.
+func CheckEnvFile(path string) error {
+	info, err := os.Stat(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err != nil:
+		return err
+	case info.IsDir():
+		return errors.New("is a folder")
+	}
+	file, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	start := make([]byte, len(envFileStart))
+	if n, err := io.ReadFull(file, start); n > 0 && string(start[:n]) != envFileStart {
+		return errors.New("this file exists and is not one that byok-server has written; it would be overwritten. Choose another name, or remove the file")
+	} else if err != nil && !errors.Is(err, io.EOF) {
+		return err
+	}
+	return nil
+}
+
 // WriteEnvFile writes e for a shell to source, with mode 0600, all at once:
-// whoever sees the file sees all of it.
+// whoever sees the file sees all of it. It overwrites nothing but older ones.
 func WriteEnvFile(path string, e Environment) error {
+	if err := CheckEnvFile(path); err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
 	quote := func(text string) string { return "'" + strings.ReplaceAll(text, "'", `'\''`) + "'" }
-	temporary, err := writeTemporary(path, "export BYOK_ENDPOINT="+quote(e.Endpoint)+
+	temporary, err := writeTemporary(path, envFileStart+quote(e.Endpoint)+
 		"\nexport BYOK_WORKSPACE_ID="+quote(e.WorkspaceID)+
 		"\nexport BYOK_SESSION_TOKEN="+quote(e.SessionToken)+"\n")
 	if err != nil {
