@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 
 	"github.com/spf13/cobra"
 
@@ -26,14 +25,11 @@ func (e environment) backupCommand() *cobra.Command {
 }
 
 func (e environment) backup(ctx context.Context, target, file string) (err error) {
-	if err := database.Check(target); err != nil {
+	if err := checkExisting(target); err != nil {
 		return err
 	}
 	if server.SecretsFile(target) == "" {
 		return errors.New("only a SQLite file can be copied; for PostgreSQL use pg_dump")
-	}
-	if !exists(target) {
-		return fmt.Errorf("database %s does not exist; give the --database of the server", target)
 	}
 	db, err := database.Open(ctx, target)
 	if err != nil {

@@ -79,14 +79,7 @@ func (e environment) importLegacy(ctx context.Context, name, target string, dryR
 // and with the encryption key at hand that it needs.
 func (e environment) openForImport(ctx context.Context, target string, cfg *legacyimport.Config) (*database.DB, error) {
 	if cfg.DryRun {
-		db, err := openToLook(ctx, target)
-		if err != nil {
-			return nil, err
-		}
-		if err := checkSchema(ctx, db); err != nil {
-			return nil, errors.Join(err, db.Close())
-		}
-		return db, nil
+		return openExisting(ctx, target)
 	}
 	secrets := server.Secrets{EncryptionKey: e.getenv(server.EncryptionKeyVariable), DecryptionKeys: e.getenv(server.DecryptionKeysVariable)}
 	if secrets.EncryptionKey == "" {

@@ -58,22 +58,40 @@ func TestCommandLine(t *testing.T) {
 		{[]string{"user", "add"}, 2, "", "expected EMAIL"},
 		{[]string{"user", "add", "a@b"}, 2, "", `"a@b" is no e-mail address that sign-in accepts`},
 		{[]string{"user", "add", "a@example.com"}, 2, "", "give --password-file FILE"},
-		{[]string{"user", "list"}, 1, "", "database sqlite:byok-server.db does not exist"},
-		{[]string{"session", "list"}, 1, "", "database sqlite:byok-server.db does not exist"},
+		{[]string{"user", "list"}, 1, "", noFile("byok-server.db")},
+		{[]string{"session", "list"}, 1, "", noFile("byok-server.db")},
 		{[]string{"session", "revoke"}, 2, "", "expected either IDs of sessions or --user EMAIL"},
 		{[]string{"session", "revoke", "x", "--user", "a@example.com"}, 2, "", "expected either IDs of sessions or --user EMAIL"},
 		{[]string{"keys"}, 2, "", "expected list|verify|rekey"},
-		{[]string{"keys", "verify"}, 1, "", "ENCRYPTION_KEY is neither in the environment nor in byok-server.db.secrets"},
+		{[]string{"keys", "verify"}, 1, "", noFile("byok-server.db")},
+		{[]string{"keys", "list", "--database", "sqlite:mistyped.db"}, 1, "", noFile("mistyped.db")},
+		{[]string{"keys", "list", "--database", "sqlite:/nonexistent/m.db"}, 1, "", noFile("/nonexistent/m.db")},
+		{[]string{"keys", "rekey", "--database", "sqlite:mistyped.db"}, 1, "", noFile("mistyped.db")},
+		{[]string{"keys", "list", "--database", "sqlite:"}, 1, "", "database sqlite: has no path"},
+		{[]string{"keys", "list", "--database", "sqlite:" + doc}, 1, "", "ENCRYPTION_KEY is neither in the environment nor in " + doc + ".secrets"},
+		{[]string{"migrate", "status", "--database", "sqlite:mistyped.db"}, 1, "", noFile("mistyped.db")},
+		{[]string{"migrate", "status", "--database", "sqlite::memory:"}, 0, "pending", ""},
+		{[]string{"import-legacy", doc, "--dry-run", "--database", "sqlite:mistyped.db"}, 1, "", noFile("mistyped.db")},
 		{[]string{"keys", "list", "--workspace", "w", "--organization", "o"}, 2, "", "exclude each other"},
 		{[]string{"backup"}, 2, "", "expected FILE"},
-		{[]string{"backup", "x"}, 1, "", "database sqlite:byok-server.db does not exist"},
+		{[]string{"backup", "x"}, 1, "", noFile("byok-server.db")},
 		{[]string{"backup", "x", "--database", "postgres://u@h/d"}, 1, "", "use pg_dump"},
 	} {
-		got := call(t, nil, tt.args...)
+		cmd := command(t, nil, tt.args...)
+		got := finish(t, cmd, "")
 		if got.code != tt.code || !strings.Contains(got.stdout, tt.stdout) || !strings.Contains(got.stderr, tt.stderr) {
 			t.Errorf("%q: %+v, want %d, %q, %q", tt.args, got, tt.code, tt.stdout, tt.stderr)
 		}
+		if left, err := os.ReadDir(cmd.Dir); err != nil || len(left) > 0 {
+			t.Errorf("%q left %v behind (%v)", tt.args, left, err)
+		}
 	}
+}
+
+// noFile is how a command that creates no database refuses the path of one that
+// does not exist: with nothing about keys or migrations before it.
+func noFile(path string) string {
+	return ": the database file " + path + " does not exist: correct --database (default: sqlite:byok-server.db); nothing was created"
 }
 
 // A command line with anything wrong leaves no file behind, and no port bound.
@@ -129,7 +147,7 @@ func TestMigrate(t *testing.T) {
 	t.Parallel()
 	file := filepath.Join(t.TempDir(), "m.db")
 	target := "sqlite:" + file
-	if got := call(t, nil, "migrate", "status", "--database", target); got.code != 0 || !regexp.MustCompile(`0001 +single_keys +pending`).MatchString(got.stdout) {
+	if got := call(t, nil, "migrate", "status", "--database", target); got.code != 1 || got.stdout != "" || !strings.Contains(got.stderr, noFile(file)) {
 		t.Errorf("status before: %+v", got)
 	}
 	if _, err := os.Stat(file); !errors.Is(err, fs.ErrNotExist) {
@@ -194,11 +212,20 @@ func TestImportLegacy(t *testing.T) {
 	target := "sqlite:" + database
 	file := write(t, "legacy.jsonl", `{"workspaceId":"w","providerId":"openai","apiKey":"`+secret+`"}`+"\n{}\n")
 	env := map[string]string{"ENCRYPTION_KEY": oldKey}
-	if got := call(t, env, "import-legacy", file, "--dry-run", "--database", target); got.code != 1 || !strings.Contains(got.stderr, "run byok-server migrate up first") {
-		t.Errorf("dry run before the schema: %+v", got)
+	if got := call(t, env, "import-legacy", file, "--dry-run", "--database", target); got.code != 1 || !strings.Contains(got.stderr, noFile(database)) {
+		t.Errorf("dry run without a database: %+v", got)
 	}
 	if _, err := os.Stat(database); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("the dry run made the database: %v", err)
+	}
+	if err := os.WriteFile(database, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if got := call(t, env, "import-legacy", file, "--dry-run", "--database", target); got.code != 1 || !strings.Contains(got.stderr, "run byok-server migrate up first") {
+		t.Errorf("dry run before the schema: %+v", got)
+	}
+	if got := must(t, nil, "migrate", "status", "--database", target); !regexp.MustCompile(`0001 +single_keys +pending`).MatchString(got) {
+		t.Errorf("status before the schema: %s", got)
 	}
 	must(t, nil, "migrate", "up", "--database", target)
 	for _, tt := range []struct {

@@ -30,38 +30,32 @@ func addDatabaseFlag(cmd *cobra.Command) *string {
 	return cmd.PersistentFlags().String(databaseFlag, defaultDatabase, "`TARGET`: sqlite:PATH, sqlite::memory: or postgres://USER:PASSWORD@HOST:PORT/NAME")
 }
 
-// exists reports whether a SQLite target has a file; other targets always exist.
-func exists(target string) bool {
+// checkExisting reports what is wrong with the target of a command that creates
+// no database: first of all a SQLite file that does not exist, which most likely
+// is a mistyped path.
+func checkExisting(target string) error {
 	path, isFile := strings.CutPrefix(target, "sqlite:")
-	if !isFile || target == memoryDatabase {
-		return true
+	if isFile && path != "" && target != memoryDatabase {
+		if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("the database file %s does not exist: correct --database (default: %s); nothing was created (byok-server serve creates a new database)", path, defaultDatabase)
+		}
 	}
-	_, err := os.Stat(path)
-	return !errors.Is(err, fs.ErrNotExist)
+	return database.Check(target)
 }
 
-// openToLook opens a database for a command that changes nothing: where there is
-// no file yet, it gets an empty database in memory.
+// openToLook opens a database for a command that changes nothing, whatever the
+// version of its schema.
 func openToLook(ctx context.Context, target string) (*database.DB, error) {
-	if err := database.Check(target); err != nil {
+	if err := checkExisting(target); err != nil {
 		return nil, err
-	}
-	if !exists(target) {
-		target = memoryDatabase
 	}
 	return database.Open(ctx, target)
 }
 
-// openExisting opens the database of a server for a command beside it, and never
-// makes one.
+// openExisting opens a database whose schema is up to date, for a command beside
+// the server.
 func openExisting(ctx context.Context, target string) (*database.DB, error) {
-	if err := database.Check(target); err != nil {
-		return nil, err
-	}
-	if !exists(target) {
-		return nil, fmt.Errorf("database %s does not exist; give the --database of the server", target)
-	}
-	db, err := database.Open(ctx, target)
+	db, err := openToLook(ctx, target)
 	if err != nil {
 		return nil, err
 	}
@@ -71,7 +65,8 @@ func openExisting(ctx context.Context, target string) (*database.DB, error) {
 	return db, nil
 }
 
-// checkSchema says that somebody else must migrate, where it is due.
+// checkSchema is an error where a migration is pending, which these commands do
+// not apply.
 func checkSchema(ctx context.Context, db *database.DB) error {
 	if err := db.CheckTables(ctx); err != nil {
 		return err
@@ -105,7 +100,7 @@ func withAccess(ctx context.Context, target string, do func(*access.Access) erro
 
 // withVault calls do with the stored keys of a database.
 func (e environment) withVault(ctx context.Context, target string, do func(*encryption.Vault) error) (err error) {
-	if err := database.Check(target); err != nil {
+	if err := checkExisting(target); err != nil {
 		return err
 	}
 	secrets, err := server.LoadEncryptionKeys(target, e.getenv)

@@ -82,7 +82,12 @@ func call(t *testing.T, env map[string]string, args ...string) result {
 // callWith is call with text on standard input.
 func callWith(t *testing.T, stdin string, env map[string]string, args ...string) result {
 	t.Helper()
-	cmd := command(t, env, args...)
+	return finish(t, command(t, env, args...), stdin)
+}
+
+// finish runs a command to its end.
+func finish(t *testing.T, cmd *exec.Cmd, stdin string) result {
+	t.Helper()
 	var stdout, stderr bytes.Buffer
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(stdin), &stdout, &stderr
 	if err := cmd.Run(); err != nil && !errors.As(err, new(*exec.ExitError)) {

@@ -46,9 +46,11 @@ type driver interface {
 	ids(t *testing.T) map[string]string
 }
 
-// querier is a driver that can also list what a scope has.
+// querier is a driver that can also list what a scope has, and read a data
+// source.
 type querier interface {
 	query(t *testing.T, workspaceID string) ([]string, error)
+	read(t *testing.T, typeName string, config map[string]any) (map[string]any, error)
 }
 
 // spec is a configuration: a key by address.
@@ -258,6 +260,20 @@ func (p pooledProtocol) query(t *testing.T, workspaceID string) ([]string, error
 	return queried(t, p.Core, "byok_pool", workspaceID, func(identity map[string]any) string { return identity["provider_id"].(string) })
 }
 
+func (p protocol) read(t *testing.T, typeName string, config map[string]any) (map[string]any, error) {
+	ctx := context.WithoutCancel(t.Context())
+	operation := p.Core.Begin(ctx, false)
+	if err := operation.Err(); err != nil {
+		return nil, err
+	}
+	attributes, _ := operation.ReadData(ctx, typeName, config)
+	return attributes, operation.Err()
+}
+
+func (p pooledProtocol) read(t *testing.T, typeName string, config map[string]any) (map[string]any, error) {
+	return protocol(p).read(t, typeName, config)
+}
+
 func queried(t *testing.T, core *tfcore.Core, typeName, workspaceID string, title func(identity map[string]any) string) (found []string, err error) {
 	ctx, scope := context.WithoutCancel(t.Context()), scopeOf(workspaceID)
 	operation := core.Begin(ctx, false)
@@ -330,7 +346,10 @@ func (c pooledCLI) plan(t *testing.T, declared spec) string {
 func (c pooledCLI) ids(t *testing.T) map[string]string {
 	t.Helper()
 	ids := map[string]string{}
-	for _, values := range c.State(t) {
+	for address, values := range c.State(t) {
+		if !strings.HasPrefix(address, poolType) {
+			continue
+		}
 		for address, element := range values["keys"].(map[string]any) {
 			ids[address], _ = element.(map[string]any)["id"].(string)
 		}
@@ -531,10 +550,13 @@ type generator struct {
 	pools    []pool
 	room     map[pool]int // what other owners leave free
 	patience string
-	// inheriting is a workspace of the organization, if there is one.
-	inheriting string
-	owner      string // begins every secret, and so every mask, when set
-	next       int
+	// inheriting is a workspace of the organization, if there is one. workspaces
+	// are all workspaces of the user.
+	inheriting   string
+	organization byok.Scope
+	workspaces   []string
+	owner        string // begins every secret, and so every mask, when set
+	next         int
 }
 
 // names are few, so that names are not unique. Some keys have none.

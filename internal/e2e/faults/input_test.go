@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -17,6 +18,7 @@ import (
 	"github.com/hashicorp/terraform-plugin-go/tfprotov6"
 	"github.com/hashicorp/terraform-plugin-go/tftypes"
 
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/provider"
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/server"
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/testkit/acctest"
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/testkit/tfcore"
@@ -27,7 +29,7 @@ var updateInput = flag.Bool("input.update", false, "write testdata/input.golden 
 // badInput is one mistake. set goes over a configuration that is right; nil
 // takes an attribute out.
 type badInput struct {
-	what string // provider, resource, pool, data, import, import pool, list
+	what string // provider, resource, pool, data TYPE, import, import pool, list
 	set  map[string]any
 	// at is the attribute that the diagnostics point to; empty where the input
 	// has none.
@@ -135,11 +137,26 @@ var badInputs = []badInput{
 	{"pool", set{"on_remote_change": "ignore"}, "on_remote_change"},
 	{"pool", set{"timeouts": set{"create": "soon"}}, "timeouts.create"},
 
-	{"data", set{"workspace_id": ""}, "workspace_id"},
-	{"data", set{"workspace_id": "../x"}, "workspace_id"},
-	{"data", set{"workspace_id": "00000000-0000-4000-8000-000000000000"}, "workspace_id"},
-	{"data", set{"provider_id": "Open AI"}, "provider_id"},
-	{"data", set{"provider_id": ""}, "provider_id"},
+	{"data byok_keys", set{"workspace_id": ""}, "workspace_id"},
+	{"data byok_keys", set{"workspace_id": "../x"}, "workspace_id"},
+	{"data byok_keys", set{"workspace_id": "00000000-0000-4000-8000-000000000000"}, "workspace_id"},
+	{"data byok_keys", set{"provider_id": "Open AI"}, "provider_id"},
+	{"data byok_keys", set{"provider_id": ""}, "provider_id"},
+	{"data byok_keys", set{"provider_id": "opneai"}, "provider_id"},
+	{"data byok_keys", set{"workspace_id": nil, "organization_id": ""}, "organization_id"},
+	{"data byok_keys", set{"workspace_id": nil, "organization_id": "a/b"}, "organization_id"},
+	{"data byok_keys", set{"organization_id": "o"}, "organization_id"}, // beside workspace_id
+	{"data byok_keys", set{"workspace_id": nil, "organization_id": "nosuchorganization"}, "organization_id"},
+
+	{"data byok_workspaces", set{"name": ""}, "name"},
+	{"data byok_workspaces", set{"name": " "}, "name"},
+	{"data byok_workspaces", set{"name": "twice"}, "name"},
+	{"data byok_workspaces", set{"name": "Twice"}, "name"}, // two have it
+
+	{"data byok_inherited_providers", set{"workspace_id": ""}, "workspace_id"},
+	{"data byok_inherited_providers", set{"workspace_id": "a b"}, "workspace_id"},
+	{"data byok_inherited_providers", set{"workspace_id": "../x"}, "workspace_id"},
+	{"data byok_inherited_providers", set{"workspace_id": "00000000-0000-4000-8000-000000000000"}, "workspace_id"},
 
 	{"import", set{"id": "a/b/c/d"}, ""},
 	{"import", set{"id": "/"}, ""},
@@ -238,7 +255,9 @@ func TestBadInput(t *testing.T) {
 	t.Parallel()
 	s := acctest.Start(t)
 	keyID := s.Add(t, s.WorkspaceID, "openai", "sk-stored-0000001", "")
-	names := strings.NewReplacer(s.URL, "{endpoint}", s.WorkspaceID, "{workspace}", keyID, "{key}")
+	twice := []string{s.NewNamedWorkspace(t, "Twice", ""), s.NewNamedWorkspace(t, "Twice", "")}
+	slices.Sort(twice)
+	names := strings.NewReplacer(s.URL, "{endpoint}", s.WorkspaceID, "{workspace}", keyID, "{key}", twice[0], "{first}", twice[1], "{second}")
 	fill := strings.NewReplacer("{workspace}", s.WorkspaceID, "{key}", keyID)
 	var golden strings.Builder
 	cases := 0
@@ -303,6 +322,53 @@ func TestBadInput(t *testing.T) {
 	}
 }
 
+// Every argument of the provider has a row in badInputs, unless no value of its
+// type is wrong.
+func TestBadInputHasEveryArgument(t *testing.T) {
+	t.Parallel()
+	schemas, err := provider.NewServer("test")().GetProviderSchema(t.Context(), &tfprotov6.GetProviderSchemaRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	rows := map[string]bool{}
+	for _, in := range badInputs {
+		for name, value := range in.set {
+			if value != nil {
+				rows[in.what+" "+name] = true
+			}
+		}
+	}
+	arguments := 0
+	check := func(what string, schema *tfprotov6.Schema) {
+		for _, attribute := range schema.Block.Attributes {
+			if !attribute.Required && !attribute.Optional || attribute.Type != nil && attribute.Type.Is(tftypes.Bool) {
+				continue
+			}
+			if arguments++; !rows[what+" "+attribute.Name] {
+				t.Errorf("no row for %s of %s", attribute.Name, what)
+			}
+		}
+		for _, block := range schema.Block.BlockTypes {
+			if arguments++; !rows[what+" "+block.TypeName] {
+				t.Errorf("no row for the block %s of %s", block.TypeName, what)
+			}
+		}
+	}
+	check("provider", schemas.Provider)
+	for typeName, schema := range schemas.ResourceSchemas {
+		check(map[string]string{"byok_key": "resource", "byok_pool": "pool"}[typeName], schema)
+	}
+	for typeName, schema := range schemas.DataSourceSchemas {
+		check("data "+typeName, schema)
+	}
+	for _, schema := range schemas.ListResourceSchemas {
+		check("list", schema)
+	}
+	if arguments < 30 {
+		t.Errorf("only %d arguments", arguments)
+	}
+}
+
 // give hands wrong input to the provider as terraform would, as far as it gets.
 func give(t *testing.T, s *acctest.Server, in badInput, fill *strings.Replacer) tfcore.Diagnostics {
 	t.Helper()
@@ -317,7 +383,7 @@ func give(t *testing.T, s *acctest.Server, in badInput, fill *strings.Replacer) 
 		attributes = map[string]any{"workspace_id": s.WorkspaceID, "provider_id": "openai", "api_key_wo": "sk-fine-000000001"}
 	case "pool":
 		attributes = map[string]any{"workspace_id": s.WorkspaceID, "provider_id": "openai", "keys": set{"a": set{"api_key_wo": "sk-fine-000000001"}}}
-	case "data":
+	case "data byok_keys":
 		attributes = map[string]any{"workspace_id": s.WorkspaceID}
 	}
 	for name, value := range in.set {
@@ -333,23 +399,14 @@ func give(t *testing.T, s *acctest.Server, in badInput, fill *strings.Replacer) 
 	}
 	c := newCore(t, config, 1, quickly)
 	w := c.Begin(ctx, false)
+	if typeName, ok := strings.CutPrefix(in.what, "data "); ok {
+		w.ReadData(ctx, typeName, attributes)
+	}
 	switch in.what {
 	case "provider":
 	case "resource", "pool":
 		// Findings that stop terraform before the plan stop here, too.
 		w.PlanOne(ctx, address, tfcore.Object(c.Type(address), attributes), tfcore.Instance{Value: tfcore.Null(c.Type(address))})
-	case "data":
-		schemas, err := w.GetProviderSchema(ctx, &tfprotov6.GetProviderSchemaRequest{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		typ := schemas.DataSourceSchemas["byok_keys"].ValueType()
-		value := tfcore.Encode(typ, tfcore.Object(typ, attributes))
-		validated, err := w.ValidateDataResourceConfig(ctx, &tfprotov6.ValidateDataResourceConfigRequest{TypeName: "byok_keys", Config: value})
-		if w.Report(err, validated.Diagnostics) {
-			read, err := w.ReadDataSource(ctx, &tfprotov6.ReadDataSourceRequest{TypeName: "byok_keys", Config: value})
-			w.Report(err, read.Diagnostics)
-		}
 	case "list":
 		err := w.EachListed(ctx, tfcore.ListBlock{TypeName: typeName, Config: attributes}, func(result tfcore.Listed) bool {
 			w.Report(nil, result.Found)

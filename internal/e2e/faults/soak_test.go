@@ -36,6 +36,7 @@ type soakTotals struct {
 	runs, applies, failed            int
 	organizations                    int // runs with pools of an organization
 	queried, queriesFailed           int // queries of the provider, where Terraform has them
+	read, readsFailed                int // data sources, in process
 	adds, replaces, deletes, queries int // as the server did them
 	requests                         int // as the proxy saw them
 	faults                           map[faultproxy.Kind]int
@@ -85,7 +86,12 @@ func newCLI(t *testing.T, provider map[string]any) cli {
 	for _, name := range sortedKeys(provider) {
 		fmt.Fprintf(&block, "  %s = %q\n", name, provider[name])
 	}
-	return cli{tfrun.New(t), "provider \"byok\" {\n" + block.String() + "}\n"}
+	// One data source of each kind is read beside the resources.
+	const data = `data "byok_keys" "read" {}
+data "byok_workspaces" "read" {}
+data "byok_inherited_providers" "read" {}
+`
+	return cli{tfrun.New(t), "provider \"byok\" {\n" + block.String() + "}\n" + data}
 }
 
 // quickly shortens the pauses of a client. Delays of the fault proxy are
@@ -111,10 +117,10 @@ func soak(t *testing.T, runs int, start func(t *testing.T, provider map[string]a
 		}
 	})
 	v := totals.verdict
-	t.Logf("seeds %d to %d: %d runs, %d with pools of an organization, %d applies (%d failed and were followed by another), %d adds, %d replaces, %d deletes, %d lists done by the server, %d queries (%d failed)\n"+
+	t.Logf("seeds %d to %d: %d runs, %d with pools of an organization, %d applies (%d failed and were followed by another), %d adds, %d replaces, %d deletes, %d lists done by the server, %d queries (%d failed), %d data sources read (%d failed)\n"+
 		"%d requests at the proxy, faults %v\n"+
 		"%d duplicates, %d losses, %d wrong secrets, %d wrong deletes, %d changes to keys of other owners",
-		*soakSeed, *soakSeed+uint64(runs)-1, totals.runs, totals.organizations, totals.applies, totals.failed, totals.adds, totals.replaces, totals.deletes, totals.queries, totals.queried, totals.queriesFailed,
+		*soakSeed, *soakSeed+uint64(runs)-1, totals.runs, totals.organizations, totals.applies, totals.failed, totals.adds, totals.replaces, totals.deletes, totals.queries, totals.queried, totals.queriesFailed, totals.read, totals.readsFailed,
 		totals.requests, totals.faults,
 		v.duplicates, v.losses, v.wrongSecrets, v.wrongDeletes, v.foreignChanges)
 	if !v.clean() {
@@ -154,7 +160,9 @@ func soakRun(t *testing.T, seed uint64, totals *soakTotals, start func(t *testin
 			t.Logf("apply %d fails: %s", applies, summaries(err))
 		}
 		if q, ok := d.(querier); ok {
-			query(t, q, server, g.pools[random.IntN(len(g.pools))].workspaceID, totals)
+			workspaceID := g.pools[random.IntN(len(g.pools))].workspaceID
+			query(t, q, server, workspaceID, totals)
+			read(t, q, server, g, workspaceID, totals)
 		}
 	}
 	g.grow(declared, 4+random.IntN(12))
@@ -253,6 +261,69 @@ func query(t *testing.T, q querier, server *acctest.Server, workspaceID string, 
 	}
 }
 
+// read reads each data source while the network fails. It may fail; if not, it
+// has found what is stored.
+func read(t *testing.T, q querier, server *acctest.Server, g *generator, workspaceID string, totals *soakTotals) {
+	t.Helper()
+	scope := scopeOf(workspaceID)
+	ids := func() (ids []string) {
+		for _, key := range server.ListIn(t, scope) {
+			ids = append(ids, key.ID)
+		}
+		slices.Sort(ids)
+		return ids
+	}
+	inherited := func() (providerIDs []string) {
+		if g.inheriting == "" {
+			return nil
+		}
+		for _, key := range server.ListIn(t, g.organization) {
+			providerIDs = append(providerIDs, key.ProviderID)
+		}
+		slices.Sort(providerIDs)
+		return slices.Compact(providerIDs)
+	}
+	check := func(typeName string, config map[string]any, find func(attributes map[string]any) []string, want func() []string) {
+		t.Helper()
+		before := want()
+		attributes, err := q.read(t, typeName, config)
+		after := want()
+		totals.mu.Lock()
+		defer totals.mu.Unlock()
+		totals.read++
+		if err != nil {
+			totals.readsFailed++
+			return
+		}
+		// A write that the network held back may have come between.
+		if found := find(attributes); !slices.Equal(found, after) && slices.Equal(before, after) {
+			totals.verdict.losses++
+			t.Errorf("%s %v finds %q, stored are %q", typeName, config, found, after)
+		}
+	}
+	idsOf := func(list string) func(map[string]any) []string {
+		return func(attributes map[string]any) (ids []string) {
+			for _, element := range attributes[list].([]any) {
+				ids = append(ids, element.(map[string]any)["id"].(string))
+			}
+			slices.Sort(ids)
+			return ids
+		}
+	}
+	check("byok_keys", map[string]any{scope.Kind.String() + "_id": scope.ID}, idsOf("keys"), ids)
+	check("byok_workspaces", map[string]any{}, idsOf("workspaces"), func() []string { return g.workspaces })
+	inheriting := map[string]any{}
+	if g.inheriting != "" {
+		inheriting["workspace_id"] = g.inheriting
+	}
+	check("byok_inherited_providers", inheriting, func(attributes map[string]any) (found []string) {
+		for _, id := range attributes["provider_ids"].([]any) {
+			found = append(found, id.(string))
+		}
+		return found
+	}, inherited)
+}
+
 var errorLine = regexp.MustCompile(`(?m)(?:Error|ERROR)[^:\n]*: (.+)$`)
 
 // summaries are the summaries of the errors in the output of an apply.
@@ -297,12 +368,15 @@ func population(t *testing.T, server *acctest.Server, random *rand.Rand) (*gener
 	for range random.IntN(3) {
 		workspaces = append(workspaces, server.NewWorkspace(t))
 	}
+	g.workspaces = slices.Clone(workspaces)
 	// Half of the runs have an organization, too.
 	if random.IntN(2) == 0 {
 		id := server.NewOrganization(t)
-		g.inheriting = server.NewNamedWorkspace(t, "Team", id)
-		workspaces = append(workspaces, byok.OrganizationScope(id).String())
+		g.inheriting, g.organization = server.NewNamedWorkspace(t, "Team", id), byok.OrganizationScope(id)
+		g.workspaces = append(g.workspaces, g.inheriting)
+		workspaces = append(workspaces, g.organization.String())
 	}
+	slices.Sort(g.workspaces)
 	providerIDs := byok.ProviderIDs()
 	for range 1 + random.IntN(4) {
 		p := pool{workspaces[random.IntN(len(workspaces))], providerIDs[random.IntN(len(providerIDs))]}

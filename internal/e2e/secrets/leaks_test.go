@@ -105,14 +105,19 @@ func TestNoLeakInImport(t *testing.T) {
 	s.must("import", "-no-color", "byok_key.stray", id)
 }
 
-// Queries of keys and pools, as Terraform 1.14 and later ask the provider, on
-// a server that responds and on one that repeats all that it is told.
+// Queries of keys and pools, as Terraform 1.14 and later ask the provider, and
+// data sources, on a server that responds and on one that repeats all that it is
+// told.
 func TestNoLeakInQuery(t *testing.T) {
 	t.Parallel()
 	s := newStage(t)
 	s.addKeys("query")
+	ofOrganization := 0
 	for _, name := range s.names() {
 		s.server.AddTo(t, s.pool(s.keys[name]), s.keys[name].secret.value, name)
+		if s.keys[name].Organization {
+			ofOrganization++
+		}
 	}
 	s.served("query")
 	common := map[string]any{
@@ -129,6 +134,21 @@ func TestNoLeakInQuery(t *testing.T) {
 		}
 		s.faults.set(fault)
 		defer s.faults.set(nil)
+		if dataConfig, ok := map[string]map[string]any{
+			"data byok_keys": {"organization_id": s.organizationID}, "data byok_workspaces": {}, "data byok_inherited_providers": {"workspace_id": s.inheriting},
+		}[typeName]; ok {
+			read, state := o.ReadData(t.Context(), strings.TrimPrefix(typeName, "data "), dataConfig)
+			said := []byte(o.Found.Error())
+			if state != nil {
+				said = append(said, state.MsgPack...)
+			}
+			s.look(kindQuery, t.Name(), said)
+			for _, attribute := range []string{"keys", "workspaces", "provider_ids"} {
+				list, _ := read[attribute].([]any)
+				found += len(list)
+			}
+			return found, o.Err() != nil
+		}
 		results, err := o.List(t.Context(), tfcore.ListBlock{TypeName: typeName, Include: true, Config: map[string]any{
 			"workspace_ids": []any{s.server.WorkspaceID}, "organization_ids": []any{s.organizationID},
 		}})
@@ -150,15 +170,18 @@ func TestNoLeakInQuery(t *testing.T) {
 		"token":    {"session_token": s.session.value},
 		"password": {"email": s.server.Email, "password": s.password.value},
 	} {
-		for _, typeName := range []string{"byok_key", "byok_pool"} {
+		for typeName, want := range map[string]int{
+			"byok_key": len(s.keys), "byok_pool": len(s.keys),
+			"data byok_keys": ofOrganization, "data byok_inherited_providers": ofOrganization, "data byok_workspaces": 2,
+		} {
 			for name, fault := range map[string]fault{
 				"": nil, "400": echo(400, someRequestID), "401": echo(401, ""), "403": echo(403, ""), "404": echo(404, someRequestID),
 				"500": echo(500, ""), "garbage": echo(200, ""), "no HTTP": raw("SAID\r\n\r\n"), "cut": cut,
 			} {
 				t.Run(strings.Join([]string{by, typeName, name}, " "), func(t *testing.T) {
 					found, failed := query(t, signIn, typeName, fault)
-					if failed != (fault != nil) || fault == nil && found != len(s.keys) {
-						t.Errorf("%d of %d found, failed: %t", found, len(s.keys), failed)
+					if failed != (fault != nil) || fault == nil && found != want {
+						t.Errorf("%d of %d found, failed: %t", found, want, failed)
 					}
 				})
 			}
@@ -190,7 +213,9 @@ func echo(status int, requestID string) fault {
 				map[string]any{"path": []any{said}, "message": said},
 			},
 			"success": true, "keys": []any{map[string]any{"id": said, "providerId": said, "maskedKey": said, "createdAt": said, "updatedAt": said, "name": said}},
-			"key": map[string]any{"id": said, "providerId": said, "maskedKey": said, "createdAt": said, "updatedAt": said},
+			"key":                  map[string]any{"id": said, "providerId": said, "maskedKey": said, "createdAt": said, "updatedAt": said},
+			"workspaces":           []any{map[string]any{"id": "", "name": said, "permissions": said, "organizationId": said}},
+			"inheritedProviderIds": []any{said},
 		})
 		if err != nil {
 			panic(err)

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"net/http"
 	"net/url"
 	"slices"
 	"strings"
@@ -87,6 +88,45 @@ func TestHuntFindsWhatIsPlanted(t *testing.T) {
 		}
 	}
 	t.Logf("planted %d, found %d times", len(planted), len(hits))
+}
+
+// A secret in a response of the server is found in everything that Terraform
+// writes of the data source that reads it.
+func TestHuntFindsWhatDataSourcesRead(t *testing.T) {
+	t.Parallel()
+	s := newStageWithoutReport(t)
+	planted := map[string]canary{}
+	for _, source := range []string{"byok_keys.workspace", "byok_keys.organization", "byok_workspaces", "byok_inherited_providers"} {
+		planted[source] = s.canary(useForeign, "ascii")
+	}
+	for scope, source := range map[byok.Scope]string{
+		byok.WorkspaceScope(s.server.WorkspaceID): "byok_keys.workspace", byok.OrganizationScope(s.organizationID): "byok_keys.organization",
+	} {
+		s.server.AddTo(t, byok.Pool{Scope: scope, ProviderID: "openai"}, "sk-not-looked-for-1", planted[source].value)
+	}
+	s.server.NewNamedWorkspace(t, planted["byok_workspaces"].value, "")
+	s.faults.set(func(w http.ResponseWriter, r *http.Request, _ string) bool {
+		if !strings.HasSuffix(r.URL.Path, "/inherited-status") {
+			return false
+		}
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = fmt.Fprintf(w, `{"inheritedProviderIds":[%q]}`, planted["byok_inherited_providers"].value)
+		return true
+	})
+	s.configure("", 0)
+	s.must("plan", "-no-color", "-out=read.tfplan")
+	s.must("show", "-json", "read.tfplan")
+	s.must("apply", "-no-color", "read.tfplan")
+	hits, _ := s.search()
+	for source, secret := range planted {
+		for _, k := range []kind{kindPlan, kindPlanJSON, kindState, kindStdout} {
+			if !slices.ContainsFunc(hits, func(h hit) bool {
+				return h.canary.value == secret.value && h.place.kind == k && !allowed(h.canary, k)
+			}) {
+				t.Errorf("what %s reads is not found in %s", source, k)
+			}
+		}
+	}
 }
 
 // document2 is a text around a secret that is not escaped.

@@ -94,6 +94,17 @@ func (s *stage) scopes() map[bool]byok.Scope {
 
 func newStage(t *testing.T) *stage {
 	t.Helper()
+	s := newStageWithoutReport(t)
+	t.Cleanup(func() {
+		s.lookAtServer("at the end")
+		s.report(t)
+	})
+	return s
+}
+
+// newStageWithoutReport is for a test that plants leaks: it searches by itself.
+func newStageWithoutReport(t *testing.T) *stage {
+	t.Helper()
 	s := &stage{T: t, hunt: newHunt(), faults: &faults{}, log: &lockedBuffer{}, keys: map[string]*stagedKey{}}
 	s.tf = tfrun.New(t)
 	s.db = filepath.Join(t.TempDir(), "byok.db")
@@ -111,10 +122,6 @@ func newStage(t *testing.T) *stage {
 	s.marker = strings.ToLower(randomText(16))
 	s.add(canaryOf(useControl, "workspace ID", s.server.WorkspaceID))
 	s.add(canaryOf(useControl, "resource name", s.marker))
-	t.Cleanup(func() {
-		s.lookAtServer("at the end")
-		s.report(t)
-	})
 	return s
 }
 
@@ -242,6 +249,24 @@ provider "byok" {
 output "masks" {
   value = [{{range .Keys}}{{.Address}}.{{if .Pool}}keys["{{.Name}}"].{{end}}masked_key, {{end}}]
 }
+
+# Every data source: those of byok_keys are read at plan and, after changes, at apply.
+data "byok_keys" "workspace" {
+  provider = byok.signed_in
+}
+data "byok_keys" "organization" {
+  organization_id = "{{.OrganizationID}}"
+  depends_on      = [{{range .Keys}}{{.Address}}, {{end}}]
+}
+data "byok_workspaces" "all" {
+  provider = byok.signed_in
+}
+data "byok_inherited_providers" "team" {
+  workspace_id = "{{.Inheriting}}"
+}
+output "read" {
+  value = [data.byok_keys.workspace, data.byok_keys.organization, data.byok_workspaces.all, data.byok_inherited_providers.team]
+}
 `))
 
 // configure writes the configuration with the keys of groups and sets the
@@ -265,7 +290,7 @@ func (s *stage) configure(prefix string, retries int, groups ...string) {
 	var b bytes.Buffer
 	if err := configuration.Execute(&b, map[string]any{
 		"Endpoint": s.server.URL, "WorkspaceID": s.server.WorkspaceID, "Email": s.server.Email, "Keys": keys, "Prefix": prefix, "Retries": retries,
-		"CreateTimeout": s.createTimeout, "OrganizationID": s.organizationID,
+		"CreateTimeout": s.createTimeout, "OrganizationID": s.organizationID, "Inheriting": s.inheriting,
 	}); err != nil {
 		s.Fatal(err)
 	}
