@@ -103,7 +103,7 @@ func clientDiagnostic(err error, doing string, what fmt.Stringer) diag.Diagnosti
 		advice += " If the workspace is gone for good, run terraform state rm for its keys."
 	}
 	if doing == "import" && attribute != "" {
-		advice += " In an import, the ID is that of the import ID; without one there, that of the provider block."
+		advice += " The ID is the one in the import ID, or that of the provider block where the import ID has none."
 	}
 	detail := joinParagraphs(fmt.Sprintf("Failed to %s %s.", doing, what), advice, candidates(e), facts(e))
 	if attribute == "" {
