@@ -24,7 +24,7 @@ var (
 	soakRuns      = flag.Int("soak.runs", 6, "soak runs at protocol level")
 	soakTerraform = flag.Int("soak.terraform", 2, "soak runs with the real terraform")
 	soakSeed      = flag.Uint64("soak.seed", 1, "seed of the first soak run; each run counts one up")
-	soakWalks     = flag.Int("soak.parallel", 8, "soak runs at a time")
+	soakParallel  = flag.Int("soak.parallel", 8, "soak runs at a time")
 )
 
 // soakRate is the share of requests with a fault.
@@ -104,7 +104,7 @@ func quickly(c *client.Config) {
 
 func soak(t *testing.T, runs int, start func(t *testing.T, provider map[string]any, seed uint64) driver) {
 	totals := &soakTotals{faults: map[faultproxy.Kind]int{}}
-	slots := make(chan struct{}, *soakWalks)
+	slots := make(chan struct{}, *soakParallel)
 	t.Run("runs", func(t *testing.T) {
 		for i := range runs {
 			seed := *soakSeed + uint64(i)
@@ -148,8 +148,8 @@ func soakRun(t *testing.T, seed uint64, totals *soakTotals, start func(t *testin
 	d := start(t, provider, seed)
 	switch d.(type) {
 	case protocol, pooledProtocol:
-		// Where a delete has failed, no room will come. Users wait longer.
-		g.patience = "20s"
+		// After a failed delete the capacity stays taken. Users wait longer.
+		g.createTimeout = "20s"
 	}
 
 	declared, applies, failed := spec{}, 0, 0

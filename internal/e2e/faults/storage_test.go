@@ -23,8 +23,8 @@ import (
 )
 
 // TestDiskFull lets the disk of the database fill up under byok-server: writes
-// respond with 500, everything that was acknowledged stays, and after somebody has
-// made room the next apply converges, without a restart and after one.
+// respond with 500, everything that was acknowledged stays, and once there is
+// free space again the next apply converges, without a restart and after one.
 func TestDiskFull(t *testing.T) {
 	t.Parallel()
 	t.Run("sqlite", func(t *testing.T) {
@@ -247,7 +247,7 @@ func readOnly(t *testing.T, s *acctest.Server, set func(on bool)) {
 	}
 	for _, r := range s.Requests() {
 		if r.Method != http.MethodGet && r.Status != http.StatusInternalServerError {
-			t.Errorf("%s answers %d", r.Method, r.Status)
+			t.Errorf("%s responds with %d", r.Method, r.Status)
 		}
 	}
 	if v := judge(t, s, declared, terraform.ids(t), nil); !v.clean() {
