@@ -549,7 +549,7 @@ func nameOf(k byok.Key) string {
 type generator struct {
 	random        *rand.Rand
 	pools         []pool
-	room          map[pool]int // what other owners leave free
+	free          map[pool]int // capacity that other owners leave
 	createTimeout string
 	// inheriting is a workspace of the organization, if there is one. workspaces
 	// are all workspaces of the user.
@@ -577,10 +577,10 @@ func (g *generator) secret() string {
 	return fmt.Sprintf("sk-%08x-%d", g.random.Uint32(), g.next)
 }
 
-// key makes a key in a pool that has room, or false.
+// key makes a key in a pool with free capacity, or false.
 func (g *generator) key(s spec) (key, bool) {
 	p := g.pools[g.random.IntN(len(g.pools))]
-	if s.pools()[p] >= g.room[p] {
+	if s.pools()[p] >= g.free[p] {
 		return key{}, false
 	}
 	k := key{

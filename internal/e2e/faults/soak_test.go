@@ -362,7 +362,7 @@ func (s scopes) Resolve(t testing.TB, workspaceID, providerID string) *acctest.S
 // that look just like those of the configuration.
 func population(t *testing.T, server *acctest.Server, random *rand.Rand) (*generator, foreign) {
 	t.Helper()
-	g := &generator{random: random, room: map[pool]int{}}
+	g := &generator{random: random, free: map[pool]int{}}
 	others := foreign{}
 	workspaces := []string{server.WorkspaceID}
 	for range random.IntN(3) {
@@ -380,12 +380,12 @@ func population(t *testing.T, server *acctest.Server, random *rand.Rand) (*gener
 	providerIDs := byok.ProviderIDs()
 	for range 1 + random.IntN(4) {
 		p := pool{workspaces[random.IntN(len(workspaces))], providerIDs[random.IntN(len(providerIDs))]}
-		if g.room[p] != 0 {
+		if g.free[p] != 0 {
 			continue
 		}
 		g.pools = append(g.pools, p)
 		held := random.IntN(4)
-		g.room[p] = byok.Cap - held
+		g.free[p] = byok.Cap - held
 		for range held {
 			others.add(t, server, p, g.secret(), names[random.IntN(len(names))])
 		}

@@ -118,7 +118,7 @@ func fillDisk(t *testing.T, s *site, disk *disk, size int) {
 	disk.grow(t)
 	declared = more
 	if err := terraform.apply(t, declared); err != nil {
-		t.Fatalf("an apply fails though there is room again: %v", err)
+		t.Fatalf("an apply fails though there is free space again: %v", err)
 	}
 	check(d.URL)
 	p.Kill()
@@ -156,7 +156,7 @@ func newDisk(t *testing.T, megabytes int, owner string) *disk {
 	return d
 }
 
-// grow makes room for what did not fit.
+// grow adds space for what did not fit.
 func (d *disk) grow(t *testing.T) {
 	t.Helper()
 	if err := syscall.Mount("tmpfs", d.dir, "tmpfs", syscall.MS_REMOUNT, fmt.Sprintf("size=%d", 8*d.bytes)); err != nil {
