@@ -246,7 +246,7 @@ func TestRekeyUnderLoad(t *testing.T) {
 		var outcome string
 		for pause := 60 * time.Millisecond; outcome == ""; pause += 60 * time.Millisecond {
 			if kills == 8 {
-				pause = patience
+				pause = waitAtMost
 			}
 			cmd := command(t, newEnv, rekey...)
 			var out, errors lockedBuffer

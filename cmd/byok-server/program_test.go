@@ -49,8 +49,8 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// patience is how long anything may take on a busy machine.
-const patience = 3 * time.Minute
+// waitAtMost is how long anything may take on a busy machine.
+const waitAtMost = 3 * time.Minute
 
 // command returns byok-server with an environment of its own, in a folder of its
 // own unless the arguments name files.
@@ -139,7 +139,7 @@ func serve(t *testing.T, env map[string]string, args ...string) *program {
 	p := &program{
 		cmd:   command(t, env, append([]string{"serve", "--listen", "127.0.0.1:0", "--log-format", "json", "--development"}, args...)...),
 		ended: make(chan struct{}),
-		client: &http.Client{Timeout: patience, Transport: &http.Transport{
+		client: &http.Client{Timeout: waitAtMost, Transport: &http.Transport{
 			TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, // of a certificate that the test has made
 		}},
 	}
@@ -179,7 +179,7 @@ func serve(t *testing.T, env map[string]string, args ...string) *program {
 			t.Fatalf("serve %q does not start:\n%s", args, p.log.String())
 		}
 		p.url, p.adminURL = s.URL, s.AdminURL
-	case <-time.After(patience):
+	case <-time.After(waitAtMost):
 		t.Fatalf("serve %q does not listen:\n%s", args, p.log.String())
 	}
 	return p
@@ -199,7 +199,7 @@ func (p *program) stop(t *testing.T) int {
 	}
 	select {
 	case <-p.ended:
-	case <-time.After(patience):
+	case <-time.After(waitAtMost):
 		t.Fatalf("serve does not stop:\n%s", p.log.String())
 	}
 	return p.cmd.ProcessState.ExitCode()
@@ -316,7 +316,7 @@ func onBoth(t *testing.T, test func(t *testing.T, target string)) {
 
 func waitForEnvironment(t *testing.T, path string, p *program) map[string]string {
 	t.Helper()
-	deadline := time.After(patience)
+	deadline := time.After(waitAtMost)
 	for {
 		if text, err := os.ReadFile(path); err == nil {
 			env := map[string]string{}

@@ -58,7 +58,7 @@ func startServer(ctx context.Context, bin, dir, database string, workspaces int)
 	return s, nil
 }
 
-// requests are how many requests the server has answered, by kind.
+// requests are how many requests the server has responded to, by kind.
 type requests struct{ signIns, lists, posts, deletes int }
 
 func (r requests) since(before requests) requests {

@@ -189,7 +189,7 @@ func (s *Server) serveOn(l *listener, handler http.Handler) {
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeaderBytes,
 		ErrorLog:          slog.NewLogLogger(s.cfg.Logger.Handler(), slog.LevelWarn),
-		// OPTIONS * is answered like every other path.
+		// OPTIONS * is handled like every other path.
 		DisableGeneralOptionsHandler: true,
 	}
 	l.http.RegisterOnShutdown(s.settings.EndStreams)

@@ -394,7 +394,7 @@ func TestShutdownDrains(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		answered := make(chan int, 1)
+		health := make(chan int, 1)
 		go func() {
 			r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.URL()+"/reference/health", nil)
 			if err != nil {
@@ -402,11 +402,11 @@ func TestShutdownDrains(t *testing.T) {
 			}
 			response, err := (&http.Transport{DisableKeepAlives: true}).RoundTrip(r)
 			if err != nil {
-				answered <- 0
+				health <- 0
 				return
 			}
 			_ = response.Body.Close()
-			answered <- response.StatusCode
+			health <- response.StatusCode
 		}()
 		<-entered
 		ctx, cancel := context.WithCancel(context.Background())
@@ -417,7 +417,7 @@ func TestShutdownDrains(t *testing.T) {
 		} else {
 			cancel()
 		}
-		err, status := <-stopped, <-answered
+		err, status := <-stopped, <-health
 		if ends && (err != nil || status != http.StatusOK) {
 			t.Errorf("drained: %d, %v", status, err)
 		}

@@ -30,9 +30,9 @@ import (
 
 func TestMain(m *testing.M) { os.Exit(pgtest.Run(m)) }
 
-// answeredBetter lists the recorded answers that are accidents of the real
-// server, on which no client can rely, and what is answered instead.
-var answeredBetter = map[string]string{
+// differsOnPurpose lists the recorded responses that are accidents of the real
+// server, on which no client can rely, and the responses in their place.
+var differsOnPurpose = map[string]string{
 	"get-workspace-nul":     "a workspace ID with U+0000 names nothing: 404, not a 500 that quotes the failed SQL",
 	"lock-timeout":          "the 500 says that nothing was changed, instead of quoting the failed SQL and its parameters",
 	"method-uppercase-path": "a short HTML 404 page instead of the real one's 6921 bytes, under the same status and headers",
@@ -87,7 +87,7 @@ func TestReplay(t *testing.T) {
 					}
 				})
 			}
-			figures.Report("replay against the server, %s: %d of %d recorded exchanges match, %d answered better, %d not possible", name,
+			figures.Report("replay against the server, %s: %d of %d recorded exchanges match, %d different on purpose, %d not possible", name,
 				tally.match, len(entries), tally.better, tally.impossible)
 			if sum := tally.match + tally.better + tally.impossible + tally.wrong; sum != len(entries) {
 				t.Errorf("replayed %d entries of %d: a group is missing", sum, len(entries))
@@ -100,14 +100,14 @@ type tally struct{ match, better, impossible, wrong int }
 
 func (n *tally) add(t *testing.T, backend, id, difference string) {
 	t.Helper()
-	_, better := answeredBetter[id]
+	_, better := differsOnPurpose[id]
 	_, impossible := notOn[backend][id]
 	switch {
 	case impossible:
 		n.impossible++
 	case better && difference == "":
 		n.wrong++
-		t.Errorf("%s matches: take it out of answeredBetter", id)
+		t.Errorf("%s matches: take it out of differsOnPurpose", id)
 	case better:
 		n.better++
 	case difference != "":
@@ -665,7 +665,7 @@ func (r *replayer) replayConcurrent(t *testing.T, e transcripts.Entry) string {
 		counts[w.Status] = w.Count
 	}
 	if !maps.Equal(got, counts) {
-		return fmt.Sprintf("answers by status %v, want %v", got, counts)
+		return fmt.Sprintf("responses by status %v, want %v", got, counts)
 	}
 	return ""
 }

@@ -183,11 +183,11 @@ func crash(t *testing.T, s *site, size int, start func(*testing.T, map[string]an
 		writers = append(writers, &writer{door: through, one: one, random: rand.New(rand.NewPCG(*crashSeed, uint64(100+i))),
 			providerID: byok.ProviderIDs()[i], keys: map[string]string{}})
 	}
-	g := &generator{random: random, room: map[pool]int{}, patience: "20s"}
+	g := &generator{random: random, free: map[pool]int{}, createTimeout: "20s"}
 	for _, id := range byok.ProviderIDs()[len(writers) : len(writers)+3] {
 		p := pool{siteWorkspace, id}
 		g.pools = append(g.pools, p)
-		g.room[p] = byok.Cap
+		g.free[p] = byok.Cap
 	}
 	d := start(t, map[string]any{"endpoint": f.balancer.URL, "workspace_id": siteWorkspace, "session_token": session})
 	declared := spec{}

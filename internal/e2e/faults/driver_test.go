@@ -64,8 +64,9 @@ type key struct {
 	secret                  string
 	form                    form
 	version                 int64
-	// patience is how long an add waits for room, empty for as long as users do.
-	patience string
+	// createTimeout is that of the resource: how long an add waits for free capacity.
+	// Empty is the default, which users have.
+	createTimeout string
 }
 
 // form is how a configuration declares a secret.
@@ -84,8 +85,8 @@ func (k key) attributes() map[string]any {
 	if k.name != "" {
 		set["name"] = k.name
 	}
-	if k.patience != "" {
-		set["timeouts"] = map[string]any{"create": k.patience}
+	if k.createTimeout != "" {
+		set["timeouts"] = map[string]any{"create": k.createTimeout}
 	}
 	switch k.form {
 	case plain:
@@ -141,8 +142,8 @@ func (s spec) pooled() map[string]map[string]any {
 		if all[label] == nil {
 			all[label] = map[string]any{"provider_id": k.providerID, "keys": map[string]any{}}
 			setScope(all[label], k.workspaceID)
-			if k.patience != "" {
-				all[label]["timeouts"] = map[string]any{"create": k.patience, "update": k.patience}
+			if k.createTimeout != "" {
+				all[label]["timeouts"] = map[string]any{"create": k.createTimeout, "update": k.createTimeout}
 			}
 		}
 		all[label]["keys"].(map[string]any)[address] = element
@@ -546,10 +547,10 @@ func nameOf(k byok.Key) string {
 
 // generator makes random configurations.
 type generator struct {
-	random   *rand.Rand
-	pools    []pool
-	room     map[pool]int // what other owners leave free
-	patience string
+	random        *rand.Rand
+	pools         []pool
+	free          map[pool]int // capacity that other owners leave
+	createTimeout string
 	// inheriting is a workspace of the organization, if there is one. workspaces
 	// are all workspaces of the user.
 	inheriting   string
@@ -576,15 +577,15 @@ func (g *generator) secret() string {
 	return fmt.Sprintf("sk-%08x-%d", g.random.Uint32(), g.next)
 }
 
-// key makes a key in a pool that has room, or false.
+// key makes a key in a pool with free capacity, or false.
 func (g *generator) key(s spec) (key, bool) {
 	p := g.pools[g.random.IntN(len(g.pools))]
-	if s.pools()[p] >= g.room[p] {
+	if s.pools()[p] >= g.free[p] {
 		return key{}, false
 	}
 	k := key{
 		workspaceID: p.workspaceID, providerID: p.providerID, name: names[g.random.IntN(len(names))],
-		secret: g.secret(), form: form(g.random.IntN(forms)), version: 1, patience: g.patience,
+		secret: g.secret(), form: form(g.random.IntN(forms)), version: 1, createTimeout: g.createTimeout,
 	}
 	if k.name != "" && g.owner == "" && g.random.IntN(8) == 0 {
 		k.secret = fmt.Sprintf("k%07d", g.next) // its mask shows nothing

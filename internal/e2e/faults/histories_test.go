@@ -133,7 +133,7 @@ type history struct {
 	workspaceID string
 	providerIDs []string
 	begin       time.Time
-	answered    atomic.Int64 // operations of known outcome
+	decided     atomic.Int64 // operations of known outcome
 	writes      atomic.Int64 // numbers what is written
 
 	mu    sync.Mutex
@@ -189,7 +189,7 @@ func (n tally) String() string {
 func (h *history) wait(operations int) {
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
-	for h.answered.Load() < int64(operations) {
+	for h.decided.Load() < int64(operations) {
 		<-tick.C
 	}
 }
@@ -200,7 +200,7 @@ func (h *history) run(through door, clients, operations int, seed uint64) {
 	for client := range clients {
 		busy.Go(func() {
 			random := rand.New(rand.NewPCG(seed, uint64(client)))
-			for h.answered.Load() < int64(operations) {
+			for h.decided.Load() < int64(operations) {
 				if h.step(through, client, random) == unknown {
 					time.Sleep(retryPause) // most likely no server is there
 				}
@@ -254,7 +254,7 @@ func (h *history) record(o operation, providerID string, pools map[string][]stor
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if o.outcome != unknown {
-		h.answered.Add(1)
+		h.decided.Add(1)
 	}
 	h.tally[string(o.action)+" "+string(o.outcome)]++
 	for id, seen := range pools {

@@ -136,14 +136,14 @@ func TestHostileServer(t *testing.T) {
 		{"no mask", "GET", says(listed(strings.Replace(fmt.Sprintf(goodKey, "k"), `"maskedKey":"sk-hos...0001",`, "", 1))), "this is not the API of Sim", "key 1 of 1 in the list: its maskedKey is missing or empty (HTTP status 200)", 0},
 		{"a time that is none", "GET", says(listed(strings.Replace(fmt.Sprintf(goodKey, "k"), "2026-01-02T03:04:05.000Z", "yesterday", 1))), "this is not the API of Sim", "key 1 of 1 in the list: its createdAt is not a timestamp (HTTP status 200)", 0},
 
-		{"add answers no ID", "POST", says(`{"success":true,"key":{"id":"","providerId":"openai","name":null,"maskedKey":"x","createdAt":"2026-01-02T03:04:05.000Z"}}`), "this is not the API of Sim", "its id is missing or empty, no key was stored (HTTP status 200, 2 attempts)", 0},
-		{"add answers an old key", "POST", nil, "this is not the API of Sim", "it is for a key that was there before, no key was stored (HTTP status 200, 2 attempts)", 0},
-		{"add answers no success", "POST", says(`{"success":false}`), "this is not the API of Sim", "it does not report success, no key was stored (HTTP status 200, 2 attempts)", 0},
-		{"add answers without end", "POST", endless(`{"success":true,"key":"`, "x"), "this is not the API of Sim", "it is larger than 1 MiB, no key was stored (HTTP status 200, 2 attempts)", 16 << 20},
+		{"no ID after an add", "POST", says(`{"success":true,"key":{"id":"","providerId":"openai","name":null,"maskedKey":"x","createdAt":"2026-01-02T03:04:05.000Z"}}`), "this is not the API of Sim", "its id is missing or empty, no key was stored (HTTP status 200, 2 attempts)", 0},
+		{"an old key after an add", "POST", nil, "this is not the API of Sim", "it is for a key that was there before, no key was stored (HTTP status 200, 2 attempts)", 0},
+		{"no success after an add", "POST", says(`{"success":false}`), "this is not the API of Sim", "it does not report success, no key was stored (HTTP status 200, 2 attempts)", 0},
+		{"an endless response to an add", "POST", endless(`{"success":true,"key":"`, "x"), "this is not the API of Sim", "it is larger than 1 MiB, no key was stored (HTTP status 200, 2 attempts)", 16 << 20},
 
-		{"delete answers nothing", "DELETE", says(""), "this is not the API of Sim", "it is empty (HTTP status 200, 2 attempts)", 0},
-		{"delete answers no success", "DELETE", says(`{"success":"yes"}`), "this is not the API of Sim", "success is of type string (HTTP status 200, 2 attempts)", 0},
-		{"delete answers without end", "DELETE", endless(`{"success":true`, " "), "this is not the API of Sim", "it is larger than 1 MiB (HTTP status 200)", 16 << 20},
+		{"an empty response to a delete", "DELETE", says(""), "this is not the API of Sim", "it is empty (HTTP status 200, 2 attempts)", 0},
+		{"no success after a delete", "DELETE", says(`{"success":"yes"}`), "this is not the API of Sim", "success is of type string (HTTP status 200, 2 attempts)", 0},
+		{"an endless response to a delete", "DELETE", endless(`{"success":true`, " "), "this is not the API of Sim", "it is larger than 1 MiB (HTTP status 200)", 16 << 20},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
@@ -230,7 +230,7 @@ func TestEmptyIDInState(t *testing.T) {
 				})
 			}))
 			for range 3 {
-				s.Add(t, s.WorkspaceID, "openai", "sk-somebody-else-01", "")
+				s.Add(t, s.WorkspaceID, "openai", "sk-another-user-01", "")
 			}
 			c := newCore(t, map[string]any{"endpoint": s.URL, "workspace_id": s.WorkspaceID, "session_token": s.SessionToken}, 1, quickly)
 			w := c.Begin(t.Context(), true)

@@ -29,7 +29,7 @@ var updateInput = flag.Bool("input.update", false, "write testdata/input.golden 
 // badInput is one mistake. set goes over a configuration that is right; nil
 // takes an attribute out.
 type badInput struct {
-	what string // provider, resource, pool, data TYPE, import, import pool, list
+	what string // provider, resource, pool, data TYPE, import, import pool, list, list pool
 	set  map[string]any
 	// at is the attribute that the diagnostics point to; empty where the input
 	// has none.
@@ -188,6 +188,11 @@ var badInputs = []badInput{
 	{"list", set{"organization_ids": []any{"*"}}, "organization_ids[0]"},
 	{"list", set{"organization_ids": []any{"nosuchorganization"}}, ""},
 	{"list", set{"provider_ids": []any{"OpenAI"}}, "provider_ids[0]"},
+
+	{"list pool", set{"workspace_ids": []any{"a/b"}}, "workspace_ids[0]"},
+	{"list pool", set{"workspace_ids": []any{"00000000-0000-4000-8000-000000000000"}}, ""},
+	{"list pool", set{"organization_ids": []any{"nosuchorganization"}}, ""},
+	{"list pool", set{"provider_ids": []any{"OpenAI"}}, "provider_ids[0]"},
 }
 
 var badBootstraps = []string{
@@ -358,11 +363,11 @@ func TestBadInputHasEveryArgument(t *testing.T) {
 	for typeName, schema := range schemas.ResourceSchemas {
 		check(map[string]string{"byok_key": "resource", "byok_pool": "pool"}[typeName], schema)
 	}
+	for typeName, schema := range schemas.ListResourceSchemas {
+		check(map[string]string{"byok_key": "list", "byok_pool": "list pool"}[typeName], schema)
+	}
 	for typeName, schema := range schemas.DataSourceSchemas {
 		check("data "+typeName, schema)
-	}
-	for _, schema := range schemas.ListResourceSchemas {
-		check("list", schema)
 	}
 	if arguments < 30 {
 		t.Errorf("only %d arguments", arguments)
@@ -407,7 +412,7 @@ func give(t *testing.T, s *acctest.Server, in badInput, fill *strings.Replacer) 
 	case "resource", "pool":
 		// Findings that stop terraform before the plan stop here, too.
 		w.PlanOne(ctx, address, tfcore.Object(c.Type(address), attributes), tfcore.Instance{Value: tfcore.Null(c.Type(address))})
-	case "list":
+	case "list", "list pool":
 		err := w.EachListed(ctx, tfcore.ListBlock{TypeName: typeName, Config: attributes}, func(result tfcore.Listed) bool {
 			w.Report(nil, result.Found)
 			return true

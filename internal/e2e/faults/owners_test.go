@@ -32,7 +32,7 @@ func TestOwners(t *testing.T) {
 			var owners []*owner
 			for i, name := range []string{"A", "B"} {
 				o := &owner{declared: spec{}}
-				o.generator = generator{random: rand.New(rand.NewPCG(7, uint64(i))), pools: []pool{shared}, room: map[pool]int{shared: 4}, patience: "20s"}
+				o.generator = generator{random: rand.New(rand.NewPCG(7, uint64(i))), pools: []pool{shared}, free: map[pool]int{shared: 4}, createTimeout: "20s"}
 				if rate > 0 {
 					// Keys of two owners that look alike and whose responses
 					// get lost at the same moment cannot be told apart.
@@ -100,16 +100,16 @@ func TestOwners(t *testing.T) {
 			}
 
 			// Together they want too much: each plan alone is fine, but the pool
-			// is full halfway. Who gave way converges when there is room.
+			// is full halfway. Who gave way converges when there is free capacity.
 			for _, o := range owners {
-				o.room[shared] = 8
+				o.free[shared] = 8
 				o.grow(o.declared, 8-len(o.declared))
 			}
 			failures := make([]error, len(owners))
 			var wg sync.WaitGroup
 			for i, o := range owners {
 				for address, k := range o.declared {
-					k.patience = "1s"
+					k.createTimeout = "1s"
 					o.declared[address] = k
 				}
 				wg.Go(func() { failures[i] = o.apply(t, o.declared) })
@@ -126,13 +126,13 @@ func TestOwners(t *testing.T) {
 			for _, o := range owners {
 				for i, address := range o.declared.addresses() {
 					k := o.declared[address]
-					k.patience = "20s"
+					k.createTimeout = "20s"
 					if o.declared[address] = k; i >= 4 {
 						delete(o.declared, address)
 					}
 				}
 			}
-			for i, o := range owners { // the first makes room, if need be
+			for i, o := range owners { // the first removes keys, if need be
 				if err := o.apply(t, o.declared); err != nil {
 					t.Errorf("owner %d does not converge: %v", i, err)
 				}

@@ -24,7 +24,7 @@ var (
 	soakRuns      = flag.Int("soak.runs", 6, "soak runs at protocol level")
 	soakTerraform = flag.Int("soak.terraform", 2, "soak runs with the real terraform")
 	soakSeed      = flag.Uint64("soak.seed", 1, "seed of the first soak run; each run counts one up")
-	soakWalks     = flag.Int("soak.parallel", 8, "soak runs at a time")
+	soakParallel  = flag.Int("soak.parallel", 8, "soak runs at a time")
 )
 
 // soakRate is the share of requests with a fault.
@@ -104,7 +104,7 @@ func quickly(c *client.Config) {
 
 func soak(t *testing.T, runs int, start func(t *testing.T, provider map[string]any, seed uint64) driver) {
 	totals := &soakTotals{faults: map[faultproxy.Kind]int{}}
-	slots := make(chan struct{}, *soakWalks)
+	slots := make(chan struct{}, *soakParallel)
 	t.Run("runs", func(t *testing.T) {
 		for i := range runs {
 			seed := *soakSeed + uint64(i)
@@ -148,8 +148,8 @@ func soakRun(t *testing.T, seed uint64, totals *soakTotals, start func(t *testin
 	d := start(t, provider, seed)
 	switch d.(type) {
 	case protocol, pooledProtocol:
-		// Where a delete has failed, no room will come. Users wait longer.
-		g.patience = "20s"
+		// After a failed delete the capacity stays taken. Users wait longer.
+		g.createTimeout = "20s"
 	}
 
 	declared, applies, failed := spec{}, 0, 0
@@ -362,7 +362,7 @@ func (s scopes) Resolve(t testing.TB, workspaceID, providerID string) *acctest.S
 // that look just like those of the configuration.
 func population(t *testing.T, server *acctest.Server, random *rand.Rand) (*generator, foreign) {
 	t.Helper()
-	g := &generator{random: random, room: map[pool]int{}}
+	g := &generator{random: random, free: map[pool]int{}}
 	others := foreign{}
 	workspaces := []string{server.WorkspaceID}
 	for range random.IntN(3) {
@@ -380,12 +380,12 @@ func population(t *testing.T, server *acctest.Server, random *rand.Rand) (*gener
 	providerIDs := byok.ProviderIDs()
 	for range 1 + random.IntN(4) {
 		p := pool{workspaces[random.IntN(len(workspaces))], providerIDs[random.IntN(len(providerIDs))]}
-		if g.room[p] != 0 {
+		if g.free[p] != 0 {
 			continue
 		}
 		g.pools = append(g.pools, p)
 		held := random.IntN(4)
-		g.room[p] = byok.Cap - held
+		g.free[p] = byok.Cap - held
 		for range held {
 			others.add(t, server, p, g.secret(), names[random.IntN(len(names))])
 		}

@@ -23,8 +23,8 @@ import (
 )
 
 // TestDiskFull lets the disk of the database fill up under byok-server: writes
-// respond with 500, everything that was acknowledged stays, and after somebody has
-// made room the next apply converges, without a restart and after one.
+// respond with 500, everything that was acknowledged stays, and once there is
+// free space again the next apply converges, without a restart and after one.
 func TestDiskFull(t *testing.T) {
 	t.Parallel()
 	t.Run("sqlite", func(t *testing.T) {
@@ -118,7 +118,7 @@ func fillDisk(t *testing.T, s *site, disk *disk, size int) {
 	disk.grow(t)
 	declared = more
 	if err := terraform.apply(t, declared); err != nil {
-		t.Fatalf("an apply fails though there is room again: %v", err)
+		t.Fatalf("an apply fails though there is free space again: %v", err)
 	}
 	check(d.URL)
 	p.Kill()
@@ -156,7 +156,7 @@ func newDisk(t *testing.T, megabytes int, owner string) *disk {
 	return d
 }
 
-// grow makes room for what did not fit.
+// grow adds space for what did not fit.
 func (d *disk) grow(t *testing.T) {
 	t.Helper()
 	if err := syscall.Mount("tmpfs", d.dir, "tmpfs", syscall.MS_REMOUNT, fmt.Sprintf("size=%d", 8*d.bytes)); err != nil {
@@ -247,7 +247,7 @@ func readOnly(t *testing.T, s *acctest.Server, set func(on bool)) {
 	}
 	for _, r := range s.Requests() {
 		if r.Method != http.MethodGet && r.Status != http.StatusInternalServerError {
-			t.Errorf("%s answers %d", r.Method, r.Status)
+			t.Errorf("%s responds with %d", r.Method, r.Status)
 		}
 	}
 	if v := judge(t, s, declared, terraform.ids(t), nil); !v.clean() {

@@ -24,7 +24,7 @@ const (
 	useSession     use = "session token"    // its signature, without which it opens nothing
 	useBareSession use = "unsigned session" // the session token up to the signature
 	useHeader      use = "header value"
-	useForeign     use = "somebody else's API key"
+	useForeign     use = "API key of another owner"
 	useControl     use = "control" // no secret: shows that a place can be searched at all
 )
 
@@ -85,7 +85,7 @@ func newCanary(use use, shape string) canary {
 	return c
 }
 
-// canaryOf is a canary whose value somebody else made up.
+// canaryOf is a canary with a value that was made elsewhere.
 func canaryOf(use use, shape, value string) canary {
 	return canary{use: use, shape: shape, value: value, pieces: split(value)}
 }

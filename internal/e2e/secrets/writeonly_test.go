@@ -13,7 +13,7 @@ import (
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/testkit/tfrun"
 )
 
-// scene is one byok_key, applied by saved plans only, each walk a process of
+// scene is one byok_key, applied by saved plans only, each operation a process of
 // its own.
 type scene struct {
 	*testing.T

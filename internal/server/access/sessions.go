@@ -39,7 +39,7 @@ type Session struct {
 	ID             string    `json:"id"`
 }
 
-// User is somebody with an account, in the order of the API.
+// User is an account, with the fields in the order of the API.
 type User struct {
 	Name          string     `json:"name"`
 	Email         string     `json:"email"`

@@ -100,7 +100,7 @@ func (a *Access) Matches(password string, stored PasswordHash) bool {
 	return matches
 }
 
-// NewUser is somebody to be added.
+// NewUser is a user to be added.
 type NewUser struct {
 	// ID is made where it is empty.
 	ID          string

@@ -3,7 +3,7 @@
 // says who may do what, keystore keeps the keys, seal and rotation open and
 // choose them. The server package builds it.
 //
-// A request walks one way: decode, authorise, act, encode. Everything that the
+// A request goes one way: decode, authorise, act, encode. Everything that the
 // real server does not have lives under /reference/.
 package api
 

@@ -23,8 +23,8 @@ func (x *exchange) auditServed(workspaceID string, key *served) {
 	x.writeAudit("serve", append(poolAttrs(key.pool), slog.String("workspace", workspaceID), slog.Any("key_ids", []string{key.keyID}))...)
 }
 
-// auditRefused writes a response that refuses a request, for want of a session,
-// of a permission or of patience.
+// auditRefused writes a response that refuses a request: without a session,
+// without a permission, or one of too many.
 func (x *exchange) auditRefused(route string, out response) {
 	switch out.status {
 	case http.StatusUnauthorized, http.StatusForbidden, http.StatusTooManyRequests:

@@ -24,8 +24,8 @@ var copilotProviders = []string{"openai", "anthropic"}
 
 var errCrossOrigin = &failure{status: http.StatusForbidden, message: "Requests from other sites are refused"}
 
-// authorizeSuperuser admits platform superusers alone. Others are told what
-// somebody without a session is told.
+// authorizeSuperuser admits platform superusers alone. Other users get the
+// response to a request without a session.
 func (x *exchange) authorizeSuperuser() error {
 	if err := x.SameOrigin.Check(x.Request); err != nil {
 		return errCrossOrigin

@@ -24,7 +24,7 @@ func listWorkspaceKeys(x *exchange) response {
 	}
 	permission, err := x.Access.WorkspacePermission(x.ctx(), x.actor.ID, x.pathID)
 	if err == nil && permission == access.None {
-		// A stranger is told no more than somebody without a session.
+		// A user without a permission gets the response to a request without a session.
 		err = errUnauthorized
 	}
 	if err != nil {

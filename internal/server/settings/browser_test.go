@@ -25,8 +25,8 @@ import (
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/testkit/tfrun"
 )
 
-// patience is how long a browser on a busy machine may take for one step.
-const patience = 30 * time.Second
+// stepDeadline is how long a browser on a busy machine may take for one step.
+const stepDeadline = 30 * time.Second
 
 // chromium is the one browser of this test binary; each test has a profile of
 // its own in it.
@@ -62,7 +62,7 @@ func startChromium() {
 	options := append(chromedp.DefaultExecAllocatorOptions[:],
 		chromedp.ExecPath(path), chromedp.NoSandbox, chromedp.DisableGPU,
 		chromedp.Flag("disable-quic", true), chromedp.Flag("disable-component-update", true),
-		chromedp.Flag("lang", "en-US"), chromedp.WSURLReadTimeout(patience))
+		chromedp.Flag("lang", "en-US"), chromedp.WSURLReadTimeout(stepDeadline))
 	allocator, stopAllocator := chromedp.NewExecAllocator(context.Background(), options...)
 	ctx, stop := chromedp.NewContext(allocator)
 	chromium.ctx = ctx
@@ -151,7 +151,7 @@ func prepare(t testing.TB, base string, ctx context.Context, cancel func()) *tab
 // run runs one action and returns its value.
 func run[T any](b *tab, action chromedp.Action[T]) T {
 	b.t.Helper()
-	ctx, cancel := context.WithTimeout(b.ctx, patience)
+	ctx, cancel := context.WithTimeout(b.ctx, stepDeadline)
 	defer cancel()
 	value, err := chromedp.Run(ctx, action)
 	if err != nil {
@@ -163,7 +163,7 @@ func run[T any](b *tab, action chromedp.Action[T]) T {
 // call sends one command of the protocol.
 func call[P, R any](b *tab, command cdp.Command[P, R], params P) R {
 	b.t.Helper()
-	ctx, cancel := context.WithTimeout(b.ctx, patience)
+	ctx, cancel := context.WithTimeout(b.ctx, stepDeadline)
 	defer cancel()
 	result, err := chromedp.Call(ctx, command, params)
 	if err != nil {
@@ -214,7 +214,7 @@ func (b *tab) provokes(text string) {
 // reports waits until the browser has reported an error with a text.
 func (b *tab) reports(text string) {
 	b.t.Helper()
-	for deadline := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(stepDeadline); ; time.Sleep(20 * time.Millisecond) {
 		b.mu.Lock()
 		all := slices.Clone(b.problems)
 		b.mu.Unlock()
@@ -264,7 +264,7 @@ func eval[T any](b *tab, expression string) T {
 // until waits until an expression is true.
 func (b *tab) until(expression string) {
 	b.t.Helper()
-	deadline := time.Now().Add(patience)
+	deadline := time.Now().Add(stepDeadline)
 	for !b.holds(expression) {
 		if time.Now().After(deadline) {
 			b.t.Fatalf("never true: %s\n%s", expression, b.shown())
@@ -277,7 +277,7 @@ func (b *tab) until(expression string) {
 // or of which the browser has read only a part, nothing is.
 func (b *tab) holds(expression string) bool {
 	b.t.Helper()
-	ctx, cancel := context.WithTimeout(b.ctx, patience)
+	ctx, cancel := context.WithTimeout(b.ctx, stepDeadline)
 	defer cancel()
 	yes, err := chromedp.Run(ctx, chromedp.Evaluate[bool](`document.readyState !== "loading" && Boolean(`+expression+")", chromedp.EvalAwaitPromise))
 	if err != nil && !strings.Contains(err.Error(), "navigated or closed") && !strings.Contains(err.Error(), "context") {
@@ -329,7 +329,7 @@ func (b *tab) click(selector string) {
 		const r = e.getBoundingClientRect(), x = r.x + r.width / 2, y = r.y + r.height / 2, hit = document.elementFromPoint(x, y);
 		return hit === e || e.contains(hit) ? [x, y] : [];
 	})()`, selector)
-	for deadline := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(stepDeadline); ; time.Sleep(20 * time.Millisecond) {
 		if b.holds(where + ".length") {
 			if at := eval[[]float64](b, where); len(at) == 2 {
 				run(b, chromedp.MouseClickXY(at[0], at[1]))

@@ -382,7 +382,7 @@ func TestNothingToWaitFor(t *testing.T) {
 	before := eval[string](b, rows)
 	call(b, emulation.SetScriptExecutionDisabled, emulation.SetScriptExecutionDisabledParams{})
 
-	// From here on the server answers nothing but the page and its files.
+	// From here on the server responds to nothing but the page and its files.
 	f.set(func(_ http.ResponseWriter, r *http.Request) bool {
 		if strings.HasSuffix(r.URL.Path, "/settings/byok") || strings.HasPrefix(r.URL.Path, "/assets/") {
 			return false
@@ -538,7 +538,7 @@ func TestRefusals(t *testing.T) {
 	b.click("#delete [data-close]")
 	f.set(func(http.ResponseWriter, *http.Request) bool { return false })
 
-	// The session ends while somebody types.
+	// The session ends while the user types.
 	b.click(keyButton(1, "update"))
 	b.fill("#edit-key", "sk-typed-again-1")
 	w.EndSessions(t, w.Email)
@@ -762,7 +762,7 @@ func TestKeyboard(t *testing.T) {
 	b := newTab(t, w.URL)
 	b.session(w.SessionToken)
 	b.open(w.page(""))
-	walk := func(n int) []string {
+	tab := func(n int) []string {
 		t.Helper()
 		var steps []string
 		for range n {
@@ -772,7 +772,7 @@ func TestKeyboard(t *testing.T) {
 		return steps
 	}
 	want := []string{"Skip to the keys", "byok-server, to your first workspace", "Workspace\nProduction", "Account of Owner\nO", "Keys", "Rotation", "as-terraform", "search", "Manage, OpenAI", "Add Key, Anthropic"}
-	if diff := cmp.Diff(want, walk(len(want))); diff != "" {
+	if diff := cmp.Diff(want, tab(len(want))); diff != "" {
 		t.Error(diff)
 	}
 	if got := eval[string](b, `(() => { const s = getComputedStyle(document.activeElement); return s.outlineStyle + " " + s.outlineWidth })()`); got != "solid 2px" {

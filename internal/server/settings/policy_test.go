@@ -147,7 +147,7 @@ func TestOtherSite(t *testing.T) {
 	b := newTab(t, w.URL)
 	b.session(w.superuser.SessionToken)
 	run(b, chromedp.NavigateResponse(elsewhere.URL))
-	body := `{"workspaceId":"` + w.WorkspaceID + `","provider":"openai","apiKey":"sk-of-somebody-else"}`
+	body := `{"workspaceId":"` + w.WorkspaceID + `","provider":"openai","apiKey":"sk-of-another-user"}`
 	if got := eval[string](b, `fetch("`+w.URL+`/api/copilot/byok", { method: "POST", mode: "no-cors", credentials: "include", body: `+strconv.Quote(body)+` }).then((r) => r.type)`); got != "opaque" {
 		t.Fatalf("the request was not sent: %s", got)
 	}

@@ -584,7 +584,7 @@ func TestCopilotRoutes(t *testing.T) {
 		{w.superuser.SessionToken, "POST", "", `nonsense`, `400 {"error":"Request body must be valid JSON"}`},
 		{w.superuser.SessionToken, "DELETE", "?workspaceId=w", "", validation(issue("provider"))},
 		{w.superuser.SessionToken, "DELETE", "?workspaceId=w&provider=openai", "", `404 {"error":"BYOK key not found"}`},
-		{w.superuser.SessionToken, "POST", "", `{"workspaceId":"w","provider":"anthropic","apiKey":"` + secret + `","createdBy":"somebody"}`, `200 {"success":true}`},
+		{w.superuser.SessionToken, "POST", "", `{"workspaceId":"w","provider":"anthropic","apiKey":"` + secret + `","createdBy":"another-user"}`, `200 {"success":true}`},
 		{w.superuser.SessionToken, "POST", "", `{"workspaceId":"w","provider":"openai","apiKey":"short"}`, `200 {"success":true}`},
 		{w.superuser.SessionToken, "POST", "", `{"workspaceId":"w","provider":"openai","apiKey":"shorter"}`, `200 {"success":true}`},
 	} {

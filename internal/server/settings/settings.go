@@ -92,7 +92,7 @@ func (p *Pages) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	p.log(r, logged, time.Since(started))
 }
 
-// isPage tells the paths of the page from the API's, which also answers every
+// isPage tells the paths of the page from those of the API, which also handles every
 // path that is not clean.
 func isPage(path string) bool {
 	if path == "/" || path == "/login" || path == "/logout" {
@@ -209,7 +209,7 @@ func write(w http.ResponseWriter, r *http.Request, status int, plain, compacted 
 	_, _ = w.Write(body) // a browser that left is no failure
 }
 
-// signedIn returns who sent a request, or answers it with the login page.
+// signedIn returns who sent a request, or responds with the login page.
 func (p *Pages) signedIn(w http.ResponseWriter, r *http.Request) (access.User, bool) {
 	user, cookies, err := p.api.Session(r)
 	switch {

@@ -240,7 +240,7 @@ func (p *Pages) showState(w http.ResponseWriter, r *http.Request) {
 	p.writeJSON(w, r, user.ID, s, err)
 }
 
-// writeJSON answers the page's modules.
+// writeJSON responds to the page's modules.
 func (p *Pages) writeJSON(w http.ResponseWriter, r *http.Request, actor string, body any, err error) {
 	status := http.StatusOK
 	switch {

@@ -31,15 +31,15 @@ type Kind string
 // The kinds of faults. "Done" says whether the server does the request.
 const (
 	Refuse   Kind = "refuse"   // not done; the connection is reset at once
-	Delay    Kind = "delay"    // done and answered, later
+	Delay    Kind = "delay"    // done, with a late response
 	CutFirst Kind = "cut"      // not done; the connection ends without a response
 	CutAfter Kind = "cut-done" // done; the connection ends without a response
 	Late     Kind = "late"     // the connection ends, and the request is done after that
 	Truncate Kind = "truncate" // done; half of the response arrives
 	Status   Kind = "status"   // not done; 500, 502, 503 or 504
-	Lost     Kind = "lost"     // done, but answered with 500, 502, 503 or 504
+	Lost     Kind = "lost"     // done, but with a response of 500, 502, 503 or 504
 	Limit    Kind = "limit"    // not done; 429
-	Garbage  Kind = "garbage"  // done, but answered with 200 and broken JSON or HTML
+	Garbage  Kind = "garbage"  // done, but with a response of 200 and broken JSON or HTML
 	Redirect Kind = "redirect" // not done; 302 to elsewhere
 )
 

@@ -287,7 +287,7 @@ func sweep() {
 	}
 }
 
-// ready waits until the cluster answers.
+// ready waits until the cluster responds.
 func (c *Cluster) ready() error {
 	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
 	defer cancel()
@@ -302,7 +302,7 @@ func (c *Cluster) ready() error {
 		case <-c.exited:
 			return fmt.Errorf("postgres ended: %s", c.log)
 		case <-ctx.Done():
-			return fmt.Errorf("postgres did not answer within %s: %w: %s", startTimeout, err, c.log)
+			return fmt.Errorf("no response from postgres within %s: %w: %s", startTimeout, err, c.log)
 		case <-tick.C:
 		}
 	}

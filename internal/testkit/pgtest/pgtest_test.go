@@ -48,7 +48,7 @@ func TestStopLeavesNothingBehind(t *testing.T) {
 		t.Errorf("the folder %s is still there: %v", config.Host, err)
 	}
 	if _, err := pgx.Connect(context.Background(), url); err == nil {
-		t.Error("the cluster still answers")
+		t.Error("the cluster still responds")
 	}
 }
 

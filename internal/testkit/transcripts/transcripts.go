@@ -1,6 +1,6 @@
 // Package transcripts holds the exchanges recorded from the real server and
 // the contract in words (testdata/WIRE.md), for the tests that replay them:
-// requests against the reference server, answers against the client. Only
+// requests against the reference server, responses against the client. Only
 // tests import it.
 package transcripts
 

@@ -48,7 +48,7 @@ var (
 	anthropic = keystore.Pool{Owner: openai.Owner, ProviderID: "anthropic"}
 )
 
-// The real server's lock, held by somebody else: adds to that pool wait 5 s and
+// The real server's lock, held by another program: adds to that pool wait 5 s and
 // give up with nothing stored, and nothing else waits, although more adds wait
 // than there are connections. WIRE.md section 5.
 func TestLockTimeout(t *testing.T) {

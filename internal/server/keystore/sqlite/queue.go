@@ -26,7 +26,7 @@ type queue struct {
 	mu         sync.Mutex
 	waiting    []*write
 	committing bool
-	// wake tells the committing goroutine that somebody waits.
+	// wake tells the committing goroutine that a write waits.
 	wake chan struct{}
 }
 
