@@ -61,6 +61,8 @@ func startChromium() {
 	}
 	options := append(chromedp.DefaultExecAllocatorOptions[:],
 		chromedp.ExecPath(path), chromedp.NoSandbox, chromedp.DisableGPU,
+		// A desktop has scrollbars that take space.
+		chromedp.Flag("hide-scrollbars", false),
 		chromedp.Flag("disable-quic", true), chromedp.Flag("disable-component-update", true),
 		chromedp.Flag("lang", "en-US"), chromedp.WSURLReadTimeout(patience))
 	allocator, stopAllocator := chromedp.NewExecAllocator(context.Background(), options...)
@@ -199,7 +201,12 @@ func (b *tab) forceColors() {
 // is ready when it returns.
 func (b *tab) open(path string) int64 {
 	b.t.Helper()
+	// The end of the load that a click began would be taken for the end of this one.
+	b.until(`document.readyState === "complete" && (location.protocol === "about:" || (performance.getEntriesByType("navigation")[0]?.loadEventEnd ?? 1) > 0)`)
 	response := run(b, chromedp.NavigateResponse(b.base+path))
+	if response == nil {
+		b.t.Fatalf("browser: no response of %s: another page was still loading\n%s", path, b.shown())
+	}
 	b.until(`!document.querySelector("script[type=module]") || "ready" in document.documentElement.dataset`)
 	return response.Status
 }

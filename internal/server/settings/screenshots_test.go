@@ -54,6 +54,7 @@ func TestScreenshots(t *testing.T) {
 		call(b, emulation.SetDeviceMetricsOverride, emulation.SetDeviceMetricsOverrideParams{
 			Width: shot.width, Height: shot.height, DeviceScaleFactor: 1.5, Mobile: shot.width < 640,
 		})
+		call(b, emulation.SetScrollbarsHidden, emulation.SetScrollbarsHiddenParams{Hidden: true})
 		b.dark(shot.dark)
 		b.session(w.superuser.SessionToken)
 		w.Resolve(t, w.WorkspaceID, "openai")
