@@ -320,6 +320,21 @@ func (b *tab) isSeen(selector string) {
 	})()`, selector))
 }
 
+// inSight waits until the middle of an element is in the window and nothing
+// covers it, once it is scrolled to as a user can: what is hidden behind an edge
+// does not scroll for anybody else.
+func (b *tab) inSight(selector string) {
+	b.t.Helper()
+	eval[any](b, fmt.Sprintf(`(() => {
+		const e = document.querySelector(%q);
+		for (let box = e.parentElement; box; box = box.parentElement) {
+			if (box.scrollHeight <= box.clientHeight || !/auto|scroll/.test(getComputedStyle(box).overflowY)) continue;
+			box.scrollTop += e.getBoundingClientRect().bottom - box.getBoundingClientRect().bottom + 8;
+		}
+	})()`, selector))
+	b.isSeen(selector)
+}
+
 func (b *tab) text(selector string) string {
 	b.t.Helper()
 	return strings.TrimSpace(eval[string](b, fmt.Sprintf("document.querySelector(%q)?.innerText ?? '(no element)'", selector)))

@@ -187,6 +187,44 @@ func TestWidths(t *testing.T) {
 	}
 }
 
+// Where a dialog has little height, as when a page is enlarged, all of it can be
+// scrolled to.
+func TestLowWindows(t *testing.T) {
+	t.Parallel()
+	w := startWorld(t)
+	w.fill(t)
+	b := newTab(t, w.URL)
+	b.session(w.SessionToken)
+	for _, size := range [][2]int64{{320, 256}, {568, 320}, {667, 375}} {
+		b.size(size[0], size[1])
+		b.open(w.page(""))
+		b.click(manage("exa"))
+		if got := eval[int](b, "document.querySelector('#manage-keys').clientHeight"); got < 120 {
+			t.Errorf("at %d by %d pixels the list of keys has a height of %d", size[0], size[1], got)
+		}
+		for _, selector := range []string{"#manage-title", keyButton(1, "update"), keyButton(10, "delete"), "#manage-hint", "#manage-add", "#manage [data-close]"} {
+			b.inSight(selector)
+		}
+		b.click(keyButton(10, "update"))
+		b.fill("#edit-key", "exa-0123456789")
+		for _, selector := range []string{"#edit-title", "#edit-key", "#edit-name", "#edit-save", "#edit [data-close]"} {
+			b.inSight(selector)
+		}
+		b.click("#edit [data-close]")
+		b.click(keyButton(2, "delete"))
+		for _, selector := range []string{"#delete-title", "#delete-follows", "#delete-do", "#delete [data-close]"} {
+			b.inSight(selector)
+		}
+		b.click("#delete [data-close]")
+		b.click("#manage [data-close]")
+		b.click("#as-terraform")
+		b.shows("#terraform-text", "import")
+		for _, selector := range []string{"#terraform-title", "#terraform label:last-of-type", "#terraform-copy", "#terraform [data-close]"} {
+			b.inSight(selector)
+		}
+	}
+}
+
 // The switch between a workspace's keys and its organization's does not move
 // under the pointer: the title of the organization is longer.
 func TestSwitchStaysInPlace(t *testing.T) {
