@@ -152,6 +152,7 @@ func TestNotEntitled(t *testing.T) {
 	b.click(manage("openai"))
 	b.shows("#manage-lead", "Workspaces do not use these keys: the organization has no active plan.")
 	b.shows("#manage-keys", "a user who is gone")
+	checkAxe(b)
 	if got := eval[string](b, `[...document.querySelectorAll("#manage button")].filter((e) => e.checkVisibility()).map((e) => e.innerText).join()`); got != "Delete,Delete,Close" {
 		t.Errorf("the dialog has the buttons %s", got)
 	}
@@ -162,6 +163,7 @@ func TestNotEntitled(t *testing.T) {
 	b.click("#manage [data-close]")
 	b.open(w.page("scope=organization&tab=rotation"))
 	b.shows("#since", "Counted since this process started")
+	checkAxe(b)
 	if got := eval[string](b, "document.querySelector('main').innerText"); strings.Count(got, "no active plan") != 1 || strings.Count(got, "this organization has none") != 1 {
 		t.Errorf("why the keys are not used is said more than once:\n%s", got)
 	}
@@ -281,6 +283,7 @@ func TestMothership(t *testing.T) {
 	b.open(b.path())
 	b.click("[data-provider=anthropic] [data-do=update]")
 	b.shows("#edit-lead", "Workspace "+target+", key …ghij. Added Jan 2, 2026, replaced Feb 3, 2026")
+	checkAxe(b)
 	b.press(escape)
 	// They are no pool: neither listed nor served.
 	if keys := w.List(t, target); len(keys) != 0 || w.Resolve(t, target, "anthropic") != nil {
@@ -289,6 +292,7 @@ func TestMothership(t *testing.T) {
 	b.click("[data-provider=anthropic] [data-do=delete]")
 	b.shows("#delete-follows", target)
 	b.shows("#delete-which", "Added Jan 2, 2026, replaced Feb 3, 2026")
+	checkAxe(b)
 	b.click("#delete-do")
 	b.shows("[data-provider=anthropic]", "No key")
 	b.open(b.path())
@@ -453,6 +457,7 @@ func TestEmptyRotation(t *testing.T) {
 	b.session(w.SessionToken)
 	b.open(w.page("tab=rotation"))
 	b.shows("#no-pools", "Nothing to rotate yet")
+	checkAxe(b)
 	b.click("#no-pools a")
 	b.shows("#summary", "No keys yet")
 }
