@@ -132,9 +132,14 @@ func TestWidths(t *testing.T) {
 		const box = (s) => document.querySelector(s)?.getBoundingClientRect(), main = box("main"), logo = box(".bar .logo"), avatar = box(".bar .avatar");
 		return logo && Math.max(Math.abs(logo.left - main.left - 16), Math.abs(main.right - 16 - avatar.right)) > .6 ? "the bar: " + [main.left + 16, logo.left, avatar.right, main.right - 16] : "";
 	})()`
+	// Numbers in a head that do not end where what is below them does.
+	short := `[...document.querySelectorAll(".dialog[open] .dialog-head .held-state, .pool > header .held-state")].filter((e) => {
+		const head = e.parentElement, end = head.getBoundingClientRect().right - parseFloat(getComputedStyle(head).paddingRight);
+		return innerWidth > 640 && Math.abs(end - e.getBoundingClientRect().right) > .6;
+	}).map((e) => e.innerText).join(", ")`
 	check := func(width int64) {
 		t.Helper()
-		for what, expression := range map[string]string{"cuts": cut, "breaks": broken, "has out of line": outOfLine, "scrolls": scrolled, "puts aside": aside} {
+		for what, expression := range map[string]string{"cuts": cut, "breaks": broken, "has out of line": outOfLine, "scrolls": scrolled, "puts aside": aside, "ends too early": short} {
 			if got := eval[string](b, expression); got != "" {
 				t.Errorf("at %d pixels %s %s %s", width, b.path(), what, got)
 			}
