@@ -61,6 +61,8 @@ func startChromium() {
 	}
 	options := append(chromedp.DefaultExecAllocatorOptions[:],
 		chromedp.ExecPath(path), chromedp.NoSandbox, chromedp.DisableGPU,
+		// A desktop has scrollbars that take space.
+		chromedp.Flag("hide-scrollbars", false),
 		chromedp.Flag("disable-quic", true), chromedp.Flag("disable-component-update", true),
 		chromedp.Flag("lang", "en-US"), chromedp.WSURLReadTimeout(stepDeadline))
 	allocator, stopAllocator := chromedp.NewExecAllocator(context.Background(), options...)
@@ -199,7 +201,12 @@ func (b *tab) forceColors() {
 // is ready when it returns.
 func (b *tab) open(path string) int64 {
 	b.t.Helper()
+	// The end of the load that a click began would be taken for the end of this one.
+	b.until(`document.readyState === "complete" && (location.protocol === "about:" || (performance.getEntriesByType("navigation")[0]?.loadEventEnd ?? 1) > 0)`)
 	response := run(b, chromedp.NavigateResponse(b.base+path))
+	if response == nil {
+		b.t.Fatalf("browser: no response of %s: another page was still loading\n%s", path, b.shown())
+	}
 	b.until(`!document.querySelector("script[type=module]") || "ready" in document.documentElement.dataset`)
 	return response.Status
 }
@@ -311,6 +318,21 @@ func (b *tab) isSeen(selector string) {
 		const e = document.querySelector(%q), r = e?.getBoundingClientRect();
 		return e?.checkVisibility() && e.contains(document.elementFromPoint(r.x + r.width / 2, r.y + r.height / 2));
 	})()`, selector))
+}
+
+// inSight waits until the middle of an element is in the window and nothing
+// covers it, once it is scrolled to as a user can: what is hidden behind an edge
+// does not scroll for anybody else.
+func (b *tab) inSight(selector string) {
+	b.t.Helper()
+	eval[any](b, fmt.Sprintf(`(() => {
+		const e = document.querySelector(%q);
+		for (let box = e.parentElement; box; box = box.parentElement) {
+			if (box.scrollHeight <= box.clientHeight || !/auto|scroll/.test(getComputedStyle(box).overflowY)) continue;
+			box.scrollTop += e.getBoundingClientRect().bottom - box.getBoundingClientRect().bottom + 8;
+		}
+	})()`, selector))
+	b.isSeen(selector)
 }
 
 func (b *tab) text(selector string) string {

@@ -48,7 +48,7 @@ func catalogue() []section {
 			{ID: "zai", Name: "Z.ai", Mark: "Z", Use: "GLM models"},
 			{ID: "cohere", Name: "Cohere", Mark: "Co", Use: "Reranking and embeddings"},
 			{ID: "xai", Name: "xAI", Mark: "xA", Placeholder: "xai-...", Use: "Grok models"},
-			{ID: "kimi", Name: "Kimi", Mark: "Ki", Placeholder: "sk-...", Use: "Moonshot's Kimi models"},
+			{ID: "kimi", Name: "Kimi", Mark: "Ki", Placeholder: "sk-...", Use: "Moonshot’s Kimi models"},
 			{ID: "fireworks", Name: "Fireworks", Mark: "Fi", Use: "Open models, hosted by Fireworks"},
 			{ID: "together", Name: "Together AI", Mark: "To", Use: "Open models, hosted by Together"},
 			{ID: "baseten", Name: "Baseten", Mark: "Ba", Use: "Models deployed on Baseten"},

@@ -466,7 +466,7 @@ func TestRefusals(t *testing.T) {
 	b.fill("#edit-key", "sk-typed-0123456")
 	b.fill("#edit-name", strings.Repeat("n", 121))
 	b.click("#edit-save")
-	b.shows("#edit-problem", "Name must be 120 characters or fewer")
+	b.shows("#edit-problem", "Name must be 120 characters or fewer.")
 	if got := b.focused(); got != "edit-name" {
 		t.Errorf("a refused name moves the focus to %s", got)
 	}
@@ -513,7 +513,7 @@ func TestRefusals(t *testing.T) {
 		return false
 	})
 	b.click("#edit-save")
-	b.shows("#edit-problem", "may have been stored or not")
+	b.shows("#edit-problem", "may have been made or not")
 	typed("sk-typed-0123456")
 	b.click("#edit [data-close]")
 	b.until("!document.querySelector('#edit').open")
@@ -524,7 +524,7 @@ func TestRefusals(t *testing.T) {
 	// The same for a delete.
 	b.click(keyButton(1, "delete"))
 	b.click("#delete-do")
-	b.shows("#delete-problem", "may have been stored or not")
+	b.shows("#delete-problem", "may have been made or not")
 	f.set(func(rw http.ResponseWriter, r *http.Request) bool {
 		if r.Method != http.MethodDelete {
 			return false
@@ -544,11 +544,15 @@ func TestRefusals(t *testing.T) {
 	w.EndSessions(t, w.Email)
 	b.clearCache()
 	b.click("#edit-save")
-	b.shows("#edit-problem", "Sign in again in another tab")
+	b.shows("#edit-problem", "You are signed out. Sign in again in another tab, then try again here. Sign in (new tab)")
 	if got := eval[string](b, "(({ target, rel, pathname, search }) => [target, rel, pathname + search].join(' '))(document.querySelector('#edit-problem a'))"); got != "_blank noopener /login?next="+url.QueryEscape(w.page("")) {
 		t.Errorf("the link to sign in is %s", got)
 	}
 	typed("sk-typed-again-1")
+	b.click("#edit [data-close]")
+	b.click(keyButton(1, "delete"))
+	b.click("#delete-do")
+	b.shows("#delete-problem", "You are signed out. Sign in again in another tab, then try again here. Sign in (new tab)")
 	if got := w.List(t, w.WorkspaceID); len(got) != 1 || got[0].ID != id || got[0].MaskedKey != "sk-012...cdef" {
 		t.Errorf("stored are %+v", got)
 	}

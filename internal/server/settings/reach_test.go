@@ -97,8 +97,12 @@ func TestForcedColours(t *testing.T) {
 // From a phone to a wide screen nothing is cut, and every button can be reached.
 func TestWidths(t *testing.T) {
 	t.Parallel()
-	w := startWorld(t)
+	const address = "somebody.with.a.long.name.of.her.own@mail.example.com"
+	w := startWorld(t, func(c *server.Config) {
+		c.Bootstrap.Users = append(c.Bootstrap.Users, server.BootstrapUser{Email: address, Password: "correct horse battery staple", Name: "Long"})
+	})
 	w.fill(t)
+	stranger := w.User(t, address).SessionToken
 	w.Add(t, w.WorkspaceID, "hunter", "hunter-0123456789", strings.Repeat("unbroken", 15))
 	w.Call(t, w.superuser, http.MethodPost, "/api/copilot/byok", map[string]string{
 		"workspaceId": strings.Repeat("unbroken", 15), "provider": "openai", "apiKey": "sk-0123456789abcdef",
@@ -121,9 +125,21 @@ func TestWidths(t *testing.T) {
 		const [name, mask] = [".key-name", ".mask"].map((s) => e.querySelector(s).getBoundingClientRect().left);
 		return Math.abs(name - mask) > .5;
 	}).map((e) => e.querySelector(".key-name").innerText).join(", ")`
+	// Scrollbars that take space, and a bar that does not begin and end where the
+	// page below it does.
+	scrolled := `[...document.querySelectorAll(".tabs nav")].filter((e) => e.offsetWidth > e.clientWidth || e.scrollHeight > e.clientHeight).map((e) => e.innerText).join(", ")`
+	aside := `(() => {
+		const box = (s) => document.querySelector(s)?.getBoundingClientRect(), main = box("main"), logo = box(".bar .logo"), avatar = box(".bar .avatar");
+		return logo && Math.max(Math.abs(logo.left - main.left - 16), Math.abs(main.right - 16 - avatar.right)) > .6 ? "the bar: " + [main.left + 16, logo.left, avatar.right, main.right - 16] : "";
+	})()`
+	// Numbers in a head that do not end where what is below them does.
+	short := `[...document.querySelectorAll(".dialog[open] .dialog-head .held-state, .pool > header .held-state")].filter((e) => {
+		const head = e.parentElement, end = head.getBoundingClientRect().right - parseFloat(getComputedStyle(head).paddingRight);
+		return innerWidth > 640 && Math.abs(end - e.getBoundingClientRect().right) > .6;
+	}).map((e) => e.innerText).join(", ")`
 	check := func(width int64) {
 		t.Helper()
-		for what, expression := range map[string]string{"cuts": cut, "breaks": broken, "has out of line": outOfLine} {
+		for what, expression := range map[string]string{"cuts": cut, "breaks": broken, "has out of line": outOfLine, "scrolls": scrolled, "puts aside": aside, "ends too early": short} {
 			if got := eval[string](b, expression); got != "" {
 				t.Errorf("at %d pixels %s %s %s", width, b.path(), what, got)
 			}
@@ -131,6 +147,14 @@ func TestWidths(t *testing.T) {
 	}
 	for _, width := range []int64{320, 380, 480, 481, 640, 641, 768, 1024, 1300, 2560} {
 		b.size(width, 800)
+		b.session(stranger)
+		b.open("/")
+		b.shows("h1", "No workspace yet")
+		check(width)
+		b.open(w.page(""))
+		b.shows("h1", "No access to this workspace")
+		check(width)
+		b.session(w.superuser.SessionToken)
 		b.open(w.page(""))
 		check(width)
 		b.click(manage("hunter"))
@@ -165,6 +189,44 @@ func TestWidths(t *testing.T) {
 		check(width)
 		b.open(w.page("scope=organization"))
 		check(width)
+	}
+}
+
+// Where a dialog has little height, as when a page is enlarged, all of it can be
+// scrolled to.
+func TestLowWindows(t *testing.T) {
+	t.Parallel()
+	w := startWorld(t)
+	w.fill(t)
+	b := newTab(t, w.URL)
+	b.session(w.SessionToken)
+	for _, size := range [][2]int64{{320, 256}, {568, 320}, {667, 375}} {
+		b.size(size[0], size[1])
+		b.open(w.page(""))
+		b.click(manage("exa"))
+		if got := eval[int](b, "document.querySelector('#manage-keys').clientHeight"); got < 120 {
+			t.Errorf("at %d by %d pixels the list of keys has a height of %d", size[0], size[1], got)
+		}
+		for _, selector := range []string{"#manage-title", keyButton(1, "update"), keyButton(10, "delete"), "#manage-hint", "#manage-add", "#manage [data-close]"} {
+			b.inSight(selector)
+		}
+		b.click(keyButton(10, "update"))
+		b.fill("#edit-key", "exa-0123456789")
+		for _, selector := range []string{"#edit-title", "#edit-key", "#edit-name", "#edit-save", "#edit [data-close]"} {
+			b.inSight(selector)
+		}
+		b.click("#edit [data-close]")
+		b.click(keyButton(2, "delete"))
+		for _, selector := range []string{"#delete-title", "#delete-follows", "#delete-do", "#delete [data-close]"} {
+			b.inSight(selector)
+		}
+		b.click("#delete [data-close]")
+		b.click("#manage [data-close]")
+		b.click("#as-terraform")
+		b.shows("#terraform-text", "import")
+		for _, selector := range []string{"#terraform-title", "#terraform label:last-of-type", "#terraform-copy", "#terraform [data-close]"} {
+			b.inSight(selector)
+		}
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"maps"
 	"net/http"
+	"net/url"
 	"regexp"
 	"runtime"
 	"slices"
@@ -151,6 +152,7 @@ func TestNotEntitled(t *testing.T) {
 	b.click(manage("openai"))
 	b.shows("#manage-lead", "Workspaces do not use these keys: the organization has no active plan.")
 	b.shows("#manage-keys", "a user who is gone")
+	checkAxe(b)
 	if got := eval[string](b, `[...document.querySelectorAll("#manage button")].filter((e) => e.checkVisibility()).map((e) => e.innerText).join()`); got != "Delete,Delete,Close" {
 		t.Errorf("the dialog has the buttons %s", got)
 	}
@@ -160,7 +162,11 @@ func TestNotEntitled(t *testing.T) {
 	}
 	b.click("#manage [data-close]")
 	b.open(w.page("scope=organization&tab=rotation"))
-	b.shows("#since", "Workspaces do not use these keys: the organization has no active plan.")
+	b.shows("#since", "Counted since this process started")
+	checkAxe(b)
+	if got := eval[string](b, "document.querySelector('main').innerText"); strings.Count(got, "no active plan") != 1 || strings.Count(got, "this organization has none") != 1 {
+		t.Errorf("why the keys are not used is said more than once:\n%s", got)
+	}
 	if got := eval[string](b, isNext); got != "" {
 		t.Errorf("the rotation shows a key that no workspace uses as %s", got)
 	}
@@ -277,6 +283,7 @@ func TestMothership(t *testing.T) {
 	b.open(b.path())
 	b.click("[data-provider=anthropic] [data-do=update]")
 	b.shows("#edit-lead", "Workspace "+target+", key …ghij. Added Jan 2, 2026, replaced Feb 3, 2026")
+	checkAxe(b)
 	b.press(escape)
 	// They are no pool: neither listed nor served.
 	if keys := w.List(t, target); len(keys) != 0 || w.Resolve(t, target, "anthropic") != nil {
@@ -285,6 +292,7 @@ func TestMothership(t *testing.T) {
 	b.click("[data-provider=anthropic] [data-do=delete]")
 	b.shows("#delete-follows", target)
 	b.shows("#delete-which", "Added Jan 2, 2026, replaced Feb 3, 2026")
+	checkAxe(b)
 	b.click("#delete-do")
 	b.shows("[data-provider=anthropic]", "No key")
 	b.open(b.path())
@@ -303,8 +311,31 @@ func TestMothership(t *testing.T) {
 	b.open(w.page(""))
 	b.shows("h1", "No access to this workspace")
 	checkAxe(b)
+	// "/" leads to this tab too: one button is enough.
+	if got := b.text(".card-actions"); got != "Mothership keys Sign out" && got != "Mothership keys\nSign out" {
+		t.Errorf("a superuser without a workspace has the buttons %q", got)
+	}
+	b.click(".card-actions a")
+	b.shows("h1", "Mothership keys")
+
+	// One who has workspaces has the choice.
+	b.session(w.superuser.SessionToken)
+	b.open("/workspace/no-such-workspace/settings/byok")
+	b.shows(".card-actions a.primary", "Go to your workspaces")
 	b.click(".card-actions a:not(.primary)")
 	b.shows("h1", "Mothership keys")
+
+	// Who is signed out finds the way back.
+	b.fill("#target", target)
+	b.shows("#target-hint", "Workspace Acceptance")
+	w.EndSessions(t, w.superuser.Email)
+	b.clearCache()
+	b.fill("#target", w.WorkspaceID)
+	b.shows("#mothership-problem", "You are signed out. Sign in again in another tab, then try again here. Sign in (new tab) Try again")
+	checkAxe(b)
+	if got := eval[string](b, "(({ target, rel, pathname, search }) => [target, rel, pathname + search].join(' '))(document.querySelector('#mothership-problem a'))"); !strings.HasPrefix(got, "_blank noopener /login?next=") || !strings.HasSuffix(got, url.QueryEscape("workspace="+w.WorkspaceID)) {
+		t.Errorf("the link to sign in is %s", got)
+	}
 
 	for name, user := range map[string]acctest.User{"owner": {SessionToken: w.SessionToken}, "reader": w.reader} {
 		b.session(user.SessionToken)
@@ -396,6 +427,19 @@ func TestRotation(t *testing.T) {
 	b.shows("#delete-follows", "No other OpenAI key can be decrypted: until one is updated, OpenAI requests of this workspace have no key.")
 	b.click("#delete [data-close]")
 
+	// What a deleted key served is not counted among the rest. Without a key that
+	// can be decrypted there is nothing to spread.
+	b.open(w.page("tab=rotation"))
+	b.shows(".pool .what", "2 requests served by these keys")
+	w.Corrupt(t, ids[2])
+	b.open(w.page(""))
+	b.click(manage("openai"))
+	b.shows("#manage-lead", "None of these keys can be decrypted: requests have no key until one is updated.")
+	b.click(keyButton(1, "delete"))
+	b.shows("#delete-follows", "No other OpenAI key can be decrypted")
+	b.click("#delete-do")
+	b.shows("#manage-lead", "This key cannot be decrypted: requests have no key until it is updated.")
+
 	// An organization has a rotation of its own.
 	w.addOrganization(t, "mistral", "mistral-organization-1", "shared")
 	w.Resolve(t, w.WorkspaceID, "mistral")
@@ -413,6 +457,7 @@ func TestEmptyRotation(t *testing.T) {
 	b.session(w.SessionToken)
 	b.open(w.page("tab=rotation"))
 	b.shows("#no-pools", "Nothing to rotate yet")
+	checkAxe(b)
 	b.click("#no-pools a")
 	b.shows("#summary", "No keys yet")
 }
@@ -433,7 +478,7 @@ func TestAsTerraform(t *testing.T) {
 	b.click("#as-terraform")
 	b.shows("#terraform-text", "byok_pool.openai")
 	b.click("#terraform-copy")
-	b.shows("#terraform-hint", "Copied. First set TF_VAR_openai_api_keys to the API keys; then terraform plan shows what it imports.")
+	b.shows("#terraform-hint", "Copied. Set TF_VAR_openai_api_keys, then run terraform plan.")
 	clipboard := func() string { return eval[string](b, "navigator.clipboard.readText()") }
 	for _, want := range []string{"to = byok_pool.openai", `id = "` + w.WorkspaceID + `/openai"`, `primary = { api_key_wo = var.openai_api_keys["primary"] }`} {
 		if got := clipboard(); !strings.Contains(got, want) {
@@ -458,6 +503,87 @@ func TestAsTerraform(t *testing.T) {
 	if got := b.text("#terraform-text"); strings.Contains(got, "openai") || strings.Contains(got, "workspace_id") {
 		t.Errorf("the organization's keys are exported as\n%s", got)
 	}
+}
+
+// With a key for each provider the dialog still has its text and its buttons.
+func TestAsTerraformOfMany(t *testing.T) {
+	t.Parallel()
+	w := startWorld(t)
+	b := newTab(t, w.URL)
+	b.session(w.SessionToken)
+	b.open(w.page(""))
+	all := eval[[]string](b, `[...document.querySelectorAll(".row")].map((e) => e.dataset.provider)`)
+	if len(all) != 36 {
+		t.Fatalf("the providers are %v", all)
+	}
+	for _, id := range all {
+		w.Add(t, w.WorkspaceID, id, "key-of-"+id+"-0123456789", "primary")
+	}
+	b.allowClipboard()
+	for _, size := range [][2]int64{{1300, 900}, {380, 780}, {320, 568}, {667, 375}, {320, 256}} {
+		b.size(size[0], size[1])
+		b.open(w.page(""))
+		b.click("#as-terraform")
+		b.shows("#terraform-text", "byok_pool.millionverifier")
+		b.click("#terraform-copy")
+		b.shows("#terraform-hint", "Copied. Set the 36 variables TF_VAR_…_api_keys, then run terraform plan.")
+		b.inSight("#terraform-copy")
+		b.inSight("#terraform [data-close]")
+		if got := eval[int](b, "document.querySelector('#terraform .code').clientHeight"); got < 120 {
+			t.Errorf("at %d by %d pixels the text has a height of %d", size[0], size[1], got)
+		}
+	}
+	// A few are named.
+	for _, id := range all[3:] {
+		w.Exec(t, "DELETE FROM workspace_byok_keys WHERE provider_id = $1", id)
+	}
+	b.open(w.page(""))
+	b.click("#as-terraform")
+	b.shows("#terraform-text", "byok_pool.google")
+	b.click("#terraform-copy")
+	b.shows("#terraform-hint", "Set TF_VAR_anthropic_api_keys, TF_VAR_google_api_keys, and TF_VAR_openai_api_keys, then run terraform plan.")
+}
+
+// "Updates live." is said while it is true, and otherwise what is done instead.
+func TestLive(t *testing.T) {
+	t.Parallel()
+	var f faults
+	w := startWorld(t, f.option())
+	w.Add(t, w.WorkspaceID, "openai", "sk-0123456789abcdef", "")
+	b := newTab(t, w.URL)
+	b.session(w.SessionToken)
+	b.open(w.page("tab=rotation"))
+	b.shows("#since", "Updates live.")
+	isLive := "document.querySelector('#since').innerText.includes('Updates live.')"
+
+	// The server is gone.
+	f.set(func(http.ResponseWriter, *http.Request) bool { panic(http.ErrAbortHandler) })
+	f.cut()
+	b.shows("#offline", "No connection to the server.")
+	if eval[bool](b, isLive) {
+		t.Error("without a server the page says that it updates live")
+	}
+	f.set(func(http.ResponseWriter, *http.Request) bool { return false })
+	b.until(isLive + " && document.querySelector('#offline').hidden")
+
+	// It is there, but has no stream to give.
+	f.set(func(rw http.ResponseWriter, r *http.Request) bool {
+		if !strings.HasSuffix(r.URL.Path, "/events") {
+			return false
+		}
+		rw.WriteHeader(http.StatusServiceUnavailable)
+		return true
+	})
+	f.cut()
+	b.shows("#offline", "No live updates: too many pages may be open. This page asks for changes every few seconds.")
+	if eval[bool](b, isLive) {
+		t.Error("without a stream the page says that it updates live")
+	}
+	w.Resolve(t, w.WorkspaceID, "openai")
+	b.shows(".pool .what", "1 request served by this key")
+	b.shows("#offline", "No live updates")
+	f.set(func(http.ResponseWriter, *http.Request) bool { return false })
+	b.until(isLive + " && document.querySelector('#offline').hidden")
 }
 
 // The page says when the server is gone and mends itself when it is back.
@@ -485,7 +611,7 @@ func TestServerGone(t *testing.T) {
 	// A change that fails says so once: the notice would repeat it.
 	b.fill("#edit-key", "sk-typed-0123456")
 	b.click("#edit-save")
-	b.shows("#edit-problem", "No response from the server. The change may have been stored or not")
+	b.shows("#edit-problem", "No response from the server. The change may have been made or not")
 	b.until("!document.querySelector('#edit #offline').checkVisibility()")
 	b.click("#edit [data-close]")
 	b.isSeen("#manage #offline")

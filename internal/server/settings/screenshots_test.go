@@ -43,7 +43,7 @@ func TestScreenshots(t *testing.T) {
 	}{
 		{name: "settings-keys", width: 1080, height: 760, path: w.page("")},
 		{name: "settings-manage", width: 1080, height: 860, path: w.page(""), prepare: func(b *tab) { b.click(manage("openai")) }},
-		{name: "settings-rotation", width: 1080, height: 800, dark: true, path: w.page("tab=rotation")},
+		{name: "settings-rotation", width: 1080, height: 800, dark: true, path: w.page("tab=rotation"), prepare: func(b *tab) { b.shows("#since", "Updates live.") }},
 		{name: "settings-terraform", width: 1080, height: 760, path: w.page(""), prepare: func(b *tab) {
 			b.click("#as-terraform")
 			b.shows("#terraform-text", "import")
@@ -54,6 +54,7 @@ func TestScreenshots(t *testing.T) {
 		call(b, emulation.SetDeviceMetricsOverride, emulation.SetDeviceMetricsOverrideParams{
 			Width: shot.width, Height: shot.height, DeviceScaleFactor: 1.5, Mobile: shot.width < 640,
 		})
+		call(b, emulation.SetScrollbarsHidden, emulation.SetScrollbarsHiddenParams{Hidden: true})
 		b.dark(shot.dark)
 		b.session(w.superuser.SessionToken)
 		w.Resolve(t, w.WorkspaceID, "openai")

@@ -290,7 +290,16 @@ func (p *Pages) showKeys(w http.ResponseWriter, r *http.Request) {
 			Text: "It does not exist, or it is not shared with " + user.Email + ". Ask an administrator of the workspace to add you.",
 		}
 		if v.superuser {
-			refusal.Mothership = mothershipURL
+			workspaces, err := p.api.Access.VisibleWorkspaces(r.Context(), user.ID)
+			if err != nil {
+				p.fail(w, r, user.ID, err)
+				return
+			}
+			if len(workspaces) > 0 {
+				refusal.Mothership = mothershipURL
+			} else {
+				refusal.Link, refusal.Action = mothershipURL, "Mothership keys"
+			}
 		}
 		p.refuse(w, r, http.StatusNotFound, refusal)
 		return

@@ -2,7 +2,7 @@
 // one. They know a form and what to call; whose keys they are is the caller's.
 
 import { $, all, put, showName } from "./dom.js";
-import { signIn } from "./state.js";
+import { signInLink } from "./state.js";
 
 const edit = $("#edit");
 const apiKey = $("#edit-key");
@@ -29,13 +29,7 @@ function problem(selector, refusal) {
   element.textContent = refusal?.message ?? "";
   // What the notice on the connection would only repeat.
   element.classList.toggle("connection", [0, 401].includes(refusal?.status));
-  if (refusal?.status !== 401) return;
-  const link = document.createElement("a");
-  link.href = signIn();
-  link.target = "_blank";
-  link.rel = "noopener";
-  link.textContent = "Sign in (new tab)";
-  element.append(" ", link);
+  if (refusal?.status === 401) element.append(" ", signInLink());
 }
 
 function reveal(yes) {

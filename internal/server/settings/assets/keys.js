@@ -82,16 +82,14 @@ function open(row) {
   put($(".mark", manage), $(".mark", row).textContent);
   list();
   manage.showModal();
-  $("#manage-keys").scrollTop = 0;
+  manage.scrollTop = $("#manage-keys").scrollTop = 0;
 }
 
 // list shows the keys of the provider that is open.
 function list() {
   const { keys, next } = pool(shown.dataset.provider);
   const isFull = keys.length >= page.cap;
-  put($("#manage-lead"), (page.unused ? "Workspaces do not use these keys: the organization has no active plan."
-    : keys.length === 1 ? "All requests use this key; with more keys they are spread evenly." : "Requests are spread evenly over these keys, in this order.")
-    + ` Uses are counted since this process started, ${since(state.since, now())}.`);
+  put($("#manage-lead"), spread(keys, next) + ` Uses are counted since this process started, ${since(state.since, now())}.`);
   put($(".count", manage), `${keys.length} of ${page.cap}`);
   pips($(".pips", manage), keys.length, page.cap);
   let hint = isUnknown(shown) ? "This server does not have this provider ID: its keys can be looked at, but not changed." : "";
@@ -103,6 +101,14 @@ function list() {
     $("#manage-add").hidden = isUnknown(shown);
   }
   keyed($("#manage-keys"), keys, (key) => key.id, make, (item, key, i) => update(item, key, i, i === next));
+}
+
+// spread says how requests use the keys.
+function spread(keys, next) {
+  const isOne = keys.length === 1;
+  if (page.unused) return "Workspaces do not use these keys: the organization has no active plan.";
+  if (keys.length && next === -1) return isOne ? "This key cannot be decrypted: requests have no key until it is updated." : "None of these keys can be decrypted: requests have no key until one is updated.";
+  return isOne ? "All requests use this key; with more keys they are spread evenly." : "Requests are spread evenly over these keys, in this order.";
 }
 
 function make({ id }) {

@@ -2,7 +2,7 @@
 
 import { $, all, bdi, dates, hideToast, time, toast } from "./dom.js";
 import { openDelete, openEdit } from "./dialogs.js";
-import { call, page } from "./state.js";
+import { call, page, signInLink } from "./state.js";
 
 const path = "/api/copilot/byok";
 const target = $("#target");
@@ -50,7 +50,7 @@ async function load() {
     list.hidden = false;
   } catch (refusal) {
     if (refusal.name === "AbortError") return;
-    $("#mothership-problem span").textContent = refusal.message;
+    $("#mothership-problem span").replaceChildren(refusal.message, ...(refusal.status === 401 ? [" ", signInLink()] : []));
     $("#mothership-problem").hidden = false;
   }
 }

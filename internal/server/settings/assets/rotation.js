@@ -1,7 +1,7 @@
 // The overview of the rotation: who serves next, how often each key has served.
 
 import { $, ago, all, clone, keyed, pips, plural, pulse, put, showName, since, time } from "./dom.js";
-import { now, onChange, page, pool, state } from "./state.js";
+import { isLive, now, onChange, page, pool, state } from "./state.js";
 
 const providers = all("#catalogue li").map((item) => ({ id: item.dataset.provider, mark: item.dataset.mark, name: item.textContent }));
 
@@ -16,7 +16,7 @@ export function start() {
 
 function render() {
   const held = providers.filter(({ id }) => state.pools[id]);
-  put($("#since"), held.length ? `${page.unused ? "Workspaces do not use these keys: the organization has no active plan. " : ""}Counted since this process started, ${since(state.since, now())}. Updates live.` : "");
+  put($("#since"), held.length ? `Counted since this process started, ${since(state.since, now())}.${isLive() ? " Updates live." : ""}` : "");
   $("#no-pools").hidden = held.length > 0;
   keyed($("#pools"), held, ({ id }) => id, ({ mark, name }) => {
     const section = clone("#pool-template");
@@ -31,7 +31,7 @@ function show(section, { id, name }) {
   const total = keys.reduce((sum, key) => sum + (key.served ?? 0), 0);
   const most = Math.max(1, ...keys.map((key) => key.served ?? 0));
   section.setAttribute("aria-label", name);
-  put($(".what p", section), total ? `${plural(total, "request")} served` : "No request served yet");
+  put($(".what p", section), `${total ? plural(total, "request") : "No request"} served by ${keys.length === 1 ? "this key" : "these keys"}${total ? "" : " yet"}`);
   put($(".count", section), `${keys.length} of ${page.cap}`);
   pips($(".pips", section), keys.length, page.cap);
   keyed($(".turns", section), keys, (key) => key.id, () => clone("#turn-template"), (turn, key, i) => {

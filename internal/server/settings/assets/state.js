@@ -57,7 +57,7 @@ export async function call(method, path, body, signal) {
   } catch (error) {
     if (error.name === "AbortError") throw error;
     throw new Refusal(0, method === "GET" ? "No response from the server."
-      : "No response from the server. The change may have been stored or not: look at the list before you try again.");
+      : "No response from the server. The change may have been made or not: look at the list before you try again.");
   }
   const said = await answer.json().catch(() => ({}));
   if (answer.ok) return said;
@@ -68,9 +68,9 @@ function explain(answer, said) {
   const id = answer.headers.get("x-request-id");
   switch (true) {
     case answer.status === 401:
-      return "You are signed out. Sign in again in another tab, then try again here: what you typed stays.";
+      return "You are signed out. Sign in again in another tab, then try again here.";
     case Array.isArray(said.details):
-      return said.details.map((issue) => issue.message).join(". ");
+      return said.details.map((issue) => issue.message).join(". ") + ".";
     case answer.status >= 500:
       return `${said.error ?? "The server failed"} (status ${answer.status}${id ? `, request ${id}` : ""}).`;
   }
@@ -80,19 +80,40 @@ function explain(answer, said) {
 // signIn is the sign-in page that leads back here.
 export const signIn = () => "/login?next=" + encodeURIComponent(location.pathname + location.search);
 
+// signInLink opens that page beside this one, so that what was typed stays.
+export function signInLink() {
+  const link = document.createElement("a");
+  link.href = signIn();
+  link.target = "_blank";
+  link.rel = "noopener";
+  link.textContent = "Sign in (new tab)";
+  return link;
+}
+
 export async function refresh() {
   adopt(await call("GET", page.base + "/state" + page.query));
 }
 
 // The stream. While it is away the page says so, and tries again.
 let source, waiting, delay;
+let failures = 0; // of the stream alone, one after the other
+let live = false;
+// isLive reports whether changes arrive as they happen.
+export const isLive = () => live;
+
+function setLive(yes) {
+  if (live === yes) return;
+  live = yes;
+  for (const f of listeners) f(new Set());
+}
 
 function connect() {
   source?.close();
   source = new EventSource(page.base + "/events" + page.query);
   source.addEventListener("state", (event) => {
-    delay = 0;
+    delay = failures = 0;
     say();
+    setLive(true);
     const next = JSON.parse(event.data);
     // An event that was on its way during a refresh may be older than that.
     if (next.now < state.now) refresh().catch(() => {});
@@ -101,6 +122,8 @@ function connect() {
   source.onerror = () => {
     source.close();
     source = undefined;
+    failures++;
+    setLive(false);
     again();
   };
 }
@@ -110,9 +133,10 @@ function again() {
   waiting = setTimeout(async () => {
     try {
       await refresh(); // says why the stream ended
-      say();
+      if (failures > 1) say(new Refusal(streamOnly));
       connect();
     } catch (refusal) {
+      failures = 0;
       say(refusal);
       again();
     }
@@ -121,6 +145,8 @@ function again() {
 }
 
 const notice = $("#offline");
+// streamOnly stands for the status that an EventSource does not tell.
+const streamOnly = "stream";
 
 // place puts the notice where it is seen: everything behind an open dialog is
 // covered and inert. In a dialog its link opens a new tab, so that what was
@@ -151,6 +177,8 @@ function say(refusal) {
     link.href = signIn();
   } else if (refusal.status === 403) {
     text = "You no longer have access to these keys. Ask an administrator of the workspace.";
+  } else if (refusal.status === streamOnly) {
+    text = "No live updates: too many pages may be open. This page asks for changes every few seconds.";
   } else if (refusal.status) {
     text = "The server cannot read its keys right now. What you see may be out of date; trying again.";
   }
@@ -167,6 +195,7 @@ export function watch() {
     if (document.hidden) {
       source?.close();
       source = undefined;
+      setLive(false);
       clearTimeout(waiting);
     } else if (!source) {
       delay = 0;

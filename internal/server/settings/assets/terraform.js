@@ -44,8 +44,8 @@ const variables = (text) => [...text.matchAll(/^variable "([^"]+)"/gm)].map(([, 
 
 async function copy() {
   const text = $("#terraform-text");
-  const names = new Intl.ListFormat("en").format(variables(text.textContent).map((name) => `TF_VAR_${name}`));
-  const next = `First set ${names} to the API keys; then terraform plan shows what it imports.`;
+  const names = variables(text.textContent).map((name) => `TF_VAR_${name}`);
+  const next = `Set ${names.length > 3 ? `the ${names.length} variables TF_VAR_…_api_keys` : new Intl.ListFormat("en").format(names)}, then run terraform plan.`;
   try {
     await navigator.clipboard.writeText(text.textContent);
     put($("#terraform-hint"), `Copied. ${next}`);
