@@ -60,10 +60,15 @@ func TestAccRotationExample(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	wrong := strings.Replace(string(text), "lookup(var.secrets, label, null)", `"sk-test-2026-q3"`, 1)
-	tf.Write(t, "main.tf", wrong)
-	if out, err := tf.run("test", "-no-color"); err == nil || wrong == string(text) || !strings.Contains(out, "never served: sk-test-2026-q4") {
-		t.Errorf("an example that stores the wrong secret: %v\n%s", err, out)
+	for _, wrong := range []struct{ right, wrong, says string }{
+		{"lookup(var.secrets, label, null)", `"sk-test-2026-q3"`, "never served: sk-test-2026-q4"},
+		{"id = key.id", `id = "${key.id}${length(var.generations)}"`, "The first generation was touched."},
+	} {
+		edited := strings.Replace(string(text), wrong.right, wrong.wrong, 1)
+		tf.Write(t, "main.tf", edited)
+		if out, err := tf.run("test", "-no-color"); err == nil || edited == string(text) || !strings.Contains(out, wrong.says) {
+			t.Errorf("an example with %s in place of %s: %v\n%s", wrong.wrong, wrong.right, err, out)
+		}
 	}
 }
 

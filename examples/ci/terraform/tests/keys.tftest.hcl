@@ -11,8 +11,12 @@ run "add" {
 run "plan_again" {
   command = plan
 
+  variables {
+    before = run.add.keys # OpenTofu knows run.* in variables only
+  }
+
   assert {
-    condition     = { for name, key in byok_pool.openai.keys : name => key.id } == { for name, key in run.add.keys : name => key.id }
+    condition     = { for name, key in byok_pool.openai.keys : name => key.id } == { for name, key in var.before : name => key.id }
     error_message = "The plan replaces a key."
   }
 }
