@@ -206,7 +206,7 @@ func CheckEnvFile(path string) error {
 	case info.IsDir():
 		return errors.New("is a folder")
 	}
-	file, err := os.Open(path)
+	file, err := os.Open(path) //nolint:gosec // the operator names it
 	if err != nil {
 		return err
 	}
