@@ -153,7 +153,7 @@ func (e environment) rekey(ctx context.Context, v *encryption.Vault, o encryptio
 		return err
 	}
 	if result.Unreadable > 0 {
-		return fmt.Errorf("%s cannot be decrypted with any of the keys and stay as they are; byok-server keys verify lists them", plural(result.Unreadable, "stored key"))
+		return fmt.Errorf("%s cannot be decrypted with any of the keys and kept the old encryption; byok-server keys verify lists them", plural(result.Unreadable, "stored key"))
 	}
 	return nil
 }

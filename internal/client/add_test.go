@@ -40,7 +40,7 @@ func onAdd(m *model, n int, a act) {
 	}
 }
 
-func TestAddAnswersTheFullRecord(t *testing.T) {
+func TestAddReturnsTheFullRecord(t *testing.T) {
 	t.Parallel()
 	play(t, nil, func(s *scene) {
 		key, err := s.client.Add(s.ctx, openai, input())
@@ -54,9 +54,9 @@ func TestAddAnswersTheFullRecord(t *testing.T) {
 	})
 }
 
-// TestAddWhoseAnswerIsLost: whatever happens to an add, the pool holds the key
+// TestAddWhoseResponseIsLost: whatever happens to an add, the pool holds the key
 // once, and the caller knows its ID.
-func TestAddWhoseAnswerIsLost(t *testing.T) {
+func TestAddWhoseResponseIsLost(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct {
 		lost     act

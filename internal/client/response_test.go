@@ -80,7 +80,7 @@ func TestHostileLists(t *testing.T) {
 	}
 }
 
-func TestHostileAnswersToWrites(t *testing.T) {
+func TestHostileResponsesToWrites(t *testing.T) {
 	t.Parallel()
 	for name, body := range map[string]string{
 		"no success":         `{"success":false,"key":` + goodKey + `}`,

@@ -42,7 +42,7 @@ func expectRequests(t *testing.T, s *acctest.Server, command string, want map[st
 
 // Each plan and each apply checks the session with one request, beside what it
 // sends for keys.
-func TestAccRequestsOfAWalk(t *testing.T) {
+func TestAccRequestsOfAPlan(t *testing.T) {
 	t.Parallel()
 	const n = 8
 	s := acctest.Start(t)

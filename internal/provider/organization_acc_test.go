@@ -13,7 +13,7 @@ import (
 )
 
 // examples/organization runs an organization with ten workspaces from one
-// configuration. A workspace of somebody else's organization is left alone.
+// configuration. A workspace of another organization is left alone.
 func TestAccOrganizationExample(t *testing.T) {
 	t.Parallel()
 	const workspaces = 10

@@ -68,15 +68,15 @@ func (p poolServer) value(m poolModel) tftypes.Value {
 	return value
 }
 
-// ask asks the four questions about an instance, and writes the answers down.
-func (p poolServer) ask(i poolInstance) (answers []string) {
+// ask makes the four calls about an instance, and returns what they respond.
+func (p poolServer) ask(i poolInstance) (responses []string) {
 	p.t.Helper()
 	ctx, typ := p.t.Context(), p.schema.ValueType()
 	say := func(err error, diags []*tfprotov6.Diagnostic, values ...any) {
 		if err != nil {
 			p.t.Fatal(err)
 		}
-		answers = append(answers, strings.Join(said(diags), "\n"), fmt.Sprint(values...))
+		responses = append(responses, strings.Join(said(diags), "\n"), fmt.Sprint(values...))
 	}
 	config, state := p.value(i.config), p.value(i.state)
 	validated, err := p.server.ValidateResourceConfig(ctx, &tfprotov6.ValidateResourceConfigRequest{
@@ -97,7 +97,7 @@ func (p poolServer) ask(i poolInstance) (answers []string) {
 		ProposedNewState: tfcore.Encode(typ, tfcore.Proposed(p.schema, config, state)),
 	})
 	say(err, planned.Diagnostics, tfcore.Decode(typ, planned.PlannedState), records(p.t, planned.PlannedPrivate), planned.RequiresReplace)
-	return answers
+	return responses
 }
 
 // unchangedPool is a pool of three keys beside one of another user, as an apply

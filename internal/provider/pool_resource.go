@@ -214,6 +214,9 @@ func (r *poolResource) modifyUpdate(ctx context.Context, call *ledger.Call, m pl
 	}
 	resp.Diagnostics.Append(newKeyDiagnostics(p)...)
 	resp.Diagnostics.Append(r.operation.declaredDiagnostics(p)...)
+	if !m.mayApply {
+		resp.Diagnostics.Append(r.operation.unknownDefaultDiagnostics(m.config.scopeFields().values(), m.prior.scopeFields().values())...)
+	}
 	for _, key := range p.keys {
 		if key.from == "" {
 			continue

@@ -218,6 +218,20 @@ func (o *operation) storeDiagnostics(pool byok.Pool) diag.Diagnostics {
 	return o.deploymentDiagnostics(pool)
 }
 
+// unknownDefaultDiagnostics warns, once in each plan, of a key or pool that is changed
+// where it is while the workspace of the provider is not known.
+func (o *operation) unknownDefaultDiagnostics(config, prior scopeIDs) (diags diag.Diagnostics) {
+	const summary = "Default workspace not known"
+	if !config.isNull() || prior[defaultKind].IsNull() || !o.workspaceID.IsUnknown() || !o.notices.once(notice{summary, byok.Pool{}}) {
+		return nil
+	}
+	diags.AddAttributeWarning(path.Root(scopeKinds[defaultKind].attribute), summary, fmt.Sprintf(
+		"The provider byok does not know workspace_id, because the value follows from a resource that this plan creates or changes. "+
+			"Keys that exist stay in their workspace (here %q) and are changed there. If workspace_id turns out to be that of another workspace, the next plan moves them.",
+		prior[defaultKind].ValueString()))
+	return diags
+}
+
 // moveDiagnostics reports a replacement that would delete keys in a scope where the
 // user can, and fail to add them in another, where the user can only read. Where
 // the user can change neither, an admin may apply the plan.

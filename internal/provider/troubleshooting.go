@@ -58,6 +58,7 @@ func TroubleshootingHeadings() []string {
 		"Contradictory provider configuration",
 		"Invalid provider configuration",
 		"Provider configuration not known",
+		"Default workspace not known",
 		"Unencrypted endpoint",
 		"Incomplete session token",
 

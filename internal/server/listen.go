@@ -49,7 +49,7 @@ func (cfg Config) Check(ctx context.Context) error {
 		}
 	}
 	if (cfg.TLSCert == "") != (cfg.TLSKey == "") {
-		return errors.New("TLS needs both a certificate and its key")
+		return errors.New("TLS needs both a certificate and its key (--tls-cert and --tls-key)")
 	}
 	if cfg.TLSCert != "" {
 		if _, err := newCertificate(cfg.TLSCert, cfg.TLSKey); err != nil {
@@ -76,7 +76,7 @@ func checkAddress(ctx context.Context, address string) error {
 		_, err = net.DefaultResolver.LookupPort(ctx, "tcp", port)
 	}
 	if err != nil {
-		return fmt.Errorf("listen on %s: %w", address, err)
+		return fmt.Errorf("listen on %s: %w; an address is HOST:PORT, such as 127.0.0.1:8080", address, err)
 	}
 	return nil
 }
@@ -91,7 +91,7 @@ func parseAppURL(text string) (*url.URL, error) {
 	u, err := url.Parse(text)
 	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Hostname() == "" ||
 		u.User != nil || strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.Fragment != "" {
-		return nil, fmt.Errorf("app URL %q must be http://HOST[:PORT] or https://HOST[:PORT]", text)
+		return nil, fmt.Errorf("app URL %q (--app-url) must be http://HOST[:PORT] or https://HOST[:PORT]", text)
 	}
 	return u, nil
 }
@@ -109,7 +109,7 @@ func parseProxies(texts []string) ([]netip.Prefix, error) {
 			}
 		}
 		if err != nil {
-			return nil, fmt.Errorf("trusted proxy %q must be an IP address or a CIDR prefix, such as 10.0.0.0/8", text)
+			return nil, fmt.Errorf("trusted proxy %q (--trusted-proxies) must be an IP address or a CIDR prefix, such as 10.0.0.0/8", text)
 		}
 		proxies = append(proxies, prefix.Masked())
 	}

@@ -404,7 +404,10 @@ resource "byok_key" "key" {
 			t.Error("the apply names no error")
 		}
 	} else {
-		w.Apply(t)
+		applied := w.Apply(t)
+		if n := strings.Count(applied.Output, "Warning: Default workspace not known"); n != 1 {
+			t.Errorf("the plan warns %d times that the workspace is not known:\n%s", n, applied.Output)
+		}
 	}
 	if stored := w.server.List(t, w.server.WorkspaceID); len(stored) != 1 || *stored[0].Name != kept {
 		t.Errorf("stored: %+v", stored)
