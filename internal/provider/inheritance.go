@@ -23,8 +23,8 @@ const (
 )
 
 // notices are what one plan has warned of already, and what it has asked for
-// warnings alone. Whatever cannot be told is no reason for an error, nor to ask
-// again.
+// that: what a workspace inherits, and which workspaces the user has. Whatever
+// cannot be told is no reason for an error, nor to ask again.
 type notices struct {
 	mu         sync.Mutex
 	said       map[notice]struct{}
