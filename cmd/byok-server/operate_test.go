@@ -213,7 +213,7 @@ func (w *workload) end() {
 func TestRekeyUnderLoad(t *testing.T) {
 	t.Parallel()
 	onBoth(t, func(t *testing.T, target string) {
-		const stored = 3000
+		const stored = 1000
 		doc := write(t, "b.json", bootstrap)
 		start := func(encryptionKey, decryptionKeys string) *program {
 			return serve(t, with("ENCRYPTION_KEY", encryptionKey, "DECRYPTION_KEYS", decryptionKeys), "--database", target, "--bootstrap", doc)
@@ -245,7 +245,7 @@ func TestRekeyUnderLoad(t *testing.T) {
 		kills := 0
 		var outcome string
 		for pause := 60 * time.Millisecond; outcome == ""; pause += 60 * time.Millisecond {
-			if kills == 8 {
+			if kills == 5 {
 				pause = waitAtMost
 			}
 			cmd := command(t, newEnv, rekey...)

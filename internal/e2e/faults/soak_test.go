@@ -21,8 +21,8 @@ import (
 )
 
 var (
-	soakRuns      = flag.Int("soak.runs", 6, "soak runs at protocol level")
-	soakTerraform = flag.Int("soak.terraform", 2, "soak runs with the real terraform")
+	soakRuns      = flag.Int("soak.runs", 4, "soak runs at protocol level")
+	soakTerraform = flag.Int("soak.terraform", 1, "soak runs with the real terraform")
 	soakSeed      = flag.Uint64("soak.seed", 1, "seed of the first soak run; each run counts one up")
 	soakParallel  = flag.Int("soak.parallel", 8, "soak runs at a time")
 )

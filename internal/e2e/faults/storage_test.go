@@ -30,7 +30,7 @@ func TestDiskFull(t *testing.T) {
 	t.Run("sqlite", func(t *testing.T) {
 		t.Parallel()
 		disk := newDisk(t, 3, "0")
-		fillDisk(t, newSite(t, "sqlite:"+filepath.Join(disk.dir, "keys.db")), disk, 100_000)
+		fillDisk(t, newSite(t, "sqlite:"+filepath.Join(disk.dir, "keys.db")), disk)
 	})
 	t.Run("postgres", func(t *testing.T) {
 		t.Parallel()
@@ -42,11 +42,11 @@ func TestDiskFull(t *testing.T) {
 		disk := newDisk(t, 14, account.Uid)
 		c := cluster(t)
 		execute(t, c.URL("postgres"), "CREATE TABLESPACE small LOCATION '"+disk.dir+"'")
-		fillDisk(t, newSite(t, c.Database(t, "TABLESPACE", "small")), disk, 400_000)
+		fillDisk(t, newSite(t, c.Database(t, "TABLESPACE", "small")), disk)
 	})
 }
 
-func fillDisk(t *testing.T, s *site, disk *disk, size int) {
+func fillDisk(t *testing.T, s *site, disk *disk) {
 	p := s.start(t)
 	session := s.session(t, p.URL)
 	d := newDoor(s.client, func() string { return p.URL }, session)
@@ -62,8 +62,9 @@ func fillDisk(t *testing.T, s *site, disk *disk, size int) {
 	}
 
 	// Others fill the disk, at last with small keys.
+	disk.leave(t, 1<<19)
 	others := foreign{}
-	full := 0
+	full, size := 0, 50_000
 	for i := 0; full < 3; i++ {
 		if i > 300 {
 			t.Fatal("the disk does not fill up")
@@ -109,7 +110,7 @@ func fillDisk(t *testing.T, s *site, disk *disk, size int) {
 
 	// An apply that needs more than there is fails, and harms nothing.
 	more := maps.Clone(declared)
-	more["big"] = key{workspaceID: siteWorkspace, providerID: "anthropic", secret: strings.Repeat("big", 700_000)}
+	more["big"] = key{workspaceID: siteWorkspace, providerID: "anthropic", secret: strings.Repeat("big", 200_000)}
 	if err := terraform.apply(t, more); err == nil || !strings.Contains(err.Error(), "the server failed") {
 		t.Fatalf("an apply that cannot be stored ends with %v", err)
 	}
@@ -154,6 +155,22 @@ func newDisk(t *testing.T, megabytes int, owner string) *disk {
 		}
 	})
 	return d
+}
+
+// leave takes all but some bytes of the space that is free.
+func (d *disk) leave(t *testing.T, bytes int64) {
+	t.Helper()
+	var space syscall.Statfs_t
+	if err := syscall.Statfs(d.dir, &space); err != nil {
+		t.Fatal(err)
+	}
+	free := int64(space.Bavail) * space.Bsize
+	if free <= bytes {
+		t.Fatalf("the disk has %d bytes left", free)
+	}
+	if err := os.WriteFile(filepath.Join(d.dir, "ballast"), make([]byte, free-bytes), 0o600); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // grow adds space for what did not fit.

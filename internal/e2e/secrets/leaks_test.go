@@ -308,22 +308,22 @@ func TestNoLeakInFailure(t *testing.T) {
 		t.Run(group, func(t *testing.T) {
 			t.Parallel()
 			s := newStage(t)
-			s.addKeys("kept")
-			s.addKeys("fresh")
+			s.addMixed("kept", false)
+			s.addMixed("fresh", true)
 			s.addKey("gone", "ascii", true)
 			s.addKey("gone", "quotes", false)
 			s.configure("", 0, "kept", "gone")
 			s.must("apply", "-no-color", "-auto-approve", "-parallelism=30")
 			s.served("kept", "gone")
 			s.renewAll("kept")
-			retries, least := 0, 24
+			retries, least := 0, 12
 			switch group {
 			case "failures":
 				retries = 1 // which is logged
 			case "gateway", "connection", "timeout":
 				// An add whose response is lost would look for it longer.
 				// On a busy machine not every add gets to be sent in this time.
-				s.createTimeout, least = "2500ms", 12
+				s.createTimeout, least = "2500ms", 6
 			}
 			s.configure("", retries, "kept", "fresh")
 			for _, f := range failures {

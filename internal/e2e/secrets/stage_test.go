@@ -150,6 +150,15 @@ func (s *stage) addKeys(group string) {
 	}
 }
 
+// addMixed puts one key of every shape into a group, in turn one of either
+// attribute: two groups, one of which begins with write-only, hold all pairs.
+func (s *stage) addMixed(group string, writeOnly bool) {
+	for i, shape := range shapes {
+		key := s.addKey(group, shape, writeOnly == (i%2 == 0))
+		key.Organization, key.Pool = i%4 >= 2, key.WriteOnly && i%3 > 0
+	}
+}
+
 func (s *stage) addKey(group, shape string, writeOnly bool) *stagedKey {
 	providerIDs := byok.ProviderIDs()
 	key := &stagedKey{
