@@ -25,9 +25,9 @@ for variable in $(compgen -e | grep '^BYOK_' | grep -v '^BYOK_ACC_' || true); do
 what=all
 case "${1:-}" in quick | acceptance) what=$1 && shift ;; esac
 
-# Garbage is collected less often, by the tests and by each terraform that they
-# start: a tenth of the time, for twice the memory.
-export GOGC=400
+# Garbage is collected rarely, by the tests and by all that they start and build:
+# a sixth of the time, for some hundred megabytes.
+export GOGC=1600 GOMEMLIMIT=2GiB
 # The race detector watches all but four packages that compute for long and share
 # nothing: SQLite (C that was translated to Go), and what reads large keys.
 race=(-race)
@@ -64,7 +64,7 @@ BYOK_FIGURES=$(mktemp)
 BYOK_TEST_BIN=$(mktemp -d) # programs and a cluster of PostgreSQL that all packages share
 export BYOK_FIGURES BYOK_TEST_BIN
 trap 'rm -rf "$BYOK_FIGURES" "$BYOK_TEST_BIN"; rmdir /dev/shm/byok-tests 2>/dev/null || true' EXIT
-CGO_ENABLED=0 go build -o "$BYOK_TEST_BIN/" . ./cmd/byok-server
+CGO_ENABLED=0 go build -trimpath -o "$BYOK_TEST_BIN/" . ./cmd/byok-server
 # Where memory is plenty, the files of the tests stay in it. All runs share the
 # folder, so that the next one finds what a killed one has left (pgtest).
 memory=$(df --output=avail -B1G /dev/shm 2>/dev/null | tail -1 || true)
@@ -72,9 +72,10 @@ if [ "${memory:-0}" -ge 8 ] && install -d -m 1777 /dev/shm/byok-tests; then
   export GOTMPDIR=${GOTMPDIR:-${TMPDIR:-/tmp}} TMPDIR=/dev/shm/byok-tests
 fi
 # The packages that take longest begin first, so that none is left alone at the
-# end. -vet=all is go vet, without compiling everything once more.
+# end. -vet=all is go vet, without compiling everything once more; -trimpath lets
+# each clone use what another one has compiled.
 # Four at a time, as browsers and databases leave cores idle.
-go test "${race[@]}" -p 4 -vet=all -timeout 40m "$@" ./internal/provider ./internal/e2e/... ./internal/server/settings ./internal/server/... ./...
+go test "${race[@]}" -trimpath -p 4 -vet=all -timeout 40m "$@" ./internal/provider ./internal/e2e/... ./internal/server/settings ./internal/server/... ./...
 go test -C tools/policy ./...
 go test -C tools/image ./...
 echo
