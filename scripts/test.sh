@@ -25,9 +25,9 @@ for variable in $(compgen -e | grep '^BYOK_' | grep -v '^BYOK_ACC_' || true); do
 what=all
 case "${1:-}" in quick | acceptance) what=$1 && shift ;; esac
 
-# Garbage is collected rarely, by the tests and by all that they start and build:
-# a sixth of the time, for some hundred megabytes.
-export GOGC=1600 GOMEMLIMIT=2GiB
+# Garbage is collected less often, by the tests and by all that they start and build:
+# a tenth of the time, for twice the memory.
+export GOGC=400
 # The race detector watches all but four packages that compute for long and share
 # nothing: SQLite (C that was translated to Go), and what reads large keys.
 race=(-race)

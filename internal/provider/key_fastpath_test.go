@@ -27,7 +27,7 @@ import (
 // The random instances that the fast path is compared with the framework on;
 // make soak compares more of them.
 var (
-	fastPathRounds = flag.Int("fastpath.rounds", 200, "how many random instances of a key, and half as many pools, go through the fast path and the framework")
+	fastPathRounds = flag.Int("fastpath.rounds", 100, "how many random instances of a key, and half as many pools, go through the fast path and the framework")
 	fastPathSeed   = flag.Uint64("fastpath.seed", 7, "seed of these instances")
 )
 

@@ -146,7 +146,9 @@ func (r *keyResource) modifyCreate(ctx context.Context, call *ledger.Call, m pla
 
 func (r *keyResource) modifyUpdate(ctx context.Context, call *ledger.Call, m plannedModels, mayApply bool, resp *resource.ModifyPlanResponse) ledger.Verdict {
 	workspaceID := r.operation.workspaceID
-	if mayApply {
+	marked, diags := workspaceMarked(ctx, resp.Private)
+	resp.Diagnostics.Append(diags...)
+	if mayApply || marked {
 		// An apply plans only updates with a prior state. It has to keep the
 		// workspace of the plan, which may not have known the provider's.
 		workspaceID = types.StringUnknown()
@@ -305,6 +307,7 @@ func (r *keyResource) Read(ctx context.Context, req resource.ReadRequest, resp *
 	pool, _ := prior.pool()
 	call.Read(pool, key.ID)
 
+	resp.Diagnostics.Append(r.operation.markWorkspace(ctx, resp.Private)...)
 	state, record, changed := refresh(prior, readRecord(ctx, req.Private, prior), key)
 	if changed {
 		resp.Diagnostics.Append(resp.State.Set(ctx, state.value(ctx))...)

@@ -176,7 +176,9 @@ func undeclared(call *ledger.Call, pool byok.Pool, record poolRecord, stored []b
 
 func (r *poolResource) modifyUpdate(ctx context.Context, call *ledger.Call, m plannedPools, resp *resource.ModifyPlanResponse) ledger.Verdict {
 	workspaceID := r.operation.workspaceID
-	if m.mayApply {
+	marked, diags := workspaceMarked(ctx, resp.Private)
+	resp.Diagnostics.Append(diags...)
+	if m.mayApply || marked {
 		// An apply plans only updates with a prior state. It has to keep the
 		// workspace of the plan, which may not have known the provider's.
 		workspaceID = types.StringUnknown()
@@ -310,6 +312,7 @@ func (r *poolResource) Read(ctx context.Context, req resource.ReadRequest, resp 
 		resp.Diagnostics.Append(clientDiagnostic(err, "read", keysRef(pool)))
 		return
 	}
+	resp.Diagnostics.Append(r.operation.markWorkspace(ctx, resp.Private)...)
 	refreshed := refreshPool(prior, readPoolRecord(ctx, req.Private, prior), inPool(keys, pool))
 	for _, key := range refreshed.deleted {
 		resp.Diagnostics.Append(deletedDiagnostic(key))

@@ -363,16 +363,41 @@ func TestHintInPlans(t *testing.T) {
 }
 
 // TestUnknownDefaultWorkspace: the provider's workspace follows from another
-// resource and changes together with a key. The apply keeps the key where the
-// plan has shown it, and the next plan moves it. Nothing tells the planning call
-// of OpenTofu's apply from a plan, so that it moves the key, OpenTofu refuses
-// that, and it takes the second apply to move it.
+// resource and changes together with a key or a pool. The apply keeps the keys
+// where the plan has shown them, and the next plan moves them; also where nothing
+// tells the planning call of the apply from a plan, as on OpenTofu.
 func TestUnknownDefaultWorkspace(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	other := w.server.NewWorkspace(t)
-	config := func(workspaceID, name string) string {
-		return fmt.Sprintf(`
+	resources := map[string]func(name string) string{
+		"key": func(name string) string {
+			return fmt.Sprintf(`resource "byok_key" "key" {
+  provider_id = "openai"
+  name        = %q
+  api_key_wo  = "sk-openai-0123456789-key"
+}
+`, name)
+		},
+		"pool": func(name string) string {
+			return fmt.Sprintf(`resource "byok_pool" "pool" {
+  provider_id = "openai"
+  keys = {
+    %s = { api_key_wo = "sk-openai-0123456789-key" }
+  }
+}
+`, name)
+		},
+	}
+	for name, resource := range resources {
+		for hint, ignored := range map[string]bool{"": false, ", without the hint": true} {
+			t.Run(name+hint, func(t *testing.T) {
+				t.Parallel()
+				w := newWorld(t)
+				if ignored {
+					w.setHint(t, false)
+				}
+				other := w.server.NewWorkspace(t)
+				config := func(workspaceID, name string) string {
+					return fmt.Sprintf(`
 resource "terraform_data" "workspace" {
   input = %q
 }
@@ -381,40 +406,34 @@ provider "byok" {
   workspace_id = terraform_data.workspace.output
 }
 
-resource "byok_key" "key" {
-  provider_id = "openai"
-  name        = %q
-  api_key_wo  = "sk-openai-0123456789-key"
-}
-`, workspaceID, name)
-	}
-	w.configure(t, config(w.server.WorkspaceID, "before"))
-	w.Apply(t)
-	w.configure(t, config(other, "after"))
-	kept := "after"
-	if w.CLI().IsOpenTofu() {
-		kept = "before"
-		errs := w.inJSON(t, 1, "apply", "-auto-approve").errors()
-		for _, d := range errs {
-			if d.Summary != "Provider produced inconsistent final plan" {
-				t.Errorf("the apply says %+v", d)
-			}
+`, workspaceID) + resource(name)
+				}
+				w.configure(t, config(w.server.WorkspaceID, "before"))
+				w.Apply(t)
+				w.configure(t, config(other, "after"))
+				applied := w.Apply(t)
+				if n := strings.Count(applied.Output, "Warning: Default workspace not known"); n != 1 {
+					t.Errorf("the plan warns %d times that the workspace is not known:\n%s", n, applied.Output)
+				}
+				if stored := w.server.List(t, w.server.WorkspaceID); len(stored) != 1 || *stored[0].Name != "after" {
+					t.Errorf("stored: %+v", stored)
+				}
+				w.Apply(t)
+				if here, there := w.server.List(t, w.server.WorkspaceID), w.server.List(t, other); len(here) != 0 || len(there) != 1 {
+					t.Errorf("stored here: %+v, there: %+v", here, there)
+				}
+				// What was read while the workspace was not known moves with it, too.
+				w.configure(t, config(w.server.WorkspaceID, "after"))
+				w.Apply(t)
+				if stored := w.server.List(t, other); len(stored) != 1 {
+					t.Errorf("stored there: %+v", stored)
+				}
+				w.Apply(t)
+				if here, there := w.server.List(t, w.server.WorkspaceID), w.server.List(t, other); len(here) != 1 || len(there) != 0 {
+					t.Errorf("stored here: %+v, there: %+v", here, there)
+				}
+			})
 		}
-		if len(errs) == 0 {
-			t.Error("the apply names no error")
-		}
-	} else {
-		applied := w.Apply(t)
-		if n := strings.Count(applied.Output, "Warning: Default workspace not known"); n != 1 {
-			t.Errorf("the plan warns %d times that the workspace is not known:\n%s", n, applied.Output)
-		}
-	}
-	if stored := w.server.List(t, w.server.WorkspaceID); len(stored) != 1 || *stored[0].Name != kept {
-		t.Errorf("stored: %+v", stored)
-	}
-	w.Apply(t)
-	if here, there := w.server.List(t, w.server.WorkspaceID), w.server.List(t, other); len(here) != 0 || len(there) != 1 {
-		t.Errorf("stored here: %+v, there: %+v", here, there)
 	}
 }
 
