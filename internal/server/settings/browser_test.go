@@ -84,9 +84,13 @@ type tab struct {
 }
 
 // newTab opens a page in a fresh profile, 1300 by 900 pixels. Scripts that
-// throw and everything that the page's policy refuses fail the test.
+// throw and everything that the page's policy refuses fail the test. -short leaves
+// Chromium out.
 func newTab(t testing.TB, base string) *tab {
 	t.Helper()
+	if testing.Short() {
+		t.Skip("Chromium is left out by -short")
+	}
 	chromium.once.Do(startChromium)
 	if chromium.err != nil {
 		if os.Getenv("CI") == "true" {
