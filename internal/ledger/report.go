@@ -167,13 +167,14 @@ func (r *Refused) Detail() string {
 	}
 	b.WriteString("- Plan again: the plan shows how many keys are too many, and which ones it does not manage.\n")
 	b.WriteString("- If the key replaces another one, remove create_before_destroy from it: a full pool cannot store both.\n")
-	if r.Waiting == 0 {
+	switch {
+	case r.Waiting > 1:
+		b.WriteString("- To finish in one apply, use a -parallelism above the number of keys that this apply adds to full pools.")
+	case r.Waiting == 0:
 		b.WriteString("- If other keys of this apply free capacity, run the apply again: creates that wait can occupy all slots of -parallelism, so that the deletes cannot start.\n")
 		b.WriteString("- If deletes take longer than that, raise create in the timeouts block.")
-	} else {
-		b.WriteString("- To finish in one apply, use a -parallelism above the number of keys that this apply adds to full pools.")
 	}
-	return b.String()
+	return strings.TrimRight(b.String(), "\n")
 }
 
 // figure is one line of a sum.

@@ -163,8 +163,7 @@ What you can do:
 What you can do:
 
 - Plan again: the plan shows how many keys are too many, and which ones it does not manage.
-- If the key replaces another one, remove create_before_destroy from it: a full pool cannot store both.
-- To finish in one apply, use a -parallelism above the number of keys that this apply adds to full pools.`,
+- If the key replaces another one, remove create_before_destroy from it: a full pool cannot store both.`,
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
