@@ -133,7 +133,7 @@ func TestTLS(t *testing.T) {
 		"unknown authority": {func(*Config) {}, "unknown authority"},
 		"known authority":   {func(c *Config) { c.CACertPEM = ca }, ""},
 		"insecure":          {func(c *Config) { c.Insecure = true }, ""},
-		"plain http":        {func(c *Config) { c.Endpoint = strings.Replace(c.Endpoint, "https", "http", 1) }, "not Sim's own; the endpoint may be wrong"},
+		"plain http":        {func(c *Config) { c.Endpoint = strings.Replace(c.Endpoint, "https", "http", 1) }, "may have to begin with https://"},
 		"other host name": {func(c *Config) {
 			c.Endpoint, c.CACertPEM = strings.Replace(c.Endpoint, "127.0.0.1", "localhost", 1), ca
 		}, "another host name"},

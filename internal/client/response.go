@@ -281,7 +281,11 @@ func refusal(r *request, status int, body []byte) *failure {
 		}
 	case http.StatusBadRequest:
 		f.kind, f.detail, f.fields = KindInvalid, knownDetail(parsed), refusedFields(parsed)
-		if !isAPI {
+		switch {
+		case isAPI:
+		case bytes.Contains(body, []byte("HTTPS")) || bytes.Contains(body, []byte("SSL-enabled")): // as Go, nginx and Apache say it
+			f.kind, f.detail = KindProtocol, "the server uses TLS; the endpoint may have to begin with https://"
+		default:
 			f.kind, f.detail = KindProtocol, "it is a 400 that is not Sim's own; the endpoint may be wrong, or a gateway may have refused the request"
 		}
 		if match := capText().FindStringSubmatch(parsed.Error); match != nil {
