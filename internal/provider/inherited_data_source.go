@@ -62,7 +62,7 @@ func (d *inheritedDataSource) Read(ctx context.Context, req datasource.ReadReque
 	scope, known := ids.scope()
 	switch {
 	case ids.isNull():
-		resp.Diagnostics.Append(missingScopeDiagnostic())
+		resp.Diagnostics.Append(missingDefaultDiagnostic(""))
 		return
 	case !known:
 		resp.Diagnostics.Append(unknownConfigurationDiagnostic("list inherited provider IDs", []string{idAttribute(scope)}))

@@ -434,6 +434,23 @@ func TestListErrors(t *testing.T) {
 	}
 }
 
+// Without a workspace, each data source names the arguments that it has.
+func TestDataSourceWithoutWorkspace(t *testing.T) {
+	t.Parallel()
+	s := acctest.Start(t)
+	user := s.NewUser(t, "read", s.WorkspaceID)
+	for typeName, organization := range map[string]bool{"byok_keys": true, "byok_inherited_providers": false} {
+		t.Run(typeName, func(t *testing.T) {
+			o := beginQueryWith(t, s, map[string]any{"session_token": user.SessionToken})
+			o.ReadData(t.Context(), typeName, nil)
+			err := fmt.Sprint(o.Err())
+			if !strings.Contains(err, "Missing workspace_id") || !strings.Contains(err, envWorkspaceID) || strings.Contains(err, "organization_id") != organization {
+				t.Errorf("the error says %s", err)
+			}
+		})
+	}
+}
+
 // A list block is checked before anything is asked.
 func TestListValidation(t *testing.T) {
 	t.Parallel()

@@ -271,7 +271,13 @@ func missingScopeDiagnostic() diag.Diagnostic {
 			others = append(others, of.attribute)
 		}
 	}
+	return missingDefaultDiagnostic(" For keys that workspaces inherit, set " + strings.Join(others, " or ") + " here.")
+}
+
+// missingDefaultDiagnostic says where the default scope is set, and what else can
+// be chosen.
+func missingDefaultDiagnostic(otherwise string) diag.Diagnostic {
 	attribute := scopeKinds[defaultKind].attribute
 	return diag.NewAttributeErrorDiagnostic(path.Root(attribute), "Missing "+attribute, fmt.Sprintf(
-		"Set %s here or in the provider block, or the environment variable %s. For keys that workspaces inherit, set %s here.", attribute, envWorkspaceID, strings.Join(others, " or ")))
+		"Set %s here or in the provider block, or the environment variable %s.", attribute, envWorkspaceID)+otherwise)
 }
