@@ -57,7 +57,7 @@ func (k keyFastPath) Read(ctx context.Context, state, private []byte) (identity 
 // Plan leaves it to the framework to report drift.
 func (k keyFastPath) Plan(req fastpath.PlanRequest) (private []byte, unchanged bool) {
 	operation := k.provider.operation.Load()
-	if operation == nil {
+	if operation == nil || operation.workspaceID.IsUnknown() { // the framework warns
 		return nil, false
 	}
 	prior, ok := keyTable.decode(req.Prior)

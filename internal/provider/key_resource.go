@@ -165,7 +165,7 @@ func (r *keyResource) modifyUpdate(ctx context.Context, call *ledger.Call, m pla
 	}
 	resp.Diagnostics.Append(updateDiagnostics(m.config, m.prior, m.record)...)
 	if !mayApply { // an apply does not repeat the warnings of its plan
-		resp.Diagnostics.Append(r.operation.unknownDefaultDiagnostics(m.config.scopeFields().values(), m.prior.scopeFields().values())...)
+		resp.Diagnostics.Append(r.operation.unknownDefaultDiagnostics(m.config.scopeFields().values(), m.prior.scopeFields().values(), marked)...)
 		resp.Diagnostics.Append(driftDiagnostics(m.config, m.prior, p)...)
 	}
 	if !mayApply && p.upload {

@@ -53,7 +53,7 @@ func (f poolFastPath) Read(ctx context.Context, state, private []byte) (identity
 // Plan leaves it to the framework to report drift.
 func (f poolFastPath) Plan(req fastpath.PlanRequest) (private []byte, unchanged bool) {
 	operation := f.provider.operation.Load()
-	if operation == nil {
+	if operation == nil || operation.workspaceID.IsUnknown() { // the framework warns
 		return nil, false
 	}
 	prior, ok := poolTable.decode(req.Prior)

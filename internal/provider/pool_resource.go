@@ -217,7 +217,7 @@ func (r *poolResource) modifyUpdate(ctx context.Context, call *ledger.Call, m pl
 	resp.Diagnostics.Append(newKeyDiagnostics(p)...)
 	resp.Diagnostics.Append(r.operation.declaredDiagnostics(p)...)
 	if !m.mayApply {
-		resp.Diagnostics.Append(r.operation.unknownDefaultDiagnostics(m.config.scopeFields().values(), m.prior.scopeFields().values())...)
+		resp.Diagnostics.Append(r.operation.unknownDefaultDiagnostics(m.config.scopeFields().values(), m.prior.scopeFields().values(), marked)...)
 	}
 	for _, key := range p.keys {
 		if key.from == "" {

@@ -218,17 +218,24 @@ func (o *operation) storeDiagnostics(pool byok.Pool) diag.Diagnostics {
 	return o.deploymentDiagnostics(pool)
 }
 
-// unknownDefaultDiagnostics warns, once in each plan, of a key or pool that is changed
-// where it is while the workspace of the provider is not known.
-func (o *operation) unknownDefaultDiagnostics(config, prior scopeIDs) (diags diag.Diagnostics) {
+// unknownDefaultDiagnostics warns, once in each plan, of a key or pool that stays
+// where it is because the workspace of the provider is not known, or was not when
+// the key or pool was last read.
+func (o *operation) unknownDefaultDiagnostics(config, prior scopeIDs, marked bool) (diags diag.Diagnostics) {
 	const summary = "Default workspace not known"
-	if !config.isNull() || prior[defaultKind].IsNull() || !o.workspaceID.IsUnknown() || !o.notices.once(notice{summary, byok.Pool{}}) {
+	attribute, stays := scopeKinds[defaultKind].attribute, prior[defaultKind]
+	unknown := o.workspaceID.IsUnknown()
+	if !config.isNull() || stays.IsNull() || !unknown && (!marked || o.workspaceID.Equal(stays)) || !o.notices.once(notice{summary, byok.Pool{}}) {
 		return nil
 	}
-	diags.AddAttributeWarning(path.Root(scopeKinds[defaultKind].attribute), summary, fmt.Sprintf(
-		"The provider byok does not know workspace_id, because the value follows from a resource that this plan creates or changes. "+
-			"Keys that exist stay in their workspace (here %q) and are changed there. If workspace_id turns out to be that of another workspace, the next plan moves them.",
-		prior[defaultKind].ValueString()))
+	detail := fmt.Sprintf("Keys that were last read while the provider byok did not know %s stay in their workspace (here %q) and are changed there, although it is %q now. "+
+		"The next plan moves them, unless it has -refresh=false.", attribute, stays.ValueString(), o.workspaceID.ValueString())
+	if unknown {
+		detail = fmt.Sprintf("The provider byok does not know %s, because the value follows from a resource that this plan creates or changes. "+
+			"Keys that exist stay in their workspace (here %q) and are changed there. If %s turns out to be that of another workspace, the next plan moves them.",
+			attribute, stays.ValueString(), attribute)
+	}
+	diags.AddAttributeWarning(path.Root(attribute), summary, detail)
 	return diags
 }
 

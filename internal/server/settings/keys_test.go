@@ -850,6 +850,36 @@ func TestFocusAfterDelete(t *testing.T) {
 	b.until("document.querySelector('#manage #toast.shown').getBoundingClientRect().bottom <= document.querySelector('#manage [data-close]').getBoundingClientRect().top")
 }
 
+// What others delete while a dialog is open: what a delete leaves is said anew, and
+// without keys the dialog says so and leads back to a button that is there.
+func TestOthersDelete(t *testing.T) {
+	t.Parallel()
+	w := startWorld(t)
+	var ids []string
+	for _, name := range []string{"one", "two", "three"} {
+		ids = append(ids, w.Add(t, w.WorkspaceID, "exa", "exa-0123456789abc", name))
+	}
+	b := newTab(t, w.URL)
+	b.session(w.SessionToken)
+	b.open(w.page(""))
+	b.click(manage("exa"))
+	b.click(keyButton(3, "delete"))
+	b.shows("#delete-which", "Key 3 of 3")
+	w.Delete(t, w.WorkspaceID, "exa", ids[0])
+	b.shows("#delete-which", "Key 2 of 2")
+	b.shows("#delete-follows", "The other Exa key stays in use.")
+	w.Delete(t, w.WorkspaceID, "exa", ids[1])
+	b.shows("#delete-follows", "This is the last Exa key.")
+	w.Delete(t, w.WorkspaceID, "exa", ids[2])
+	b.shows("#delete-which", "Another user deleted this key")
+	b.click("#delete-do")
+	b.shows("#delete-problem", "another user deleted it")
+	b.click("#delete [data-close]")
+	b.until("document.querySelector('#manage-lead').innerText === 'All keys were deleted.'")
+	b.press(escape)
+	b.until("document.activeElement === document.querySelector('[data-provider=exa] [data-do=add]')")
+}
+
 // decode reads JSON of the server.
 func decode[T any](t testing.TB, text string) T {
 	t.Helper()

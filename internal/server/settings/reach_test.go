@@ -199,6 +199,39 @@ func TestWidths(t *testing.T) {
 	check()
 }
 
+// The page stays where it is when its scrollbar goes, and does not scroll behind a
+// dialog.
+func TestPageStaysInPlace(t *testing.T) {
+	t.Parallel()
+	w := startWorld(t)
+	w.fill(t)
+	b := newTab(t, w.URL)
+	b.session(w.superuser.SessionToken)
+	b.open(w.page(""))
+	const left, scrolls = "document.querySelector('h1').getBoundingClientRect().left", "document.documentElement.scrollHeight > innerHeight"
+	if !eval[bool](b, scrolls) {
+		t.Fatal("the page does not scroll")
+	}
+	want := eval[float64](b, left)
+	b.fill("#search", "no such provider")
+	b.until("!(" + scrolls + ")")
+	if got := eval[float64](b, left); got != want {
+		t.Errorf("the page moves from %v to %v when a search leaves nothing", want, got)
+	}
+	b.click("#clear-search")
+	b.click(manage("openai"))
+	if got := eval[float64](b, left); got != want {
+		t.Errorf("the page moves from %v to %v when a dialog opens", want, got)
+	}
+	if got := eval[string](b, "getComputedStyle(document.documentElement).overflowY"); got != "hidden" {
+		t.Errorf("behind a dialog the page has overflow %s", got)
+	}
+	b.open(w.page("tab=mothership"))
+	if got := eval[float64](b, left); got != want {
+		t.Errorf("the page moves from %v to %v on the Mothership tab", want, got)
+	}
+}
+
 // Where a dialog has little height, as when a page is enlarged, all of it can be
 // scrolled to.
 func TestLowWindows(t *testing.T) {

@@ -2,7 +2,7 @@
 // one. They know a form and what to call; whose keys they are is the caller's.
 
 import { $, all, put, showName } from "./dom.js";
-import { signInLink } from "./state.js";
+import { onChange, signInLink } from "./state.js";
 
 const edit = $("#edit");
 const apiKey = $("#edit-key");
@@ -94,7 +94,8 @@ $("#edit-form").addEventListener("submit", async (event) => {
 
 const remove = $("#delete");
 
-// openDelete names what goes and what follows, and calls remove().
+// openDelete names what goes and what follows, which is said anew when the keys
+// change, and calls remove().
 export function openDelete(what) {
   current = what;
   problem("#delete-problem");
@@ -102,10 +103,16 @@ export function openDelete(what) {
   showName($("#delete-name"), what.name);
   $("#delete-name").hidden = what.name === undefined;
   put($("#delete-mask"), what.mask);
-  $("#delete-which").replaceChildren(...(what.which ?? []));
-  put($("#delete-follows"), what.follows);
+  tell();
   remove.showModal();
 }
+
+function tell() {
+  $("#delete-which").replaceChildren(...(current.which?.() ?? []));
+  put($("#delete-follows"), current.follows());
+}
+// A delete under way has changed the keys itself.
+onChange(() => remove.open && !busy && tell());
 
 $("#delete-do").addEventListener("click", async () => {
   problem("#delete-problem");

@@ -18,6 +18,11 @@ export function start() {
     $("[data-do=manage]", row).addEventListener("click", () => open(row));
   }
   $("#manage-add")?.addEventListener("click", () => add(shown));
+  // Without keys, the button that opened the dialog is hidden.
+  manage.addEventListener("close", () => {
+    const button = $("[data-do=add]", shown);
+    if ($("[data-do=manage]", shown).hidden) (button.hidden ? $("#main") : button).focus();
+  });
   $("#search").addEventListener("input", search);
   $("#search-form").addEventListener("submit", (event) => event.preventDefault());
   $("#clear-search").addEventListener("click", () => {
@@ -89,7 +94,7 @@ function open(row) {
 function list() {
   const { keys, next } = pool(shown.dataset.provider);
   const isFull = keys.length >= page.cap;
-  put($("#manage-lead"), spread(keys, next) + ` Uses are counted since this process started, ${since(state.since, now())}.`);
+  put($("#manage-lead"), keys.length ? spread(keys, next) + ` Uses are counted since this process started, ${since(state.since, now())}.` : "All keys were deleted.");
   put($(".count", manage), `${keys.length} of ${page.cap}`);
   pips($(".pips", manage), keys.length, page.cap);
   let hint = isUnknown(shown) ? "This server does not have this provider ID: its keys can be looked at, but not changed." : "";
@@ -107,7 +112,8 @@ function list() {
 function spread(keys, next) {
   const isOne = keys.length === 1;
   if (page.unused) return "Workspaces do not use these keys: the organization has no active plan.";
-  if (keys.length && next === -1) return isOne ? "This key cannot be decrypted: requests have no key until it is updated." : "None of these keys can be decrypted: requests have no key until one is updated.";
+  if (next === -1) return isOne ? "This key cannot be decrypted: requests have no key until it is updated." : "None of these keys can be decrypted: requests have no key until one is updated.";
+  if (keys.some((key) => key.broken)) return "Requests use these keys in this order. A key that cannot be decrypted is skipped: the key after it serves its requests, too.";
   return isOne ? "All requests use this key; with more keys they are spread evenly." : "Requests are spread evenly over these keys, in this order.";
 }
 
@@ -182,7 +188,7 @@ function remove(row, key) {
   const id = row.dataset.provider;
   openDelete({
     title: page.organization ? [`Delete this ${nameOf(row)} key of `, bdi(page.organization), "?"] : [`Delete this ${nameOf(row)} key?`],
-    name: key.name ?? "", mask: key.mask, which: which(id, key), follows: follows(row, key),
+    name: key.name ?? "", mask: key.mask, which: () => which(id, key), follows: () => follows(row, key),
     remove: async () => {
       const at = pool(id).keys.findIndex((k) => k.id === key.id);
       await orCurrent(call("DELETE", page.api, { providerId: id, keyId: key.id }));
@@ -190,10 +196,7 @@ function remove(row, key) {
       return () => {
         const items = $("#manage-keys").children;
         if (items.length) items[Math.min(at, items.length - 1)].focus();
-        else {
-          manage.close();
-          (page.canSave ? $("[data-do=add]", row) : $("#main")).focus();
-        }
+        else manage.close();
         toast(`${nameOf(row)} key deleted`);
       };
     },
@@ -206,6 +209,7 @@ const article = (name) => (/^[aeioux]/i.test(name) ? "an " : "a ") + name;
 function which(id, key) {
   const { keys } = pool(id);
   const at = keys.findIndex((other) => other.id === key.id);
+  if (at === -1) return ["Another user deleted this key"];
   return [`Key ${at + 1} of ${keys.length}, added `, ...dates(key.created, key.replaced)];
 }
 
@@ -218,6 +222,8 @@ function follows(row, key) {
   if (rest.length && rest.every((other) => other.broken)) {
     return `No other ${name} key can be decrypted: until one is updated, ${name} requests of this ${page.noun} have no key.`;
   }
+  const broken = rest.filter((other) => other.broken).length;
+  if (broken) return `${plural(rest.length - broken, `other ${name} key`)} can be used, ${broken} cannot be decrypted.`;
   if (rest.length) return rest.length === 1 ? `The other ${name} key stays in use.` : `The other ${rest.length} ${name} keys stay in use.`;
   const last = `This is the last ${name} key.`;
   if (!page.hosted) return `${last} This server has no hosted keys: ${name} requests of this workspace then have no key.`;

@@ -99,8 +99,8 @@ function save(row, verb) {
 
 function remove(row) {
   openDelete({
-    title: [`Delete the ${nameOf(row)} key?`], mask: "…" + row.key.keyLastFour, which: ["Added ", ...datesOf(row.key)],
-    follows: `Workspace ${workspace()} then has no ${nameOf(row)} key of its own for the copilot.`,
+    title: [`Delete the ${nameOf(row)} key?`], mask: "…" + row.key.keyLastFour, which: () => ["Added ", ...datesOf(row.key)],
+    follows: () => `Workspace ${workspace()} then has no ${nameOf(row)} key of its own for the copilot.`,
     remove: async () => {
       await call("DELETE", path + query({ provider: row.dataset.provider }));
       await load();
