@@ -55,6 +55,7 @@ func (p *Pages) stream(w http.ResponseWriter, r *http.Request) {
 	h.Set("X-Accel-Buffering", "no")
 	w.WriteHeader(http.StatusOK)
 
+	r = p.api.WithoutCache(r) // a page that is open ends with its session
 	sent := map[string][]byte{}
 	tick := time.NewTicker(recheck)
 	defer tick.Stop()

@@ -160,3 +160,21 @@ func TestNoWorkspace(t *testing.T) {
 	b.click("button[type=submit]")
 	b.shows("h1", "Sign in")
 }
+
+// Who signs out in one tab sees no more changes in another.
+func TestSignOutEndsOtherTabs(t *testing.T) {
+	t.Parallel()
+	w := startWorld(t)
+	one := newTab(t, w.URL)
+	one.open("/login")
+	one.fill("#email", w.Email)
+	one.fill("#password", w.Password)
+	one.click("button[type=submit]")
+	one.shows("h1", "Bring your own keys")
+	two := one.secondTab()
+	two.open(w.page(""))
+	two.click(".menu-user summary")
+	two.click(".menu-user button")
+	two.shows("h1", "Sign in")
+	one.shows("#offline", "You are signed out.")
+}
