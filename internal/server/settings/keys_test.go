@@ -6,6 +6,8 @@ import (
 	"log/slog"
 	"net/http"
 	"net/url"
+	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -431,6 +433,12 @@ func TestReader(t *testing.T) {
 			t.Errorf("a %s can add %d keys", name, got)
 		}
 		b.click("#manage [data-close]")
+		// Neither do the buttons show before the scripts run.
+		html := eval[string](b, "fetch(location.href).then((r) => r.text())")
+		buttons := regexp.MustCompile(`<button[^>]* data-do="add"[^>]*>`).FindAllString(html, -1)
+		if len(buttons) == 0 || slices.ContainsFunc(buttons, func(button string) bool { return !strings.Contains(button, " hidden") }) {
+			t.Errorf("the HTML for a %s has the buttons %q", name, buttons)
+		}
 		b.open(w.page("tab=rotation"))
 		b.shows("#pools", "OpenAI")
 	}
