@@ -25,6 +25,8 @@ type exchange struct {
 	base context.Context //nolint:containedctx // an exchange is of one request
 	// isHidden reports a path that is not served where the request came in.
 	isHidden func(path string) bool
+	// withoutCache looks the session up even where a session_data cookie has it.
+	withoutCache bool
 
 	// id is the x-request-id, empty before a route is found.
 	id     string

@@ -58,26 +58,22 @@ func (a *API) Keys(ctx context.Context, owner keystore.Owner) ([]KeyView, error)
 	return views, a.Store.Visit(x.ctx(), owner, view)
 }
 
-// WithoutCache is a request whose session is looked up, instead of being read from
-// its session_data cookie, which outlives a sign-out by minutes.
-func (a *API) WithoutCache(r *http.Request) *http.Request {
-	looksUp := r.Clone(r.Context())
-	looksUp.Header.Del("Cookie")
-	for _, cookie := range r.Cookies() {
-		if cookie.Name != a.cookies.data {
-			looksUp.AddCookie(cookie)
-		}
-	}
-	return looksUp
-}
-
 // Session returns who sent a request, and the cookies that extend the session.
 // access.ErrNotFound where nobody is signed in.
 func (a *API) Session(r *http.Request) (user access.User, setCookies []string, err error) {
+	return a.sessionOf(&exchange{API: a, Request: r, base: r.Context()})
+}
+
+// StoredSession is Session without the session_data cookie, which outlives a
+// sign-out by minutes.
+func (a *API) StoredSession(r *http.Request) (user access.User, setCookies []string, err error) {
+	return a.sessionOf(&exchange{API: a, Request: r, base: r.Context(), withoutCache: true})
+}
+
+func (a *API) sessionOf(x *exchange) (user access.User, setCookies []string, err error) {
 	if a.DisableAuth {
 		return access.User{ID: access.AnonymousID, Email: access.AnonymousEmail, Name: "Anonymous"}, nil, nil
 	}
-	x := &exchange{API: a, Request: r, base: r.Context()}
 	defer x.end()
 	in, err := x.session()
 	return in.User, x.setCookies, err

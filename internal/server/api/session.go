@@ -103,7 +103,7 @@ func (x *exchange) session() (access.SignedIn, error) {
 	if !ok {
 		return access.SignedIn{}, access.ErrNotFound
 	}
-	if data, ok := cookies[x.cookies.data]; ok {
+	if data, ok := cookies[x.cookies.data]; ok && !x.withoutCache {
 		if in, ok := x.Access.OpenCache(x.ctx(), data, token); ok {
 			return in, nil
 		}

@@ -55,7 +55,6 @@ func (p *Pages) stream(w http.ResponseWriter, r *http.Request) {
 	h.Set("X-Accel-Buffering", "no")
 	w.WriteHeader(http.StatusOK)
 
-	r = p.api.WithoutCache(r) // a page that is open ends with its session
 	sent := map[string][]byte{}
 	tick := time.NewTicker(recheck)
 	defer tick.Stop()
@@ -66,7 +65,7 @@ func (p *Pages) stream(w http.ResponseWriter, r *http.Request) {
 				return
 			case <-changed:
 			case <-tick.C:
-				if again, _, err := p.api.Session(r); err != nil || again.ID != user.ID {
+				if again, _, err := p.api.StoredSession(r); err != nil || again.ID != user.ID {
 					return
 				}
 			}
