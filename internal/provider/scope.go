@@ -39,7 +39,8 @@ type scopeKind struct {
 	// listRefused, forbidden and noRoutes explain a 401 of a list, a 403 of a
 	// write, and a 404 that is not of the API.
 	listRefused, forbidden, noRoutes explanation
-	// readable is the advice of forbidden where the user can read the scope.
+	// readable is the advice of forbidden where the user can read the scope, ""
+	// where whoever can read the keys can also change them.
 	readable string
 }
 
@@ -243,11 +244,11 @@ func (o *operation) unknownDefaultDiagnostics(config, prior scopeIDs, marked boo
 // user can, and fail to add them in another, where the user can only read. Where
 // the user can change neither, an admin may apply the plan.
 func (o *operation) moveDiagnostics(ctx context.Context, from, to byok.Scope) diag.Diagnostics {
-	if o.ledger == nil || from == to || to.Kind != byok.Workspace {
+	if o.ledger == nil || from == to || scopeKinds[to.Kind].readable == "" {
 		return nil
 	}
 	source, known := o.listedWorkspace(ctx, from)
-	changes := known && source.CanChangeKeys() || from.Kind == byok.Organization // whose list needs an admin
+	changes := known && source.CanChangeKeys() || scopeKinds[from.Kind].readable == ""
 	destination, known := o.listedWorkspace(ctx, to)
 	if !changes || !known || destination.CanChangeKeys() {
 		return nil
