@@ -191,14 +191,13 @@ func (b *tab) dark(yes bool) {
 	if yes {
 		scheme = "dark"
 	}
-	call(b, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: scheme}}})
+	b.media("prefers-color-scheme", scheme)
 }
 
-// forceColors turns on a high-contrast theme of the system, which replaces the
-// page's colours with its own.
-func (b *tab) forceColors() {
+// media answers a media feature of the stylesheet.
+func (b *tab) media(name, value string) {
 	b.t.Helper()
-	call(b, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{Features: []*emulation.MediaFeature{{Name: "forced-colors", Value: "active"}}})
+	call(b, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{Features: []*emulation.MediaFeature{{Name: name, Value: value}}})
 }
 
 // open goes to a path of the server and returns the status. A page with modules

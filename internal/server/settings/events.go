@@ -95,8 +95,8 @@ func (p *Pages) stream(w http.ResponseWriter, r *http.Request) {
 
 var errTooManyStreams = errors.New("too many pages are open")
 
-// coveredKey is where sent holds state.Covered; no provider ID is empty.
-const coveredKey = ""
+// restKey is where sent holds what is of no pool; no provider ID is empty.
+const restKey = ""
 
 func (p *Pages) enter() bool {
 	p.mu.Lock()
@@ -122,7 +122,7 @@ func (p *Pages) event(ctx context.Context, v visit, sent map[string][]byte, firs
 		return nil, err
 	}
 	for id := range sent {
-		if _, held := s.Pools[id]; !held && id != coveredKey {
+		if _, held := s.Pools[id]; !held && id != restKey {
 			delete(sent, id)
 			s.Pools[id] = nil
 		}
@@ -141,14 +141,14 @@ func (p *Pages) event(ctx context.Context, v visit, sent map[string][]byte, firs
 		}
 		sent[id] = text
 	}
-	covered, err := json.Marshal(s.Covered)
+	rest, err := json.Marshal([]any{s.Can, s.Covered})
 	if err != nil {
 		return nil, err
 	}
-	if !first && len(s.Pools) == 0 && bytes.Equal(sent[coveredKey], covered) {
+	if !first && len(s.Pools) == 0 && bytes.Equal(sent[restKey], rest) {
 		return []byte(": unchanged\n\n"), nil
 	}
-	sent[coveredKey] = covered
+	sent[restKey] = rest
 	s.Whole = first
 	text, err := json.Marshal(s)
 	if err != nil {

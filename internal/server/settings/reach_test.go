@@ -51,6 +51,26 @@ func TestColours(t *testing.T) {
 	}
 }
 
+// Nothing moves for those who asked their system for that.
+func TestReducedMotion(t *testing.T) {
+	t.Parallel()
+	w := startWorld(t)
+	w.Add(t, w.WorkspaceID, "openai", "sk-0123456789abcdef", "")
+	b := newTab(t, w.URL)
+	b.session(w.SessionToken)
+	b.open(w.page("tab=rotation"))
+	w.Resolve(t, w.WorkspaceID, "openai")
+	b.until("document.querySelector('.turn.pulse')")
+	moving := `[[".turn.pulse .position", "animationName"], [".share i", "transitionDuration"], [".toast", "transitionDuration"]].map(([selector, property]) => getComputedStyle(document.querySelector(selector))[property]).join()`
+	if got := eval[string](b, moving); got != "glow,0.3s,0.15s, 0.15s" {
+		t.Errorf("what moves is %s", got)
+	}
+	b.media("prefers-reduced-motion", "reduce")
+	if got := eval[string](b, moving); got != "none,0s,0s" {
+		t.Errorf("with reduced motion it is %s", got)
+	}
+}
+
 // A high-contrast theme replaces the colours, and what is chosen, held and
 // served is seen all the same.
 func TestForcedColours(t *testing.T) {
@@ -58,7 +78,7 @@ func TestForcedColours(t *testing.T) {
 	w := startWorld(t)
 	w.fill(t)
 	b := newTab(t, w.URL)
-	b.forceColors()
+	b.media("forced-colors", "active")
 	b.session(w.superuser.SessionToken)
 	look := func(selector, property string) string {
 		t.Helper()

@@ -2,6 +2,7 @@ package settings_test
 
 import (
 	"fmt"
+	"io"
 	"log/slog"
 	"maps"
 	"net/http"
@@ -10,6 +11,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -151,7 +153,7 @@ func TestNotEntitled(t *testing.T) {
 	b.shows(".lead", "Workspaces do not use these keys while Acme Corporation has no active plan.")
 	b.click(manage("openai"))
 	b.shows("#manage-lead", "Workspaces do not use these keys: the organization has no active plan.")
-	b.shows("#manage-keys", "a user who is gone")
+	b.shows("#manage-keys", "a deleted user")
 	checkAxe(b)
 	if got := eval[string](b, `[...document.querySelectorAll("#manage button")].filter((e) => e.checkVisibility()).map((e) => e.innerText).join()`); got != "Delete,Delete,Close" {
 		t.Errorf("the dialog has the buttons %s", got)
@@ -282,7 +284,7 @@ func TestMothership(t *testing.T) {
 	w.Exec(t, "UPDATE copilot_byok_keys SET created_at = '2026-01-02 03:04:05.678000', updated_at = '2026-02-03 04:05:06.789000'")
 	b.open(b.path())
 	b.click("[data-provider=anthropic] [data-do=update]")
-	b.shows("#edit-lead", "Workspace "+target+", key …ghij. Added Jan 2, 2026, replaced Feb 3, 2026")
+	b.shows("#edit-lead", "Workspace "+target+", key …ghij. Added 2 Jan 2026, replaced 3 Feb 2026")
 	checkAxe(b)
 	b.press(escape)
 	// They are no pool: neither listed nor served.
@@ -291,7 +293,7 @@ func TestMothership(t *testing.T) {
 	}
 	b.click("[data-provider=anthropic] [data-do=delete]")
 	b.shows("#delete-follows", target)
-	b.shows("#delete-which", "Added Jan 2, 2026, replaced Feb 3, 2026")
+	b.shows("#delete-which", "Added 2 Jan 2026, replaced 3 Feb 2026")
 	checkAxe(b)
 	b.click("#delete-do")
 	b.shows("[data-provider=anthropic]", "No key")
@@ -367,7 +369,7 @@ func TestRotation(t *testing.T) {
 	b.session(w.reader.SessionToken)
 	b.open(w.page("tab=rotation"))
 	b.shows("#since", "Counted since this process started, ")
-	for days, want := range map[int]string{0: "09:41", 3: "Nov 20, 2026, 09:41"} {
+	for days, want := range map[int]string{0: "09:41", 3: "20 Nov 2026, 09:41"} {
 		if got := eval[string](b, fmt.Sprintf("import(document.querySelector('link[href$=\"dom.js\"]').href).then((dom) => dom.since(Date.UTC(2026, 10, %d, 9, 41), Date.UTC(2026, 10, 23, 18, 0)))", 23-days)); got != want {
 			t.Errorf("%d days ago is %q, want %q", days, got, want)
 		}
@@ -399,14 +401,14 @@ func TestRotation(t *testing.T) {
 	w.Corrupt(t, ids[1])
 	w.Resolve(t, w.WorkspaceID, "openai")
 	wait("served 1×", "served 0×", "served 1×")
-	if diff := cmp.Diff([]string{"a  served 1× just now", "b Unreadable served 0× never", "c Next served 1× just now"}, turns()); diff != "" {
+	if diff := cmp.Diff([]string{"a  served 1× just now", "b Cannot be decrypted served 0× never", "c Next served 1× just now"}, turns()); diff != "" {
 		t.Error(diff)
 	}
 
 	// The same in the dialog, which an admin has open.
 	b.session(w.SessionToken)
 	b.open(w.page(""))
-	b.shows("[data-provider=openai] .trouble", "1 unreadable")
+	b.shows("[data-provider=openai] .trouble", "1 cannot be decrypted")
 	b.click(manage("openai"))
 	b.shows("#manage-lead", "Uses are counted since this process started")
 	shown := func() []string {
@@ -587,6 +589,92 @@ func TestLive(t *testing.T) {
 	b.until(isLive + " && document.querySelector('#offline').hidden")
 }
 
+// A page that nobody looks at gives its stream back, and is up to date when it is
+// looked at again.
+func TestHiddenPage(t *testing.T) {
+	t.Parallel()
+	var open atomic.Int64
+	w := startWorld(t, acctest.WithMiddleware(func(next http.Handler) http.Handler {
+		return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+			if strings.HasSuffix(r.URL.Path, "/events") {
+				open.Add(1)
+				defer open.Add(-1)
+			}
+			next.ServeHTTP(rw, r)
+		})
+	}))
+	w.Add(t, w.WorkspaceID, "openai", "sk-0123456789abcdef", "")
+	b := newTab(t, w.URL)
+	b.session(w.SessionToken)
+	b.open(w.page("tab=rotation"))
+	b.shows("#since", "Updates live.")
+	hide := func(yes bool) {
+		t.Helper()
+		eval[bool](b, fmt.Sprintf(`Object.defineProperty(document, "hidden", { value: %t, configurable: true }) && document.dispatchEvent(new Event("visibilitychange"))`, yes))
+	}
+	hide(true)
+	for deadline := time.Now().Add(stepDeadline); open.Load() != 0; time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("a hidden page keeps its stream")
+		}
+	}
+	if b.visible("#offline") || strings.Contains(b.text("#since"), "live") {
+		t.Errorf("a hidden page says %q", b.text("main"))
+	}
+	w.Resolve(t, w.WorkspaceID, "openai")
+	hide(false)
+	b.shows(".pool .what", "1 request served by this key")
+	b.shows("#since", "Updates live.")
+	w.Resolve(t, w.WorkspaceID, "openai")
+	b.shows(".pool .what", "2 requests served by this key")
+}
+
+// The clock of the browser does not count, and neither does an event that was
+// overtaken by a newer state.
+func TestTimeOfTheServer(t *testing.T) {
+	t.Parallel()
+	w := startWorld(t)
+	w.Add(t, w.WorkspaceID, "openai", "sk-0123456789abcdef", "")
+	b := newTab(t, w.URL)
+	b.session(w.SessionToken)
+	b.open(w.page("tab=rotation"))
+	b.shows("#since", "Updates live.")
+	eval[int64](b, "(() => { const real = Date.now; Date.now = () => real() + 3600e3; return Date.now(); })()")
+	w.Resolve(t, w.WorkspaceID, "openai")
+	b.shows(".turn-count", "served 1×")
+	if got := b.text(".turn-last"); got != "just now" && !strings.HasSuffix(got, " s ago") {
+		t.Errorf("a browser whose clock is an hour ahead says %q", got)
+	}
+
+	var asked atomic.Int64
+	var f faults
+	f.set(func(rw http.ResponseWriter, r *http.Request) bool {
+		switch {
+		case strings.HasSuffix(r.URL.Path, "/state"):
+			asked.Add(1)
+		case strings.HasSuffix(r.URL.Path, "/events"):
+			rw.Header().Set("Content-Type", "text/event-stream")
+			_, _ = io.WriteString(rw, `event: state`+"\n"+`data: {"now": 1, "since": 1, "whole": true, "pools": {}, "can": "save", "covered": []}`+"\n\n")
+			_ = http.NewResponseController(rw).Flush()
+			<-r.Context().Done()
+			return true
+		}
+		return false
+	})
+	w = startWorld(t, f.option())
+	w.Add(t, w.WorkspaceID, "openai", "sk-0123456789abcdef", "")
+	b = newTab(t, w.URL)
+	b.session(w.SessionToken)
+	b.open(w.page(""))
+	for deadline := time.Now().Add(stepDeadline); asked.Load() == 0; time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("an old event does not lead to a request for the state")
+		}
+	}
+	b.shows("[data-provider=openai] .count", "1 key")
+	b.shows("#summary", "1 key · 1 provider")
+}
+
 // The page says when the server is gone and mends itself when it is back.
 func TestServerGone(t *testing.T) {
 	t.Parallel()
@@ -759,5 +847,34 @@ func TestCopilotRoutes(t *testing.T) {
 	w.Exec(t, "UPDATE copilot_byok_keys SET encrypted_api_key = 'garbage'")
 	if got := send(w.superuser.SessionToken, "GET", "?workspaceId=w", ""); !strings.Contains(got, `"keyLastFour":"••••"`) || strings.Contains(got, "garbage") {
 		t.Errorf("an undecryptable key: %s", got)
+	}
+}
+
+// A page follows the role of its user; a dialog keeps what was typed until it
+// is closed.
+func TestRoleChanges(t *testing.T) {
+	t.Parallel()
+	w := startWorld(t)
+	w.Add(t, w.WorkspaceID, "openai", "sk-0123456789abcdef", "")
+	b := newTab(t, w.URL)
+	b.session(w.reader.SessionToken)
+	b.open(w.page("search=ai"))
+	b.shows(manage("openai"), "View")
+	w.PutPermission(t, w.WorkspaceID, w.reader.Email, "admin")
+	b.shows(manage("openai"), "Manage")
+	b.click(add("xai"))
+	b.fill("#edit-key", "sk-typed-0123456")
+	w.PutPermission(t, w.WorkspaceID, w.reader.Email, "read")
+	b.click("#edit-save")
+	b.shows("#edit-problem", "Only workspace admins can manage BYOK keys.")
+	w.Resolve(t, w.WorkspaceID, "openai")
+	b.shows("[data-provider=openai] .count", "1 key")
+	if got := eval[string](b, `document.querySelector("#edit-key").value`); got != "sk-typed-0123456" {
+		t.Errorf("the dialog holds %q", got)
+	}
+	b.click("#edit [data-close]")
+	b.shows(manage("openai"), "View")
+	if b.visible(add("xai")) {
+		t.Error("a reader can add a key")
 	}
 }

@@ -106,6 +106,17 @@ func (v visit) canSave(hosted bool) bool {
 	return v.canDelete() && (hosted || !v.ofOrganization())
 }
 
+// can is both of them for the page's modules.
+func (v visit) can(hosted bool) string {
+	switch {
+	case v.canSave(hosted):
+		return "save"
+	case v.canDelete():
+		return "delete"
+	}
+	return ""
+}
+
 // apiPath is the API's route for the keys.
 func (v visit) apiPath() string {
 	return "/api/" + string(v.owner.Scope) + "s/" + url.PathEscape(v.owner.ID) + "/byok-keys"
@@ -121,6 +132,9 @@ type state struct {
 	Pools map[string]*pool `json:"pools"`
 	// Whole says that what is not in Pools has no keys.
 	Whole bool `json:"whole,omitempty"`
+	// Can is what the user may do with the keys: save (add, update and delete) or
+	// delete, or nothing.
+	Can string `json:"can"`
 	// Covered are the provider IDs of which the workspace's organization holds
 	// keys; null where that could not be found out.
 	Covered []string `json:"covered"`
@@ -167,7 +181,7 @@ func (p *Pages) state(ctx context.Context, v visit) (*state, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &state{Now: now.UnixMilli(), Since: p.api.Activity.Since.UnixMilli(), Pools: map[string]*pool{}, Whole: true}
+	s := &state{Can: v.can(p.api.Hosted), Now: now.UnixMilli(), Since: p.api.Activity.Since.UnixMilli(), Pools: map[string]*pool{}, Whole: true}
 	for len(views) > 0 {
 		id := views[0].ProviderID
 		end := slices.IndexFunc(views, func(view api.KeyView) bool { return view.ProviderID != id })
@@ -439,11 +453,9 @@ type pageData struct {
 	Query string `json:"query"`
 	API   string `json:"api"`
 	// Noun is workspace or organization.
-	Noun      string `json:"noun"`
-	User      string `json:"user"`
-	Cap       int    `json:"cap"`
-	CanSave   bool   `json:"canSave"`
-	CanDelete bool   `json:"canDelete"`
+	Noun string `json:"noun"`
+	User string `json:"user"`
+	Cap  int    `json:"cap"`
 	// Hosted says that there are hosted keys.
 	Hosted bool `json:"hosted,omitempty"`
 	// Organization is the name of the organization whose keys these are.
@@ -481,7 +493,7 @@ func (p *Pages) keysPage(r *http.Request, v visit, tab string) (*keysPage, error
 		page.Organization = nil // nothing to switch to
 	}
 	page.Data = &pageData{
-		Base: page.Base, API: v.apiPath(), Noun: page.Noun, User: v.user.ID, Cap: byok.Cap, CanSave: page.CanSave, CanDelete: page.CanDelete, Unused: page.NotEntitled,
+		Base: page.Base, API: v.apiPath(), Noun: page.Noun, User: v.user.ID, Cap: byok.Cap, Unused: page.NotEntitled,
 		Hosted: page.Hosted,
 	}
 	if v.ofOrganization() {

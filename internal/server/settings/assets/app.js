@@ -4,7 +4,7 @@ import { $, all } from "./dom.js";
 import * as keys from "./keys.js";
 import * as mothership from "./mothership.js";
 import * as rotation from "./rotation.js";
-import { onChange, refresh, state, watch } from "./state.js";
+import { onChange, page, refresh, state, watch } from "./state.js";
 import * as terraform from "./terraform.js";
 
 if ($("#mothership")) mothership.start();
@@ -14,6 +14,10 @@ else {
   terraform.start();
   onChange(() => { $("#coverage").hidden = state.covered !== null; });
   $("#coverage-retry").addEventListener("click", () => refresh().catch(() => {}));
+  // Another role has another page. An open dialog keeps what was typed.
+  const follow = () => state.can !== page.state.can && !$("dialog[open]") && location.reload();
+  onChange(follow);
+  addEventListener("close", follow, true);
   watch();
 }
 

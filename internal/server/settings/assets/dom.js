@@ -79,9 +79,10 @@ export function showName(element, name) {
   element.classList.toggle("none", !name);
 }
 
-const day = new Intl.DateTimeFormat("en", { day: "numeric", month: "short", year: "numeric" });
-const moment = new Intl.DateTimeFormat("en", { dateStyle: "medium", timeStyle: "medium" });
-const clock = new Intl.DateTimeFormat("en", { hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
+const format = (options) => new Intl.DateTimeFormat("en-GB", options);
+const day = format({ dateStyle: "medium" });
+const moment = format({ dateStyle: "medium", timeStyle: "medium" });
+const clock = format({ timeStyle: "short" });
 
 // since is a time of today, or a day and a time.
 export const since = (at, now) => (day.format(at) === day.format(now) ? "" : `${day.format(at)}, `) + clock.format(at);

@@ -44,7 +44,7 @@ export function start() {
 function search() {
   const input = $("#search").value;
   const text = input.trim().toLowerCase();
-  for (const row of rows) row.hidden = !($("h3", row).textContent.toLowerCase().includes(text) || $(".what p", row).textContent.toLowerCase().includes(text));
+  for (const row of rows) row.hidden = !["h3", ".what p"].some((of) => $(of, row).textContent.toLowerCase().includes(text));
   for (const group of all(".group")) group.hidden = !$(".row:not([hidden])", group);
   $("#no-hits").hidden = rows.some((row) => !row.hidden);
   put($("#no-hits-text"), input);
@@ -64,12 +64,12 @@ function render(row) {
   const n = keys.length;
   const broken = keys.filter((key) => key.broken).length;
   row.classList.toggle("held", n > 0);
-  $("[data-do=add]", row).hidden = n > 0 || !page.canSave || isUnknown(row);
+  $("[data-do=add]", row).hidden = n > 0 || state.can !== "save" || isUnknown(row);
   $("[data-do=manage]", row).hidden = n === 0;
   $(".held-state", row).hidden = n === 0;
   $(".inherited", row).hidden = n > 0 || !state.covered?.includes(row.dataset.provider);
   $(".trouble", row).hidden = broken === 0;
-  put($(".trouble", row), `${broken} unreadable`);
+  put($(".trouble", row), `${broken} cannot be decrypted`);
   put($(".count", row), plural(n, "key"));
   pips($(".pips", row), n, page.cap);
 }
@@ -78,7 +78,7 @@ function summarize() {
   const pools = Object.values(state.pools);
   const keys = pools.reduce((sum, { keys }) => sum + keys.length, 0);
   const hits = rows.filter((row) => !row.hidden).length;
-  put($("#summary"), $("#search").value.trim() ? `${hits} of ${rows.length} providers` : keys ? `${plural(keys, "key")} · ${plural(pools.length, "provider")}` : page.unused ? "No keys" : page.canSave ? "No keys yet" : "No keys yet. Workspace admins can add them.");
+  put($("#summary"), $("#search").value.trim() ? `${hits} of ${rows.length} providers` : keys ? `${plural(keys, "key")} · ${plural(pools.length, "provider")}` : page.unused ? "No keys" : state.can === "save" ? "No keys yet" : "No keys yet. Workspace admins can add them.");
 }
 
 function open(row) {
@@ -98,8 +98,8 @@ function list() {
   put($(".count", manage), `${keys.length} of ${page.cap}`);
   pips($(".pips", manage), keys.length, page.cap);
   let hint = isUnknown(shown) ? "This server does not have this provider ID: its keys can be looked at, but not changed." : "";
-  if (!page.canDelete) hint = "Only workspace admins can change these keys.";
-  if (isFull && page.canSave) hint = `Full: at most ${page.cap} keys per provider. Delete one to add another.`;
+  if (!state.can) hint = "Only workspace admins can change these keys.";
+  if (isFull && state.can === "save") hint = `A provider can have at most ${page.cap} keys. Delete one to add another.`;
   put($("#manage-hint"), hint);
   if ($("#manage-add")) {
     $("#manage-add").disabled = isFull;
@@ -119,8 +119,8 @@ function spread(keys, next) {
 
 function make({ id }) {
   const item = clone("#key-template");
-  if (!page.canDelete || isUnknown(shown)) $(".key-do", item).remove();
-  else if (!page.canSave) $("[data-do=update]", item).remove();
+  if (!state.can || isUnknown(shown)) $(".key-do", item).remove();
+  else if (state.can !== "save") $("[data-do=update]", item).remove();
   const find = () => pool(shown.dataset.provider).keys.find((key) => key.id === id);
   $("[data-do=update]", item)?.addEventListener("click", () => change(shown, find()));
   $("[data-do=delete]", item)?.addEventListener("click", () => remove(shown, find()));
@@ -139,7 +139,7 @@ function update(item, key, i, isNext) {
   if (item.dataset.made !== made) {
     item.dataset.made = made;
     const [added, ...replaced] = dates(key.created, key.replaced);
-    $(".key-made", item).replaceChildren("Added ", added, " by ", bdi(key.by ?? "a user who is gone"), ...replaced);
+    $(".key-made", item).replaceChildren("Added ", added, " by ", bdi(key.by ?? "a deleted user"), ...replaced);
   }
   const uses = document.createElement("b");
   uses.textContent = `served ${(key.served ?? 0).toLocaleString("en")}×`;
@@ -155,7 +155,7 @@ function add(row) {
   openEdit({
     title: `Add ${article(nameOf(row))} key`, mark: $(".mark", row).textContent, placeholder: row.dataset.placeholder, name: "",
     lead: pool(id).keys.length ? ["It is added at the end of the rotation."] : [],
-    hint: "Stored encrypted. It cannot be shown again.",
+    hint: "It is stored encrypted and cannot be shown again.",
     save: async ({ apiKey, name }) => {
       await call("POST", page.api, { providerId: id, apiKey, ...(name && { name }) });
       await current();

@@ -85,7 +85,7 @@ function save(row, verb) {
     title: `${verb} the ${nameOf(row)} key`, mark: $(".mark", row).textContent, placeholder: row.dataset.placeholder,
     lead: [`Workspace ${workspace()}${verb === "Add" ? "" : ", key "}`],
     ...(verb === "Update" && { mask: "…" + row.key.keyLastFour, which: ["Added ", ...datesOf(row.key)] }),
-    hint: verb === "Add" ? "Stored encrypted. It cannot be shown again." : "The present key is replaced at once.",
+    hint: verb === "Add" ? "It is stored encrypted and cannot be shown again." : "The present key is replaced at once.",
     save: async ({ apiKey }) => {
       await call("POST", path, { workspaceId: workspace(), provider: row.dataset.provider, apiKey });
       await load();

@@ -40,8 +40,7 @@ function show(section, { id, name }) {
     showName($(".key-name", turn), key.name);
     put($(".mask", turn), key.mask);
     const badge = $(".badge", turn);
-    put(badge, key.broken ? "Unreadable" : i === next ? "Next" : "");
-    badge.title = key.broken ? "This key could not be decrypted and is skipped" : "";
+    put(badge, key.broken ? "Cannot be decrypted" : i === next ? "Next" : "");
     badge.className = `badge ${key.broken ? "broken" : "next"}`;
     $(".share i", turn).style.transform = `scaleX(${(key.served ?? 0) / most})`;
     put($(".turn-count", turn), `served ${(key.served ?? 0).toLocaleString("en")}×`);

@@ -17,10 +17,10 @@ const listeners = [];
 // call.
 export const onChange = (f) => listeners.push(f);
 
-function adopt(next) {
-  skew = next.now - Date.now();
+function adopt({ pools, whole, ...rest }) {
+  skew = rest.now - Date.now();
   const served = new Set();
-  for (const [id, after] of Object.entries(next.pools)) {
+  for (const [id, after] of Object.entries(pools)) {
     const before = new Map(pool(id).keys.map((key) => [key.id, key.served ?? 0]));
     for (const key of after?.keys ?? []) {
       if (before.has(key.id) && (key.served ?? 0) > before.get(key.id)) served.add(key.id);
@@ -28,10 +28,8 @@ function adopt(next) {
     if (after) state.pools[id] = after;
     else delete state.pools[id];
   }
-  if (next.whole) for (const id of Object.keys(state.pools)) if (!next.pools[id]) delete state.pools[id];
-  state.covered = next.covered;
-  state.since = next.since;
-  state.now = next.now;
+  if (whole) for (const id of Object.keys(state.pools)) if (!pools[id]) delete state.pools[id];
+  Object.assign(state, rest);
   for (const f of listeners) f(served);
 }
 

@@ -1,7 +1,7 @@
 // "As Terraform": the configuration of what is stored, to copy.
 
 import { $, all, put } from "./dom.js";
-import { page } from "./state.js";
+import { page, state } from "./state.js";
 
 const dialog = $("#terraform");
 
@@ -29,7 +29,7 @@ async function load() {
     put($("#terraform-text"), text);
     const isEmpty = variables(text).length === 0;
     $("#terraform-copy").disabled = isEmpty;
-    if (isEmpty) put($("#terraform-hint"), `There is nothing to import yet: ${page.canSave ? "add a key first" : "no key is stored"}.`);
+    if (isEmpty) put($("#terraform-hint"), `There is nothing to import yet: ${state.can === "save" ? "add a key first" : "no key is stored"}.`);
   } catch (refusal) {
     if (!isCurrent()) return;
     put($("#terraform-text"), "");
