@@ -157,8 +157,11 @@ func TestWidths(t *testing.T) {
 		const head = e.parentElement, end = head.getBoundingClientRect().right - parseFloat(getComputedStyle(head).paddingRight);
 		return innerWidth > 640 && Math.abs(end - e.getBoundingClientRect().right) > .6;
 	}).map((e) => e.innerText).join(", ")`
+	// Parts of a line that cover each other.
+	covered := `[...document.querySelectorAll(".row, .key, .key-line, .turn, .pool > header")].flatMap((line) => [...line.children].filter((e) => e.checkVisibility()).map((e) => [e, e.getBoundingClientRect()]).filter(([e, r], i, all) =>
+		all.some(([, other], j) => j > i && Math.min(r.right, other.right) - Math.max(r.left, other.left) > 1 && Math.min(r.bottom, other.bottom) - Math.max(r.top, other.top) > 1)).map(([e]) => e.className + " " + e.innerText)).join(", ")`
 	problems := "({"
-	for what, expression := range map[string]string{"cuts": cut, "breaks": broken, "has out of line": outOfLine, "scrolls": scrolled, "puts aside": aside, "ends too early": short} {
+	for what, expression := range map[string]string{"cuts": cut, "breaks": broken, "has out of line": outOfLine, "scrolls": scrolled, "puts aside": aside, "ends too early": short, "covers": covered} {
 		problems += fmt.Sprintf("%q: %s,", what, expression)
 	}
 	problems += "})"
