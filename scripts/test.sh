@@ -40,7 +40,8 @@ export GORACE=atexit_sleep_ms=50
 if [ "$what" = quick ]; then
   # internal/e2e needs Terraform or takes minutes.
   mapfile -t packages < <(go list ./... | grep -v /internal/e2e/)
-  exec go test -short "$@" "${packages[@]}"
+  # These tests wait more than they compute.
+  exec go test -short -parallel 8 "$@" "${packages[@]}"
 fi
 
 if TERRAFORM=$(scripts/find-terraform.sh); then

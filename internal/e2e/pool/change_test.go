@@ -267,7 +267,13 @@ func TestReplaceAtTheCap(t *testing.T) {
 	if w.CLI().IsOpenTofu() {
 		// An error in the planning call of its apply leaves the old pool deposed, and
 		// its delete waits for the create: the next apply is refused as well.
-		wantSays(t, w.Plan(t), "(deposed object", "1 to add, 0 to change, 1 to destroy")
+		// The plan counts the delete if OpenTofu plans it within the quarter of a second
+		// that the create waits, and reports the full pool otherwise.
+		if planned := w.Plan(t); planned.Exit == 2 {
+			wantSays(t, planned, "(deposed object", "1 to add, 0 to change, 1 to destroy")
+		} else {
+			wantSays(t, planned, refused[0])
+		}
 		w.wantError(t, []string{"apply", "-auto-approve"}, refused[0])
 		// The way out that the guide shows.
 		w.Must(t, "state", "rm", "byok_pool.openai")
