@@ -5,7 +5,11 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
+	"slices"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -57,7 +61,13 @@ func (e environment) importLegacy(ctx context.Context, name, target string, dryR
 		return err
 	}
 	bar := newBar(e.stderr, info.Size())
-	cfg.Progress = func(p legacyimport.Progress) { bar.show(p.Bytes) }
+	workspaces := map[string]bool{}
+	cfg.Progress = func(p legacyimport.Progress) {
+		if p.Outcome == legacyimport.Imported {
+			workspaces[p.WorkspaceID] = true
+		}
+		bar.show(p.Bytes)
+	}
 	result, err := legacyimport.Run(ctx, file, cfg)
 	bar.end()
 
@@ -69,10 +79,40 @@ func (e environment) importLegacy(ctx context.Context, name, target string, dryR
 		verb = "would import"
 	}
 	_, _ = fmt.Fprintf(e.stdout, "%s %d, skipped %d (their pools already hold keys), wrong %d\n", verb, result.Imported, result.Skipped, len(result.Errors))
+	if err == nil {
+		err = e.noteMissing(ctx, db, slices.Sorted(maps.Keys(workspaces)))
+	}
 	if err == nil && len(result.Errors) > 0 {
 		err = fmt.Errorf("%d lines were left out; correct them and import the file again", len(result.Errors))
 	}
 	return err
+}
+
+// noteMissing names the workspaces that the database does not have, or has
+// archived: keys can be brought in before their workspace, but a mistyped ID
+// looks the same.
+func (e environment) noteMissing(ctx context.Context, db *database.DB, workspaces []string) error {
+	a, err := access.New(ctx, access.Config{DB: db, Now: time.Now, Random: rand.Reader})
+	if err != nil {
+		return err
+	}
+	var missing []string
+	for _, id := range workspaces {
+		_, err := a.FindWorkspace(ctx, id)
+		if errors.Is(err, access.ErrNotFound) {
+			missing = append(missing, strconv.Quote(id))
+		} else if err != nil {
+			return err
+		}
+	}
+	const named = 5
+	if more := len(missing) - named; more > 0 {
+		missing = append(missing[:named], fmt.Sprintf("and %d more", more))
+	}
+	if len(missing) > 0 {
+		_, _ = fmt.Fprintf(e.stderr, "warning: this database has no workspace %s: keys are used once their workspace exists\n", strings.Join(missing, ", "))
+	}
+	return nil
 }
 
 // openForImport opens the database: a dry run as it is, else brought up to date

@@ -236,6 +236,9 @@ func TestImportLegacy(t *testing.T) {
 		{"--dry-run=false", "imported 0, skipped 1 "},
 	} {
 		got := call(t, env, "import-legacy", file, tt.flag, "--database", target)
+		if missing := strings.Contains(got.stderr, `warning: this database has no workspace "w": keys are used once their workspace exists`); missing != strings.Contains(tt.want, "1, skipped") {
+			t.Errorf("%s of a workspace that is not there: %+v", tt.flag, got)
+		}
 		if got.code != 1 || !strings.HasPrefix(got.stdout, tt.want) || !strings.Contains(got.stderr, "legacy.jsonl:line 2") {
 			t.Errorf("%s: %+v, want %s", tt.flag, got, tt.want)
 		}

@@ -220,10 +220,14 @@ func TestRekeyUnderLoad(t *testing.T) {
 		}
 		first := start(oldKey, "")
 		var lines strings.Builder
-		for i := range stored {
+		for i := range stored - 1 {
 			fmt.Fprintf(&lines, `{"workspaceId":"w%d","providerId":"openai","apiKey":"sk-legacy-%07d"}`+"\n", i, i)
 		}
-		must(t, with(), "import-legacy", write(t, "legacy.jsonl", lines.String()), "--database", target)
+		fmt.Fprintf(&lines, `{"workspaceId":%q,"providerId":"exa","apiKey":"sk-legacy"}`+"\n", workspace)
+		imported := call(t, with(), "import-legacy", write(t, "legacy.jsonl", lines.String()), "--database", target)
+		if warning := `warning: this database has no workspace "w0", "w1", "w10", "w100", "w101", and 994 more: keys are used once their workspace exists`; imported.code != 0 || !strings.Contains(imported.stderr, warning) {
+			t.Fatalf("import: %+v", imported)
+		}
 		rekey := []string{"keys", "rekey", "--database", target}
 		newEnv := with("ENCRYPTION_KEY", newKey, "DECRYPTION_KEYS", oldKey)
 
