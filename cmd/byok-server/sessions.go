@@ -106,8 +106,11 @@ func (e environment) revokeSessions(ctx context.Context, a *access.Access, email
 		if errors.Is(err, access.ErrNotFound) {
 			err = fmt.Errorf("there is no session %s; byok-server session list shows all", id)
 		}
+		if err != nil && i > 0 {
+			err = fmt.Errorf("ended %s, then: %w", plural(i, "session"), err)
+		}
 		if err != nil {
-			return fmt.Errorf("%w (ended %s before)", err, plural(i, "session"))
+			return err
 		}
 	}
 	return e.say("ended %s", plural(len(ids), "session"))
