@@ -88,6 +88,7 @@ func (b *providerBench) contestants(sc scenario) (all []contestant) {
 	for _, c := range []contestant{
 		{floorName, floorConfig, false},
 		{"terraform_data with as much state as byok_key", sameConfig, true},
+		{"terraform_data with as much state as byok_pool", nestedConfig, true},
 		{"random_id, a provider without an API", randomConfig, true},
 		{byokName, byokConfig, false},
 		{poolName, poolConfig, false},
@@ -146,8 +147,8 @@ func (b *providerBench) scaleOf(sc scenario, got results) *table {
 	for _, c := range b.contestants(sc) {
 		row := []string{c.name, inKilobytes(got[c.name]["no-op plan"][0].state)}
 		for _, step := range steps {
-			took := wall(got[c.name][step.name])
-			row = append(row, inSeconds(took)+" ("+ratio(took, wall(got[floorName][step.name]))+")")
+			took, floor := got[c.name][step.name], got[floorName][step.name]
+			row = append(row, fmt.Sprintf("%s (%s, CPU %s)", inSeconds(wall(took)), ratio(wall(took), wall(floor)), ratio(cpu(took), cpu(floor))))
 		}
 		t.add(row...)
 	}
@@ -304,6 +305,27 @@ resource "terraform_data" "this" {
     workspace_id = var.workspaces[floor(count.index / 10)]
     id           = "V1StGXR8_Z5jdHi6B-myT"
     name         = "key-${count.index}"
+  }
+}
+`
+
+// nestedConfig is what a plan of pools costs Terraform alone: as many resources
+// as byok_pool has, with the values of ten keys in each.
+const nestedConfig = `
+variable "n" { type = number }
+
+variable "workspaces" { type = list(string) }
+
+resource "terraform_data" "this" {
+  count = ceil(var.n / 10)
+  input = {
+    for i in range(count.index * 10, min(var.n, count.index * 10 + 10)) :
+    "key-${i}" => {
+      id         = "V1StGXR8_Z5jdHi6B-myT"
+      name       = "key-${i}"
+      masked_key = "sk-ben...${i}"
+      created_at = "2026-01-02T03:04:05.678Z"
+    }
   }
 }
 `
