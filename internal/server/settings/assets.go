@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"net/http"
 	"path"
+	"regexp"
 	"strings"
 	"sync"
 )
@@ -30,6 +31,9 @@ type asset struct {
 	plain, compacted []byte
 }
 
+// comments are the lines of a module that only its readers need.
+var comments = regexp.MustCompile(`(?m)^ *//.*\n`)
+
 // loadAssets reads and compresses the files once for all servers of a process.
 var loadAssets = sync.OnceValues(func() (assets, error) {
 	loaded := assets{files: map[string]asset{}}
@@ -45,6 +49,9 @@ var loadAssets = sync.OnceValues(func() (assets, error) {
 		kind := map[string]string{".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf-8", ".svg": "image/svg+xml"}[path.Ext(name)]
 		if kind == "" {
 			return fmt.Errorf("asset %s: no content type is known", name)
+		}
+		if path.Ext(name) == ".js" {
+			text = comments.ReplaceAll(text, nil)
 		}
 		fmt.Fprintf(sum, "%s %d\n", name, len(text))
 		sum.Write(text)

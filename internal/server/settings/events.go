@@ -114,8 +114,8 @@ func (p *Pages) leave() {
 	p.open--
 }
 
-// event returns the next event: the pools that are not as they were sent, or a
-// comment, which keeps the connection open, where all are.
+// event returns the next event: the pools that are not as they were sent, or
+// that none is, by which the page knows that the server is there.
 func (p *Pages) event(ctx context.Context, v visit, sent map[string][]byte, first bool) ([]byte, error) {
 	s, err := p.state(ctx, v)
 	if err != nil {
@@ -146,7 +146,7 @@ func (p *Pages) event(ctx context.Context, v visit, sent map[string][]byte, firs
 		return nil, err
 	}
 	if !first && len(s.Pools) == 0 && bytes.Equal(sent[restKey], rest) {
-		return []byte(": unchanged\n\n"), nil
+		return []byte("event: unchanged\ndata: {}\n\n"), nil
 	}
 	sent[restKey] = rest
 	s.Whole = first

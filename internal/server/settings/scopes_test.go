@@ -11,6 +11,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -146,7 +147,7 @@ func TestNotEntitled(t *testing.T) {
 	}
 	b.open(w.page(""))
 	b.click(".switch a:last-child")
-	b.shows(".notice:not([hidden])", "Organization keys need an active plan, and this organization has none: the server is self-hosted.")
+	b.shows(".notice:not([hidden])", "Organization keys need an active plan, which no organization of a self-hosted server has.")
 	if b.visible(add("exa")) {
 		t.Error("a key can be added")
 	}
@@ -164,9 +165,9 @@ func TestNotEntitled(t *testing.T) {
 	}
 	b.click("#manage [data-close]")
 	b.open(w.page("scope=organization&tab=rotation"))
-	b.shows("#since", "Counted since this process started")
+	b.shows("#since", "Uses are counted since this process started")
 	checkAxe(b)
-	if got := eval[string](b, "document.querySelector('main').innerText"); strings.Count(got, "no active plan") != 1 || strings.Count(got, "this organization has none") != 1 {
+	if got := eval[string](b, "document.querySelector('main').innerText"); strings.Count(got, "no active plan") != 1 || strings.Count(got, "self-hosted") != 1 {
 		t.Errorf("why the keys are not used is said more than once:\n%s", got)
 	}
 	if got := eval[string](b, isNext); got != "" {
@@ -368,7 +369,7 @@ func TestRotation(t *testing.T) {
 	b := newTab(t, w.URL)
 	b.session(w.reader.SessionToken)
 	b.open(w.page("tab=rotation"))
-	b.shows("#since", "Counted since this process started, ")
+	b.shows("#since", "Uses are counted since this process started (")
 	for days, want := range map[int]string{0: "09:41", 3: "20 Nov 2026, 09:41"} {
 		if got := eval[string](b, fmt.Sprintf("import(document.querySelector('link[href$=\"dom.js\"]').href).then((dom) => dom.since(Date.UTC(2026, 10, %d, 9, 41), Date.UTC(2026, 10, 23, 18, 0)))", 23-days)); got != want {
 			t.Errorf("%d days ago is %q, want %q", days, got, want)
@@ -423,7 +424,7 @@ func TestRotation(t *testing.T) {
 	b.shows("#manage-keys .key:nth-child(1)", "Next")
 	b.shows("#manage-lead", "A key that cannot be decrypted is skipped: the key after it serves its requests, too.")
 	b.click(keyButton(1, "delete"))
-	b.shows("#delete-follows", "1 other OpenAI key can be used, 1 cannot be decrypted.")
+	b.shows("#delete-follows", "Of the other OpenAI keys, 1 can be used and 1 cannot be decrypted.")
 	b.click("#delete-do")
 	b.shows("#manage .count", "2 of 10")
 	b.click(keyButton(2, "delete"))
@@ -481,7 +482,7 @@ func TestAsTerraform(t *testing.T) {
 	b.click("#as-terraform")
 	b.shows("#terraform-text", "byok_pool.openai")
 	b.click("#terraform-copy")
-	b.shows("#terraform-hint", "Copied. Set TF_VAR_openai_api_keys, then run terraform plan.")
+	b.shows("#terraform-hint", "Copied. Set TF_VAR_openai_api_keys, then run terraform plan and terraform apply.")
 	clipboard := func() string { return eval[string](b, "navigator.clipboard.readText()") }
 	for _, want := range []string{"to = byok_pool.openai", `id = "` + w.WorkspaceID + `/openai"`, `primary = { api_key_wo = var.openai_api_keys["primary"] }`} {
 		if got := clipboard(); !strings.Contains(got, want) {
@@ -529,7 +530,7 @@ func TestAsTerraformOfMany(t *testing.T) {
 		b.click("#as-terraform")
 		b.shows("#terraform-text", "byok_pool.millionverifier")
 		b.click("#terraform-copy")
-		b.shows("#terraform-hint", "Copied. Set the 36 variables TF_VAR_…_api_keys, then run terraform plan.")
+		b.shows("#terraform-hint", "Copied. Set the 36 variables TF_VAR_…_api_keys, then run terraform plan and terraform apply.")
 		b.inSight("#terraform-copy")
 		b.inSight("#terraform [data-close]")
 		if got := eval[int](b, "document.querySelector('#terraform .code').clientHeight"); got < 120 {
@@ -544,7 +545,7 @@ func TestAsTerraformOfMany(t *testing.T) {
 	b.click("#as-terraform")
 	b.shows("#terraform-text", "byok_pool.google")
 	b.click("#terraform-copy")
-	b.shows("#terraform-hint", "Set TF_VAR_anthropic_api_keys, TF_VAR_google_api_keys, and TF_VAR_openai_api_keys, then run terraform plan.")
+	b.shows("#terraform-hint", "Set TF_VAR_anthropic_api_keys, TF_VAR_google_api_keys, and TF_VAR_openai_api_keys, then run terraform plan and terraform apply.")
 }
 
 // "Updates live." is said while it is true, and otherwise what is done instead.
@@ -578,7 +579,7 @@ func TestLive(t *testing.T) {
 		return true
 	})
 	f.cut()
-	b.shows("#offline", "No live updates: too many pages may be open. This page asks for changes every few seconds.")
+	b.shows("#offline", "No live updates: too many pages may be open. The page asks for changes every few seconds.")
 	if eval[bool](b, isLive) {
 		t.Error("without a stream the page says that it updates live")
 	}
@@ -689,7 +690,7 @@ func TestServerGone(t *testing.T) {
 	f.set(func(http.ResponseWriter, *http.Request) bool { panic(http.ErrAbortHandler) })
 	f.cut()
 	b.until("!document.querySelector('#offline').hidden")
-	if got := eval[string](b, "document.querySelector('#offline').textContent"); !strings.Contains(got, "No connection to the server. What you see may be out of date; trying again.") {
+	if got := eval[string](b, "document.querySelector('#offline').textContent"); !strings.Contains(got, "No connection to the server. What you see may be out of date. The page tries again.") {
 		t.Errorf("the page says %q", got)
 	}
 	b.shows("#manage", "1 of 10") // what it knows stays
@@ -700,7 +701,7 @@ func TestServerGone(t *testing.T) {
 	// A change that fails says so once: the notice would repeat it.
 	b.fill("#edit-key", "sk-typed-0123456")
 	b.click("#edit-save")
-	b.shows("#edit-problem", "No response from the server. The change may have been made or not")
+	b.shows("#edit-problem", "No response from the server. It may have made the change or not")
 	b.until("!document.querySelector('#edit #offline').checkVisibility()")
 	b.click("#edit [data-close]")
 	b.isSeen("#manage #offline")
@@ -757,8 +758,62 @@ func TestServerGone(t *testing.T) {
 	b.open(w.page(""))
 	w.Exec(t, `DELETE FROM permissions WHERE user_id = (SELECT id FROM "user" WHERE email = $1)`, w.reader.Email)
 	w.Resolve(t, w.WorkspaceID, "openai")
-	b.shows("#offline", "You no longer have access to these keys.")
+	b.shows("h1", "No access to this workspace")
 }
+
+// A server that hangs, as one that was stopped or whose network is gone, ends no
+// connection. The page notices that it sends nothing.
+func TestServerHangs(t *testing.T) {
+	t.Parallel()
+	var hangs atomic.Bool
+	release := make(chan struct{})
+	var once sync.Once
+	t.Cleanup(func() { once.Do(func() { close(release) }) })
+	wait := func() {
+		if hangs.Load() {
+			<-release
+		}
+	}
+	w := startWorld(t, acctest.WithMiddleware(func(next http.Handler) http.Handler {
+		return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+			wait()
+			next.ServeHTTP(waitingWriter{rw, wait}, r)
+		})
+	}))
+	w.Add(t, w.WorkspaceID, "openai", "sk-0123456789abcdef", "")
+	b := newTab(t, w.URL)
+	b.session(w.SessionToken)
+	b.open(w.page(""))
+	eval[bool](b, `(() => { const real = AbortSignal.timeout; AbortSignal.timeout = (ms) => real.call(AbortSignal, ms / 100); return true; })()`)
+	hangs.Store(true)
+	b.click(add("exa"))
+	b.fill("#edit-key", "exa-typed-0123456")
+	b.click("#edit-save")
+	b.shows("#edit-problem", "No response from the server. It may have made the change or not")
+	if got := eval[string](b, "document.querySelector('#edit-key').value"); got != "exa-typed-0123456" {
+		t.Errorf("the field holds %q", got)
+	}
+	b.click("#edit [data-close]")
+	b.shows("#offline", "No connection to the server.")
+	hangs.Store(false)
+	once.Do(func() { close(release) })
+	b.until("document.querySelector('#offline').hidden")
+	w.Add(t, w.WorkspaceID, "exa", "exa-0123456789abc", "")
+	b.shows("[data-provider=exa] .count", "key")
+}
+
+// waitingWriter waits before each write.
+type waitingWriter struct {
+	http.ResponseWriter
+	wait func()
+}
+
+func (w waitingWriter) Write(p []byte) (int, error) {
+	w.wait()
+	return w.ResponseWriter.Write(p)
+}
+
+func (w waitingWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
 // TestCopilotRoutes is the API of the mothership's keys.
 func TestCopilotRoutes(t *testing.T) {
@@ -877,4 +932,17 @@ func TestRoleChanges(t *testing.T) {
 	if b.visible(add("xai")) {
 		t.Error("a reader can add a key")
 	}
+	// Nothing is typed into the list of keys, whose buttons follow at once.
+	b.click(manage("openai"))
+	buttons := `[...document.querySelectorAll("#manage button")].filter((e) => e.checkVisibility()).map((e) => e.innerText).join()`
+	for _, role := range []struct{ permission, buttons string }{{"read", "Close"}, {"admin", "Update,Delete,Close,Add Key"}, {"read", "Close"}} {
+		w.PutPermission(t, w.WorkspaceID, w.reader.Email, role.permission)
+		b.until(fmt.Sprintf("%s === %q", buttons, role.buttons))
+	}
+	b.shows("#manage-hint", "Only workspace admins can change these keys.")
+	// Without any role there is nothing to see.
+	w.Exec(t, `DELETE FROM permissions WHERE user_id = (SELECT id FROM "user" WHERE email = $1)`, w.reader.Email)
+	b.shows("#offline", "You no longer have access to these keys.")
+	b.click("#manage [data-close]")
+	b.shows("h1", "No access to this workspace")
 }

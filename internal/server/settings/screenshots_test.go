@@ -59,6 +59,8 @@ func TestScreenshots(t *testing.T) {
 		b.session(w.superuser.SessionToken)
 		w.Resolve(t, w.WorkspaceID, "openai")
 		b.open(shot.path)
+		// The space that a hidden scrollbar would have.
+		eval[string](b, `document.documentElement.style.scrollbarGutter = "auto"`)
 		if shot.prepare != nil {
 			shot.prepare(b)
 		}

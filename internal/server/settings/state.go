@@ -456,6 +456,8 @@ type pageData struct {
 	Noun string `json:"noun"`
 	User string `json:"user"`
 	Cap  int    `json:"cap"`
+	// Beat is how often the stream sends an event at least, in milliseconds.
+	Beat int64 `json:"beat"`
 	// Hosted says that there are hosted keys.
 	Hosted bool `json:"hosted,omitempty"`
 	// Organization is the name of the organization whose keys these are.
@@ -493,7 +495,7 @@ func (p *Pages) keysPage(r *http.Request, v visit, tab string) (*keysPage, error
 		page.Organization = nil // nothing to switch to
 	}
 	page.Data = &pageData{
-		Base: page.Base, API: v.apiPath(), Noun: page.Noun, User: v.user.ID, Cap: byok.Cap, Unused: page.NotEntitled,
+		Base: page.Base, API: v.apiPath(), Noun: page.Noun, User: v.user.ID, Cap: byok.Cap, Beat: recheck.Milliseconds(), Unused: page.NotEntitled,
 		Hosted: page.Hosted,
 	}
 	if v.ofOrganization() {

@@ -5,16 +5,18 @@ import { $, all, put, showName } from "./dom.js";
 import { onChange, signInLink } from "./state.js";
 
 const edit = $("#edit");
+const remove = $("#delete");
 const apiKey = $("#edit-key");
 const name = $("#edit-name");
 const save = $("#edit-save");
 let current, busy;
 
-function setBusy(yes) {
-  busy = yes;
-  put(save, yes ? "Saving…" : "Save");
-  $("#delete-do").disabled = yes;
-  put($("#delete-do"), yes ? "Deleting…" : "Delete");
+// setBusy notes the dialog whose change is under way, or that none is.
+function setBusy(dialog) {
+  busy = dialog;
+  put(save, busy ? "Saving…" : "Save");
+  put($("#delete-do"), busy ? "Deleting…" : "Delete");
+  for (const button of [$("#delete-do"), ...all("#edit [data-close], #delete [data-close]")]) button.disabled = Boolean(busy);
   allow();
 }
 
@@ -52,9 +54,7 @@ export function openEdit(what) {
   current = what;
   forget();
   put($("#edit-title"), what.title);
-  const mask = document.createElement("code");
-  mask.textContent = what.mask ?? "";
-  $("#edit-lead").replaceChildren(...(what.lead ?? []), mask, ...(what.which ? [". ", ...what.which] : []));
+  tellEdit();
   put($(".mark", edit), what.mark);
   put($("#edit-key-hint"), what.hint);
   apiKey.placeholder = what.placeholder || "Paste the API key";
@@ -64,35 +64,44 @@ export function openEdit(what) {
   apiKey.focus();
 }
 
+function tellEdit() {
+  const mask = document.createElement("code");
+  mask.textContent = current.mask ?? "";
+  $("#edit-lead").replaceChildren(...(current.lead ?? []), mask, ...(current.which ? [". ", ...current.which()] : []));
+}
+// A change under way has changed the keys itself.
+onChange(() => {
+  if (busy) return;
+  if (edit.open) tellEdit();
+  if (remove.open) tellDelete();
+});
+
 apiKey.addEventListener("input", allow);
 $("#edit-eye").addEventListener("click", () => {
   reveal(apiKey.type === "password");
   apiKey.focus();
 });
 addEventListener("pagehide", forget);
-edit.addEventListener("close", () => edit.open || forget()); // closed by the browser
 
 $("#edit-form").addEventListener("submit", async (event) => {
   event.preventDefault();
   if (save.disabled) return;
   problem("#edit-problem");
   for (const field of [apiKey, name]) field.removeAttribute("aria-invalid");
-  setBusy(true);
+  setBusy(edit);
   try {
     const done = await current.save({ apiKey: apiKey.value.trim(), name: name.value.trim() });
-    setBusy(false);
+    setBusy();
     close(edit);
     done?.();
   } catch (refusal) {
-    setBusy(false);
+    setBusy();
     problem("#edit-problem", refusal);
     const field = refusal.field === "name" ? name : apiKey;
     if (refusal.field) field.setAttribute("aria-invalid", "true");
     field.focus();
   }
 });
-
-const remove = $("#delete");
 
 // openDelete names what goes and what follows, which is said anew when the keys
 // change, and calls remove().
@@ -103,27 +112,24 @@ export function openDelete(what) {
   showName($("#delete-name"), what.name);
   $("#delete-name").hidden = what.name === undefined;
   put($("#delete-mask"), what.mask);
-  tell();
+  tellDelete();
   remove.showModal();
 }
 
-function tell() {
+function tellDelete() {
   $("#delete-which").replaceChildren(...(current.which?.() ?? []));
   put($("#delete-follows"), current.follows());
 }
-// A delete under way has changed the keys itself.
-onChange(() => remove.open && !busy && tell());
-
 $("#delete-do").addEventListener("click", async () => {
   problem("#delete-problem");
-  setBusy(true);
+  setBusy(remove);
   try {
     const done = await current.remove();
-    setBusy(false);
+    setBusy();
     close(remove);
     done?.();
   } catch (refusal) {
-    setBusy(false);
+    setBusy();
     problem("#delete-problem", refusal);
     $("#delete-do").focus();
   }
@@ -137,11 +143,19 @@ function close(dialog) {
   dialog.close();
 }
 
-// A change under way is waited for.
+// A change under way is waited for. Chromium lets a page refuse only the first
+// of several close requests: Escape does not get that far, and what another one
+// has closed, as a phone's back gesture, is opened again as it was.
+addEventListener("keydown", (event) => busy && event.key === "Escape" && event.preventDefault(), true);
 for (const dialog of [edit, remove]) {
   dialog.addEventListener("cancel", (event) => {
     event.preventDefault();
     if (!busy) close(dialog);
+  });
+  dialog.addEventListener("close", () => {
+    if (dialog.open) return;
+    if (busy === dialog) dialog.showModal();
+    else if (dialog === edit) forget();
   });
 }
 for (const button of all("[data-close]")) button.addEventListener("click", () => busy || close(button.closest("dialog")));

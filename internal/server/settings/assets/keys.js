@@ -17,7 +17,7 @@ export function start() {
     $("[data-do=add]", row).addEventListener("click", () => add(row));
     $("[data-do=manage]", row).addEventListener("click", () => open(row));
   }
-  $("#manage-add")?.addEventListener("click", () => add(shown));
+  $("#manage-add").addEventListener("click", () => add(shown));
   // Without keys, the button that opened the dialog is hidden.
   manage.addEventListener("close", () => {
     const button = $("[data-do=add]", shown);
@@ -94,17 +94,15 @@ function open(row) {
 function list() {
   const { keys, next } = pool(shown.dataset.provider);
   const isFull = keys.length >= page.cap;
-  put($("#manage-lead"), keys.length ? spread(keys, next) + ` Uses are counted since this process started, ${since(state.since, now())}.` : "All keys were deleted.");
+  put($("#manage-lead"), keys.length ? spread(keys, next) + ` Uses are counted since this process started (${since(state.since, now())}).` : "All keys were deleted.");
   put($(".count", manage), `${keys.length} of ${page.cap}`);
   pips($(".pips", manage), keys.length, page.cap);
   let hint = isUnknown(shown) ? "This server does not have this provider ID: its keys can be looked at, but not changed." : "";
   if (!state.can) hint = "Only workspace admins can change these keys.";
   if (isFull && state.can === "save") hint = `A provider can have at most ${page.cap} keys. Delete one to add another.`;
   put($("#manage-hint"), hint);
-  if ($("#manage-add")) {
-    $("#manage-add").disabled = isFull;
-    $("#manage-add").hidden = isUnknown(shown);
-  }
+  $("#manage-add").disabled = isFull;
+  $("#manage-add").hidden = state.can !== "save" || isUnknown(shown);
   keyed($("#manage-keys"), keys, (key) => key.id, make, (item, key, i) => update(item, key, i, i === next));
 }
 
@@ -114,16 +112,14 @@ function spread(keys, next) {
   if (page.unused) return "Workspaces do not use these keys: the organization has no active plan.";
   if (next === -1) return isOne ? "This key cannot be decrypted: requests have no key until it is updated." : "None of these keys can be decrypted: requests have no key until one is updated.";
   if (keys.some((key) => key.broken)) return "Requests use these keys in this order. A key that cannot be decrypted is skipped: the key after it serves its requests, too.";
-  return isOne ? "All requests use this key; with more keys they are spread evenly." : "Requests are spread evenly over these keys, in this order.";
+  return isOne ? "All requests use this key. More keys would take turns." : "Requests use these keys in turn, in this order.";
 }
 
 function make({ id }) {
   const item = clone("#key-template");
-  if (!state.can || isUnknown(shown)) $(".key-do", item).remove();
-  else if (state.can !== "save") $("[data-do=update]", item).remove();
   const find = () => pool(shown.dataset.provider).keys.find((key) => key.id === id);
-  $("[data-do=update]", item)?.addEventListener("click", () => change(shown, find()));
-  $("[data-do=delete]", item)?.addEventListener("click", () => remove(shown, find()));
+  $("[data-do=update]", item).addEventListener("click", () => change(shown, find()));
+  $("[data-do=delete]", item).addEventListener("click", () => remove(shown, find()));
   return item;
 }
 
@@ -147,6 +143,8 @@ function update(item, key, i, isNext) {
   if ($(".key-use", item).textContent !== uses.textContent + last) {
     $(".key-use", item).replaceChildren(uses, key.last ? time(key.last, last) : last);
   }
+  $(".key-do", item).hidden = !state.can || isUnknown(shown);
+  $("[data-do=update]", item).hidden = state.can !== "save";
   for (const button of all("button", item)) button.setAttribute("aria-label", `${button.textContent} ${name}, ${key.mask}, key ${i + 1}`);
 }
 
@@ -173,7 +171,7 @@ function change(row, key) {
   const id = row.dataset.provider;
   openEdit({
     title: `Update ${article(nameOf(row))} key`, mark: $(".mark", row).textContent, placeholder: row.dataset.placeholder, name: key.name ?? "",
-    lead: [bdi(key.name || "Unnamed key"), " "], mask: key.mask, which: which(id, key),
+    lead: [bdi(key.name || "Unnamed key"), " "], mask: key.mask, which: () => which(id, key),
     hint: "Enter the key again, even if only the name changes. Its place in the rotation stays the same.",
     save: async ({ apiKey, name }) => {
       await orCurrent(call("POST", page.api, { providerId: id, keyId: key.id, apiKey, name }));
@@ -209,7 +207,7 @@ const article = (name) => (/^[aeioux]/i.test(name) ? "an " : "a ") + name;
 function which(id, key) {
   const { keys } = pool(id);
   const at = keys.findIndex((other) => other.id === key.id);
-  if (at === -1) return ["Another user deleted this key"];
+  if (at === -1) return ["This key was deleted elsewhere"];
   return [`Key ${at + 1} of ${keys.length}, added `, ...dates(key.created, key.replaced)];
 }
 
@@ -223,7 +221,7 @@ function follows(row, key) {
     return `No other ${name} key can be decrypted: until one is updated, ${name} requests of this ${page.noun} have no key.`;
   }
   const broken = rest.filter((other) => other.broken).length;
-  if (broken) return `${plural(rest.length - broken, `other ${name} key`)} can be used, ${broken} cannot be decrypted.`;
+  if (broken) return `Of the other ${name} keys, ${rest.length - broken} can be used and ${broken} cannot be decrypted.`;
   if (rest.length) return rest.length === 1 ? `The other ${name} key stays in use.` : `The other ${rest.length} ${name} keys stay in use.`;
   const last = `This is the last ${name} key.`;
   if (!page.hosted) return `${last} This server has no hosted keys: ${name} requests of this workspace then have no key.`;
@@ -243,7 +241,7 @@ async function orCurrent(changing) {
   } catch (refusal) {
     if (refusal.status === 404) {
       await current();
-      refusal.message = "This key is no longer there: another user deleted it. Close this dialog to see the keys as they are.";
+      refusal.message = "This key is no longer there: it was deleted elsewhere. Close this dialog to see the keys as they are.";
     }
     throw refusal;
   }

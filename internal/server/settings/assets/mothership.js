@@ -84,8 +84,8 @@ function save(row, verb) {
   openEdit({
     title: `${verb} the ${nameOf(row)} key`, mark: $(".mark", row).textContent, placeholder: row.dataset.placeholder,
     lead: [`Workspace ${workspace()}${verb === "Add" ? "" : ", key "}`],
-    ...(verb === "Update" && { mask: "…" + row.key.keyLastFour, which: ["Added ", ...datesOf(row.key)] }),
-    hint: verb === "Add" ? "It is stored encrypted and cannot be shown again." : "The present key is replaced at once.",
+    ...(verb === "Update" && { mask: "…" + row.key.keyLastFour, which: () => ["Added ", ...datesOf(row.key)] }),
+    hint: verb === "Add" ? "It is stored encrypted and cannot be shown again." : "It replaces the present key as soon as it is saved.",
     save: async ({ apiKey }) => {
       await call("POST", path, { workspaceId: workspace(), provider: row.dataset.provider, apiKey });
       await load();

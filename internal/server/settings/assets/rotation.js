@@ -16,7 +16,7 @@ export function start() {
 
 function render() {
   const held = providers.filter(({ id }) => state.pools[id]);
-  put($("#since"), held.length ? `Counted since this process started, ${since(state.since, now())}.${isLive() ? " Updates live." : ""}` : "");
+  put($("#since"), held.length ? `Uses are counted since this process started (${since(state.since, now())}).${isLive() ? " Updates live." : ""}` : "");
   $("#no-pools").hidden = held.length > 0;
   keyed($("#pools"), held, ({ id }) => id, ({ mark, name }) => {
     const section = clone("#pool-template");

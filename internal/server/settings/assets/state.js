@@ -42,20 +42,24 @@ export class Refusal extends Error {
   }
 }
 
+// patience is how long a response may take, in milliseconds.
+const patience = 30000;
+
 // call sends a request to this server and returns the JSON of the answer.
 export async function call(method, path, body, signal) {
   let answer;
+  const limit = AbortSignal.timeout(patience);
   try {
     answer = await fetch(path, {
       method,
-      signal,
+      signal: signal ? AbortSignal.any([signal, limit]) : limit,
       headers: body ? { "Content-Type": "application/json" } : {},
       body: body && JSON.stringify(body),
     });
   } catch (error) {
     if (error.name === "AbortError") throw error;
     throw new Refusal(0, method === "GET" ? "No response from the server."
-      : "No response from the server. The change may have been made or not: look at the list before you try again.");
+      : "No response from the server. It may have made the change or not: close this dialog and look at the keys before you try again.");
   }
   const said = await answer.json().catch(() => ({}));
   if (answer.ok) return said;
@@ -93,7 +97,7 @@ export async function refresh() {
 }
 
 // The stream. While it is away the page says so, and tries again.
-let source, waiting, delay;
+let source, waiting, delay, overdue;
 let failures = 0; // of the stream alone, one after the other
 let live = false;
 // isLive reports whether changes arrive as they happen.
@@ -105,10 +109,36 @@ function setLive(yes) {
   for (const f of listeners) f(new Set());
 }
 
+// expect waits for the next event. A server that hangs, and a network that is
+// gone, end no connection.
+function expect() {
+  clearTimeout(overdue);
+  overdue = setTimeout(() => {
+    say(new Refusal(0));
+    lose();
+  }, 3 * page.beat);
+}
+
+function lose() {
+  disconnect();
+  failures++;
+  again();
+}
+
+function disconnect() {
+  clearTimeout(overdue);
+  source?.close();
+  source = undefined;
+  setLive(false);
+}
+
 function connect() {
   source?.close();
   source = new EventSource(page.base + "/events" + page.query);
+  expect();
+  source.addEventListener("unchanged", expect);
   source.addEventListener("state", (event) => {
+    expect();
     delay = failures = 0;
     say();
     setLive(true);
@@ -117,13 +147,7 @@ function connect() {
     if (next.now < state.now) refresh().catch(() => {});
     else adopt(next);
   });
-  source.onerror = () => {
-    source.close();
-    source = undefined;
-    failures++;
-    setLive(false);
-    again();
-  };
+  source.onerror = lose;
 }
 
 function again() {
@@ -135,6 +159,10 @@ function again() {
       connect();
     } catch (refusal) {
       failures = 0;
+      if (refusal.status === 403) {
+        state.can = undefined;
+        for (const f of listeners) f(new Set());
+      }
       say(refusal);
       again();
     }
@@ -168,17 +196,17 @@ function say(refusal) {
   }
   const link = $("a", notice);
   link.hidden = true;
-  let text = "No connection to the server. What you see may be out of date; trying again.";
+  let text = "No connection to the server. What you see may be out of date. The page tries again.";
   if (refusal.status === 401) {
     text = "You are signed out. What you see may be out of date.";
     link.hidden = false;
     link.href = signIn();
   } else if (refusal.status === 403) {
-    text = "You no longer have access to these keys. Ask an administrator of the workspace.";
+    text = "You no longer have access to these keys.";
   } else if (refusal.status === streamOnly) {
-    text = "No live updates: too many pages may be open. This page asks for changes every few seconds.";
+    text = "No live updates: too many pages may be open. The page asks for changes every few seconds.";
   } else if (refusal.status) {
-    text = "The server cannot read its keys right now. What you see may be out of date; trying again.";
+    text = "The server cannot read its keys right now. What you see may be out of date. The page tries again.";
   }
   if ($("p", notice).textContent !== text) $("p", notice).textContent = text;
   notice.hidden = false;
@@ -191,9 +219,7 @@ export function watch() {
   connect();
   document.addEventListener("visibilitychange", () => {
     if (document.hidden) {
-      source?.close();
-      source = undefined;
-      setLive(false);
+      disconnect();
       clearTimeout(waiting);
     } else if (!source) {
       delay = 0;

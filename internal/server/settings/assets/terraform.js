@@ -45,7 +45,7 @@ const variables = (text) => [...text.matchAll(/^variable "([^"]+)"/gm)].map(([, 
 async function copy() {
   const text = $("#terraform-text");
   const names = variables(text.textContent).map((name) => `TF_VAR_${name}`);
-  const next = `Set ${names.length > 3 ? `the ${names.length} variables TF_VAR_…_api_keys` : new Intl.ListFormat("en").format(names)}, then run terraform plan.`;
+  const next = `Set ${names.length > 3 ? `the ${names.length} variables TF_VAR_…_api_keys` : new Intl.ListFormat("en").format(names)}, then run terraform plan and terraform apply.`;
   try {
     await navigator.clipboard.writeText(text.textContent);
     put($("#terraform-hint"), `Copied. ${next}`);
