@@ -30,9 +30,9 @@ import (
 //   - What cannot be decided is KindAmbiguous, with the IDs.
 
 const (
-	// persistentRetries is how much more often than others the requests that
+	// morePersistent is how much more often than others the requests that
 	// decide about a lost response are repeated: without them it is ambiguous.
-	persistentRetries = 6
+	morePersistent = 6
 	// finalRetries is how often such a list is requested where it is refused
 	// for good, as by a gateway that redirects.
 	finalRetries = 5
@@ -41,6 +41,15 @@ const (
 	// maxCapacityPoll is the longest pause between two attempts to find free capacity.
 	maxCapacityPoll = 5 * time.Second
 )
+
+// persistentRetries is how often a request that decides about a lost response is
+// repeated: never where the user wants no retries.
+func (c *Client) persistentRetries() int {
+	if c.cfg.MaxRetries == 0 {
+		return 0
+	}
+	return c.cfg.MaxRetries + morePersistent
+}
 
 // adding is one Add under way. It holds its pool's slot.
 type adding struct {
@@ -325,7 +334,7 @@ func (a *adding) listBefore() (f *failure) {
 // refusal that looks final is repeated, too: the list of before had a response.
 func (a *adding) list() (s *snapshot, f *failure) {
 	for n := range finalRetries {
-		s, f = a.scope.readCovering(a.write, a.scope.noteWrite(), readOptions{retries: persistentRetries + a.c.cfg.MaxRetries, until: deadline(a.write)})
+		s, f = a.scope.readCovering(a.write, a.scope.noteWrite(), readOptions{retries: a.c.persistentRetries(), until: deadline(a.write)})
 		if f == nil || f.transient || sleep(a.write, a.c.backoff(n, f.wait)) != nil {
 			break
 		}
@@ -366,7 +375,7 @@ func (a *adding) isOld(s *snapshot, key byok.Key) bool {
 func (a *adding) adopt(found byok.Key) (byok.Key, bool, *failure) {
 	a.claim(found.ID)
 	replaced, f := a.c.replace(a.write, a.scope, OpAdd, a.pool.ProviderID, ReplaceInput{KeyID: found.ID, APIKey: a.in.APIKey, Name: &a.name},
-		persistentRetries+a.c.cfg.MaxRetries)
+		a.c.persistentRetries())
 	a.scope.noteWrite()
 	switch {
 	case f.is(KindKeyNotFound):
@@ -397,7 +406,7 @@ func (a *adding) checkDuplicate(key byok.Key) (byok.Key, bool, *failure) {
 		}
 		return full, true, nil
 	case len(certain) == 1 && len(possible) == 0:
-		if f := a.c.remove(a.write, a.scope, OpAdd, key.ProviderID, key.ID, persistentRetries+a.c.cfg.MaxRetries); f == nil || f.kind == KindKeyNotFound {
+		if f := a.c.remove(a.write, a.scope, OpAdd, key.ProviderID, key.ID, a.c.persistentRetries()); f == nil || f.kind == KindKeyNotFound {
 			return a.adopt(certain[0])
 		}
 	}

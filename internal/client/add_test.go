@@ -127,7 +127,7 @@ func TestAddIsNotSentAgain(t *testing.T) {
 		"400 HTML":   {respond(400, canary), KindProtocol},
 		"401":        {respond(401, `{"error":"`+canaryJSON()+`"}`), KindUnauthorized},
 		"403":        {respond(403, `{"error":"Only workspace admins can manage BYOK keys"}`), KindForbidden},
-		"403 HTML":   {respond(403, canary), KindForbidden},
+		"403 HTML":   {respond(403, canary), KindProtocol},
 		"404 HTML":   {respond(404, canary), KindProtocol},
 		"409":        {respond(409, `{"error":"`+canaryJSON()+`"}`), KindProtocol},
 		"413":        {respond(413, `{"error":"too large"}`), KindInvalid},
@@ -145,6 +145,26 @@ func TestAddIsNotSentAgain(t *testing.T) {
 				_ = s.wantKind(err, tc.kind)
 				s.wantRequests("ADD openai")
 			})
+		})
+	}
+}
+
+// With max_retries = 0 nothing is repeated, not even what decides about a lost
+// response.
+func TestConfirmationWithoutRetries(t *testing.T) {
+	t.Parallel()
+	for retries, want := range map[int]string{
+		0: "GET, ADD openai, GET, REPLACE openai",
+		1: "GET, ADD openai, GET" + strings.Repeat(", REPLACE openai", 1+1+morePersistent),
+	} {
+		play(t, func(c *Config) { c.MaxRetries = retries }, func(s *scene) {
+			s.model.script = func(_ int, r *http.Request, _ []byte) act {
+				return act{cut: r.Method == http.MethodPost}
+			}
+			if _, err := s.client.Add(s.ctx, openai, input()); err == nil {
+				s.Error("an add whose secret could not be confirmed is reported as done")
+			}
+			s.wantRequests(want)
 		})
 	}
 }

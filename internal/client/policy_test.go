@@ -289,7 +289,7 @@ func TestRestart(t *testing.T) {
 		"delete with a short timeout":            {verbs[OpDelete], 20 * time.Second, -1, KindNetwork, 20 * time.Second},
 		"delete without retries":                 {verbs[OpDelete], 2 * time.Minute, 0, KindNetwork, 0},
 		"list, as in a plan":                     {verbs[OpList], 2 * time.Minute, -1, KindNetwork, 10 * time.Second},
-		"check of the session by a plan":         {func(s *scene, _ string) error { return s.client.CheckSession(s.ctx) }, time.Minute, -1, KindNetwork, 10 * time.Second},
+		"check of the session by a plan":         {func(s *scene, _ string) error { return s.client.CheckSession(s.ctx, "") }, time.Minute, -1, KindNetwork, 10 * time.Second},
 		"add after a list of the same apply":     {afterList(add), 2 * time.Minute, -1, "", 71 * time.Second},
 		"replace after a list of the same apply": {afterList(verbs[OpReplace]), 2 * time.Minute, -1, "", 71 * time.Second},
 		"delete after a list of the same apply":  {afterList(verbs[OpDelete]), 2 * time.Minute, -1, "", 71 * time.Second},

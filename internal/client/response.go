@@ -262,13 +262,17 @@ func refusal(r *request, status int, body []byte) *failure {
 	switch status {
 	case http.StatusUnauthorized:
 		f.kind = KindUnauthorized
+		if !isAPI {
+			f.kind, f.detail = KindProtocol, "it is a 401 that is not Sim's own; a gateway in front of it may need headers"
+		}
 	case http.StatusForbidden:
-		f.kind = KindForbidden
 		switch {
 		case isKnown:
 			f.kind = known
-		case !isAPI:
-			f.detail = "the response is not Sim's own; a gateway in front of it may have refused"
+		case isAPI:
+			f.kind = KindForbidden
+		default:
+			f.kind, f.detail = KindProtocol, "it is a 403 that is not Sim's own; a gateway in front of it may have refused"
 		}
 	case http.StatusNotFound:
 		switch {

@@ -2,6 +2,7 @@ package client
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -93,10 +94,10 @@ func (s *session) startSignIn(ctx context.Context) {
 // elsewhere, a certificate that is not trusted. It sends one request: a
 // sign-in, or with a session token the question who is signed in.
 //
-// A gateway may not let that question through. What it responds instead, such
-// as a 404, proves nothing, and is left to the requests that follow, unless the
-// endpoint ends with /api, the usual mistake.
-func (c *Client) CheckSession(ctx context.Context) error {
+// A gateway may not let that question through, and respond in place of Sim. Then a
+// second request asks for the keys of a workspace: whatever Sim says, it is there.
+// workspaceID is one that later requests are about, or "".
+func (c *Client) CheckSession(ctx context.Context, workspaceID string) error {
 	if c.session.email != "" {
 		if _, f := c.session.cookie(ctx); f != nil {
 			return c.fail(OpSignIn, byok.Pool{}, "", f)
@@ -107,15 +108,31 @@ func (c *Client) CheckSession(ctx context.Context) error {
 	switch {
 	case f == nil && said == signedOut:
 		f = &failure{kind: KindUnauthorized, status: http.StatusOK, url: c.base + sessionPath}
-	case f == nil:
+	case f == nil && strings.HasPrefix(said, "{"):
 		return nil
-	case f.kind == KindRedirect && !f.moved:
-		return nil
-	case f.kind == KindProtocol && f.status == http.StatusNotFound && strings.HasSuffix(c.base, "/api"):
-	case !slices.Contains([]Kind{KindNetwork, KindCertificate, KindServer, KindRedirect, KindCanceled}, f.kind):
-		return nil
+	case f == nil, f.kind == KindRedirect && !f.moved,
+		!slices.Contains([]Kind{KindNetwork, KindCertificate, KindServer, KindRedirect, KindCanceled}, f.kind):
+		if f = c.askForKeys(ctx, byok.WorkspaceScope(cmp.Or(workspaceID, "-"))); f == nil {
+			return nil
+		}
 	}
 	return c.fail(OpSession, byok.Pool{}, "", f)
+}
+
+// askForKeys returns a failure if it is not Sim that responds to a request for the
+// keys of a scope.
+func (c *Client) askForKeys(ctx context.Context, scope byok.Scope) *failure {
+	f := c.send(ctx, &request{
+		op: OpSession, scope: scope.Kind, method: http.MethodGet, path: scope.KeysPath(), limit: maxListBytes,
+		decode: func(body []byte, h http.Header) error {
+			_, err := decodeList(body, h.Get("Content-Type"))
+			return err
+		},
+	})
+	if f.is(KindProtocol) || f.is(KindRedirect) {
+		return f
+	}
+	return nil
 }
 
 // signedOut is what the server says of a session that is not valid. WIRE.md

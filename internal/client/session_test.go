@@ -246,8 +246,8 @@ func TestSignIn(t *testing.T) {
 	})
 }
 
-// TestCheckSession: one request tells whether later ones can succeed. What a
-// gateway responds in place of Sim is no proof that they cannot.
+// TestCheckSession: one request tells whether later ones can succeed, or a second
+// one where a gateway responds to the first in place of Sim.
 func TestCheckSession(t *testing.T) {
 	t.Parallel()
 	const user = `{"session":{"id":"s"},"user":{"id":"u"}}`
@@ -261,11 +261,17 @@ func TestCheckSession(t *testing.T) {
 	}{
 		"token":                                {nil, respond(200, user), "", "", "GET"},
 		"refused token":                        {nil, respond(200, "null\n"), KindUnauthorized, "checking the session: the session is not valid", "GET"},
-		"a gateway does not let it through":    {nil, respond(404, html), "", "", "GET"},
-		"a gateway requires a header":          {nil, respond(401, html), "", "", "GET"},
-		"a gateway forbids it":                 {nil, respond(403, html), "", "", "GET"},
-		"a gateway has a page of its own":      {nil, respond(200, html), "", "", "GET"},
-		"a gateway redirects to its own page":  {nil, respond(302, "", "Location: https://login.example.com/"), "", "", "GET"},
+		"a gateway does not let it through":    {nil, respond(404, html), "", "", "GET, GET"},
+		"a gateway requires a header":          {nil, respond(401, html), "", "", "GET, GET"},
+		"a gateway forbids it":                 {nil, respond(403, html), "", "", "GET, GET"},
+		"a gateway has a page of its own":      {nil, respond(200, html), "", "", "GET, GET"},
+		"a gateway redirects to its own page":  {nil, respond(302, "", "Location: https://login.example.com/"), "", "", "GET, GET"},
+		"no API":                               {nil, respond(404, html), KindProtocol, "there is no BYOK API at this address", "GET, GET"},
+		"a gateway requires a header for all":  {nil, respond(401, html), KindProtocol, "a gateway in front of it may need headers", "GET, GET"},
+		"a gateway forbids all":                {nil, respond(403, html), KindProtocol, "a gateway in front of it may have refused", "GET, GET"},
+		"every page is another one":            {nil, respond(200, html), KindProtocol, "it is HTML, not JSON", "GET, GET"},
+		"a gateway redirects all":              {nil, respond(302, "", "Location: https://login.example.com/"), KindRedirect, "this one leads to another page of https://login.example.com", "GET, GET"},
+		"https is spoken":                      {nil, respond(400, "Client sent an HTTP request to an HTTPS server."), KindProtocol, "the endpoint may have to begin with https://", "GET, GET"},
 		"another endpoint":                     {nil, respond(308, "", "Location: https://sim.example.com"+sessionPath), KindRedirect, "set the endpoint to https://sim.example.com", "GET"},
 		"the server fails":                     {func(c *Config) { c.MaxRetries = 1 }, respond(503, html), KindServer, "(status 503 from http://localhost:1" + sessionPath, "GET, GET"},
 		"the connection is closed":             {func(c *Config) { c.MaxRetries = 1 }, act{cut: true, skip: true}, KindNetwork, "no response from http://localhost:1" + sessionPath, "GET, GET"},
@@ -276,8 +282,13 @@ func TestCheckSession(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			play(t, tc.edit, func(s *scene) {
-				s.model.script = func(int, *http.Request, []byte) act { return tc.act }
-				err := s.client.CheckSession(s.ctx)
+				s.model.script = func(_ int, r *http.Request, _ []byte) act {
+					if tc.kind == "" && r.URL.Path == w1.KeysPath() {
+						return act{} // the gateway lets it through
+					}
+					return tc.act
+				}
+				err := s.client.CheckSession(s.ctx, w1.ID)
 				if tc.kind == "" && err != nil {
 					s.Error(err)
 				}

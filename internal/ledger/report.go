@@ -47,17 +47,18 @@ func (o *OverCap) Summary() string {
 // Detail is the body of the error.
 func (o *OverCap) Detail() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s %q can store at most %s for provider ID %q. With this plan it would hold %s: the API would refuse %s of them.\n",
+	fmt.Fprintf(&b, "%s %q can store at most %s for provider ID %q, and would have to hold %s: the API would refuse %s of them.\n",
 		capitalized(o.Pool.Scope.Kind.String()), clean(o.Pool.Scope.ID), keys(o.Cap), clean(o.Pool.ProviderID), o.total(), o.atLeast(fmt.Sprint(o.excess())))
 
-	planned, end := "by this plan", "in the end"
+	// True at plan and at apply, which cannot always be told apart.
+	so, end := "", "in the end"
 	if !o.Settled {
-		planned, end = "by this plan so far", "so far"
+		so, end = " so far", "so far"
 	}
 	writeFigures(&b,
-		figure{" ", o.Stored, "stored today"},
-		figure{"-", o.Removed, "removed " + planned},
-		figure{"+", o.Added, "added " + planned},
+		figure{" ", o.Stored, "stored now"},
+		figure{"-", o.Removed, "to be removed" + so},
+		figure{"+", o.Added, "to be added" + so},
 		figure{"=", o.Total(), fmt.Sprintf("%s, %d too many", end, o.excess())})
 	if o.Settled && o.Sequential {
 		b.WriteString("\nIf you set -parallelism=1, these are the figures of the plan so far: Terraform plans the rest after this error.\n")
@@ -136,6 +137,8 @@ type Refused struct {
 	// Waiting is how many creates waited for free capacity when nothing else
 	// was in progress, and failed together. 0: the create timeout ran out.
 	Waiting int
+	// Repeated says that this apply has reported the pool before.
+	Repeated bool
 }
 
 // Summary is the one-line title of the error.
@@ -150,12 +153,16 @@ func (r *Refused) Detail() string {
 		capitalized(r.Pool.Scope.Kind.String()), clean(r.Pool.Scope.ID), clean(r.Pool.ProviderID))
 	switch {
 	case r.Waiting > 1:
-		fmt.Fprintf(&b, "nothing was in progress that could free capacity: %d creates of this apply were waiting, this one included, and keep deletes from starting when they occupy all slots of -parallelism. "+
-			"These %d keys were not added. Run terraform apply again: it adds them after this apply has done its deletes.\n", r.Waiting, r.Waiting)
+		fmt.Fprintf(&b, "nothing was in progress that could free capacity. %d creates were waiting, this one included: these %d keys were not added. "+
+			"If this apply also deletes keys of full pools, these creates may have occupied all slots of -parallelism: run terraform apply again, and it adds the keys that are left. If it deletes none, there is no room for them.\n", r.Waiting, r.Waiting)
 	case r.Waiting == 1:
 		b.WriteString("nothing was in progress that could free capacity. The key was not added. If this apply deletes keys of the pool later, run terraform apply again.\n")
 	default:
 		b.WriteString("no delete of this apply freed capacity within the create timeout. The key was not added.\n")
+	}
+	if r.Repeated {
+		b.WriteString("\nAnother error about this pool lists its keys and says what you can do.")
+		return b.String()
 	}
 	if len(r.Stored) > 0 {
 		b.WriteString("\nKeys in the pool now:\n\n")
@@ -169,7 +176,7 @@ func (r *Refused) Detail() string {
 	b.WriteString("- If the key replaces another one, remove create_before_destroy from it: a full pool cannot store both.\n")
 	switch {
 	case r.Waiting > 1:
-		b.WriteString("- To finish in one apply, use a -parallelism above the number of keys that this apply adds to full pools.")
+		b.WriteString("- To swap the keys of full pools in one apply, use a -parallelism above the number of keys that it adds to them, or byok_pool.")
 	case r.Waiting == 0:
 		b.WriteString("- If other keys of this apply free capacity, run the apply again: creates that wait can occupy all slots of -parallelism, so that the deletes cannot start.\n")
 		b.WriteString("- If deletes take longer than that, raise create in the timeouts block.")

@@ -35,11 +35,11 @@ func TestReports(t *testing.T) {
 		"unmanaged keys": {
 			&OverCap{Pool: reportPool, Cap: 10, Stored: 10, Kept: 5, Removed: 1, Added: 3, Replaced: 1, Settled: true, Unmanaged: reportKeys(), Sequential: true},
 			`Pool "openai" would hold 12 keys, its cap is 10`,
-			`Workspace "0b1f1d3e-7c56-4d0c-9d1e-2f1d2a8f4a11" can store at most 10 keys for provider ID "openai". With this plan it would hold 12 keys: the API would refuse 2 of them.
+			`Workspace "0b1f1d3e-7c56-4d0c-9d1e-2f1d2a8f4a11" can store at most 10 keys for provider ID "openai", and would have to hold 12 keys: the API would refuse 2 of them.
 
-    10  stored today
-  -  1  removed by this plan
-  +  3  added by this plan
+    10  stored now
+  -  1  to be removed
+  +  3  to be added
   = 12  in the end, 2 too many
 
 If you set -parallelism=1, these are the figures of the plan so far: Terraform plans the rest after this error.
@@ -72,11 +72,11 @@ What you can do:
 		"managed keys alone": {
 			&OverCap{Pool: reportPool, Cap: 10, Stored: 8, Kept: 8, Added: 3, Certain: true, Settled: true},
 			`Pool "openai" would hold 11 keys, its cap is 10`,
-			`Workspace "0b1f1d3e-7c56-4d0c-9d1e-2f1d2a8f4a11" can store at most 10 keys for provider ID "openai". With this plan it would hold 11 keys: the API would refuse 1 of them.
+			`Workspace "0b1f1d3e-7c56-4d0c-9d1e-2f1d2a8f4a11" can store at most 10 keys for provider ID "openai", and would have to hold 11 keys: the API would refuse 1 of them.
 
-     8  stored today
-  -  0  removed by this plan
-  +  3  added by this plan
+     8  stored now
+  -  0  to be removed
+  +  3  to be added
   = 11  in the end, 1 too many
 
 What you can do:
@@ -89,11 +89,11 @@ What you can do:
 		"not the whole plan": {
 			&OverCap{Pool: reportPool, Cap: 10, Stored: 4, Kept: 4, Added: 7, Certain: true},
 			`Pool "openai" would hold at least 11 keys, its cap is 10`,
-			`Workspace "0b1f1d3e-7c56-4d0c-9d1e-2f1d2a8f4a11" can store at most 10 keys for provider ID "openai". With this plan it would hold at least 11 keys: the API would refuse at least 1 of them.
+			`Workspace "0b1f1d3e-7c56-4d0c-9d1e-2f1d2a8f4a11" can store at most 10 keys for provider ID "openai", and would have to hold at least 11 keys: the API would refuse at least 1 of them.
 
-     4  stored today
-  -  0  removed by this plan so far
-  +  7  added by this plan so far
+     4  stored now
+  -  0  to be removed so far
+  +  7  to be added so far
   = 11  so far, 1 too many
 
 What you can do:
@@ -147,13 +147,20 @@ What you can do:
 		"refused, all slots taken": {
 			&Refused{Pool: reportPool, Cap: 10, Expect: 10, Waiting: 10},
 			`Pool "openai" is full, its cap is 10`,
-			`Workspace "0b1f1d3e-7c56-4d0c-9d1e-2f1d2a8f4a11" already stores as many keys as it can for provider ID "openai". The API refused to add another, and nothing was in progress that could free capacity: 10 creates of this apply were waiting, this one included, and keep deletes from starting when they occupy all slots of -parallelism. These 10 keys were not added. Run terraform apply again: it adds them after this apply has done its deletes.
+			`Workspace "0b1f1d3e-7c56-4d0c-9d1e-2f1d2a8f4a11" already stores as many keys as it can for provider ID "openai". The API refused to add another, and nothing was in progress that could free capacity. 10 creates were waiting, this one included: these 10 keys were not added. If this apply also deletes keys of full pools, these creates may have occupied all slots of -parallelism: run terraform apply again, and it adds the keys that are left. If it deletes none, there is no room for them.
 
 What you can do:
 
 - Plan again: the plan shows how many keys are too many, and which ones it does not manage.
 - If the key replaces another one, remove create_before_destroy from it: a full pool cannot store both.
-- To finish in one apply, use a -parallelism above the number of keys that this apply adds to full pools.`,
+- To swap the keys of full pools in one apply, use a -parallelism above the number of keys that it adds to them, or byok_pool.`,
+		},
+		"refused again": {
+			&Refused{Pool: reportPool, Cap: 10, Expect: 10, Waiting: 1, Repeated: true},
+			`Pool "openai" is full, its cap is 10`,
+			`Workspace "0b1f1d3e-7c56-4d0c-9d1e-2f1d2a8f4a11" already stores as many keys as it can for provider ID "openai". The API refused to add another, and nothing was in progress that could free capacity. The key was not added. If this apply deletes keys of the pool later, run terraform apply again.
+
+Another error about this pool lists its keys and says what you can do.`,
 		},
 		"refused, alone": {
 			&Refused{Pool: reportPool, Cap: 10, Expect: 10, Waiting: 1},

@@ -2,6 +2,7 @@ package provider
 
 import (
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"strconv"
@@ -27,6 +28,10 @@ func TestAccConfigureChecksTheSession(t *testing.T) {
 	t.Cleanup(untrusted.Close)
 	elsewhere := httptest.NewServer(http.NotFoundHandler())
 	t.Cleanup(elsewhere.Close)
+	pages := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "<html>It works!") }))
+	t.Cleanup(pages.Close)
+	gateway := httptest.NewServer(http.RedirectHandler("/login", http.StatusFound))
+	t.Cleanup(gateway.Close)
 	// A port that was free a moment ago can be that of another test's server by
 	// now. Nothing is given this one.
 	const closedURL = "http://127.0.0.1:1"
@@ -59,9 +64,24 @@ func TestAccConfigureChecksTheSession(t *testing.T) {
 			[]string{"Cannot connect to Sim: the certificate of the server is not trusted", "The certificate of " + untrusted.URL + "/api/auth/get-session is signed by an unknown authority."},
 			`provider "byok" {`, 0,
 		},
+		"http for a server with TLS": {
+			[]string{endpoint(strings.Replace(untrusted.URL, "https:", "http:", 1)), token},
+			[]string{"Cannot connect to Sim: this is not the API of Sim", "the endpoint may have to begin with https://"},
+			"endpoint = ", 0,
+		},
+		"another web server": {
+			[]string{endpoint(pages.URL), token},
+			[]string{"Cannot connect to Sim: this is not the API of Sim", "it is HTML, not JSON", "HTTP status 200 from " + pages.URL + "/api/workspaces/"},
+			"endpoint = ", 0,
+		},
+		"a gateway that wants its own sign-in": {
+			[]string{endpoint(gateway.URL), token},
+			[]string{"Cannot connect to Sim: the endpoint redirects", "a gateway may require its own sign-in"},
+			"endpoint = ", 0,
+		},
 		"endpoint with /api": {
 			[]string{endpoint(elsewhere.URL + "/api"), token},
-			[]string{"Cannot connect to Sim: this is not the API of Sim", "without /api", "HTTP status 404 from " + elsewhere.URL + "/api/api/auth/get-session"},
+			[]string{"Cannot connect to Sim: this is not the API of Sim", "without /api", "HTTP status 404 from " + elsewhere.URL + "/api/api/workspaces/"},
 			"endpoint = ", 0,
 		},
 	} {
@@ -188,7 +208,7 @@ func TestAccPoolAboveTheCapWithUnknowns(t *testing.T) {
 		"the workspace":            {workspaceID: "later", keys: 11, fails: true, want: []string{`Error: Pool "openai" would hold 11 keys, its cap is 10`}},
 		"the workspace, no error":  {workspaceID: "later", keys: 10, want: []string{"Plan: 2 to add"}},
 		"the provider ID":          {providerID: "later", keys: 11, fails: true, want: []string{`Error: Pool "not known yet" would hold 11 keys, its cap is 10`}},
-		"nothing, which is before": {keys: 11, fails: true, want: []string{`Error: Pool "openai" would hold 11 keys, its cap is 10`, "stored today"}},
+		"nothing, which is before": {keys: 11, fails: true, want: []string{`Error: Pool "openai" would hold 11 keys, its cap is 10`, "stored now"}},
 	} {
 		t.Run(title, func(t *testing.T) {
 			t.Parallel()

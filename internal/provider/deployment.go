@@ -57,17 +57,22 @@ var selfHostedUses = map[string]string{
 const piModes = "the sandbox modes of the Pi block"
 
 // deploymentDiagnostics warns of a key that a self-hosted Sim stores, but does
-// not use as a hosted one does: once for each provider ID and plan.
+// not use as a hosted one does: once for each provider ID, kind of scope and plan.
 func (o *operation) deploymentDiagnostics(pool byok.Pool) (diags diag.Diagnostics) {
 	const summary = "A self-hosted Sim does not use this key in workflows"
 	uses, some := selfHostedUses[pool.ProviderID]
-	if o.deployment != deploymentSelfHosted || some && uses == "" || !byok.IsKnownProviderID(pool.ProviderID) ||
-		!o.notices.once(notice{summary, byok.Pool{ProviderID: pool.ProviderID}}) {
+	isUsed := some && uses == "" || !byok.IsKnownProviderID(pool.ProviderID)
+	never := scopeKinds[pool.Scope.Kind].selfHosted
+	if o.deployment != deploymentSelfHosted || isUsed && never == "" ||
+		!o.notices.once(notice{summary, byok.Pool{Scope: byok.Scope{Kind: pool.Scope.Kind}, ProviderID: pool.ProviderID}}) {
 		return nil
 	}
 	detail := fmt.Sprintf("A self-hosted Sim stores keys of provider ID %q, but its workflows do not use them.", pool.ProviderID)
 	if some {
 		detail = fmt.Sprintf("A self-hosted Sim stores keys of provider ID %q, but uses them only for %s. The models of workflows need a key in the block.", pool.ProviderID, uses)
+	}
+	if never != "" {
+		detail = never
 	}
 	diags.AddAttributeWarning(path.Root("provider_id"), about(summary, strconv.Quote(pool.ProviderID)), detail+
 		"\n\nThe endpoint counts as self-hosted because its host is not one of sim.ai, or because deployment ("+envDeployment+`) says so. If it is a hosted Sim, set deployment = "hosted" in the provider block.`)

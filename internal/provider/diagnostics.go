@@ -82,14 +82,14 @@ func (r inheritedRef) String() string {
 // doing is a verb for the summary: "read", "create", "update", "delete",
 // "import". what is a keyRef or one of the types above that name several things.
 func clientDiagnostic(err error, doing string, what fmt.Stringer) diag.Diagnostic {
-	noun, several := "key", true
+	noun, several, isDiscovery := "key", true, false
 	switch what.(type) {
 	case keysRef:
 		noun = "keys"
 	case workspacesRef:
-		noun = "workspaces"
+		noun, isDiscovery = "workspaces", true
 	case inheritedRef:
-		noun = "inherited provider IDs"
+		noun, isDiscovery = "inherited provider IDs", true
 	default:
 		several = false
 	}
@@ -99,6 +99,9 @@ func clientDiagnostic(err error, doing string, what fmt.Stringer) diag.Diagnosti
 		return diag.NewErrorDiagnostic(summary, fmt.Sprintf("Failed to %s %s.\n\n%v", doing, what, err))
 	}
 	title, advice, attribute := explain(e)
+	if isDiscovery && e.Kind == client.KindProtocol && e.Status == http.StatusNotFound {
+		title, advice = noDiscovery.title, noDiscovery.advice
+	}
 	if e.Kind == client.KindWorkspaceNotFound && doing != "import" && !several {
 		advice += " If the workspace is gone for good, run terraform state rm for its keys."
 	}
@@ -268,12 +271,15 @@ func facts(e *client.Error) string {
 // refusedDiagnostic is a create that the API refused at the cap. ctx is that of
 // the create: the list of what fills the pool must not outlive it.
 func refusedDiagnostic(ctx context.Context, o *operation, pool byok.Pool, err error) diag.Diagnostic {
-	refused := &ledger.Refused{Pool: pool, Cap: o.cap, Expect: o.cap}
+	refused := &ledger.Refused{Pool: pool, Cap: o.cap, Expect: o.cap, Repeated: !o.notices.once(notice{"full", pool})}
 	if e, ok := errors.AsType[*client.Error](err); ok {
 		refused.Waiting = e.Waiting
 		if e.Cap > 0 {
 			refused.Cap = e.Cap // the cap of the server decides
 		}
+	}
+	if refused.Repeated {
+		return diag.NewAttributeErrorDiagnostic(path.Root("provider_id"), refused.Summary(), refused.Detail())
 	}
 	// What is stored helps the reader; without it the error stands all the same.
 	if api, diags := o.client("list keys"); !diags.HasError() {

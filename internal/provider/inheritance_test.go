@@ -266,6 +266,40 @@ func TestDeploymentWarnings(t *testing.T) {
 	}
 }
 
+// A self-hosted Sim uses keys of workspaces for some provider IDs, and never keys of
+// an organization.
+func TestDeploymentDiagnostics(t *testing.T) {
+	t.Parallel()
+	workspace, organization := byok.WorkspaceScope("w"), byok.OrganizationScope("o")
+	const never = "A self-hosted Sim never uses keys of an organization."
+	for _, tc := range []struct {
+		scope      byok.Scope
+		providerID string
+		want       string
+	}{
+		{workspace, "fireworks", ""},
+		{workspace, "openai", "uses them only for embeddings"},
+		{workspace, "serper", "its workflows do not use them"},
+		{workspace, "not-known-here", ""},
+		{organization, "fireworks", never},
+		{organization, "openai", never},
+		{organization, "not-known-here", never},
+	} {
+		pool := byok.Pool{Scope: tc.scope, ProviderID: tc.providerID}
+		o := operation{deployment: deploymentSelfHosted}
+		var got string
+		for _, d := range o.deploymentDiagnostics(pool) {
+			got += d.Detail()
+		}
+		if tc.want == "" != (got == "") || !strings.Contains(got, tc.want) {
+			t.Errorf("%s: %q, want %q", pool, got, tc.want)
+		}
+		if again := o.deploymentDiagnostics(pool); len(again) > 0 {
+			t.Errorf("%s is warned of twice in a plan", pool)
+		}
+	}
+}
+
 // The table of provider IDs says of each what the code says: a self-hosted Sim
 // uses its keys as a hosted one does, in part, or not.
 func TestSelfHostedUses(t *testing.T) {

@@ -298,14 +298,17 @@ func limitDiagnostic(limit int64, next outlook) diag.Diagnostic {
 // listDiagnostic is about a scope whose keys cannot be listed.
 func listDiagnostic(err error, in byok.Scope) diag.Diagnostic {
 	d := clientDiagnostic(err, "list", keysRef{Scope: in})
-	advice := ""
+	detail, advice := d.Detail(), ""
+	for _, of := range scopeKinds {
+		detail = strings.ReplaceAll(detail, of.attribute, of.listAttribute())
+	}
 	if e, ok := errors.AsType[*client.Error](err); ok {
 		switch e.Kind {
 		case client.KindUnauthorized, client.KindNoAccess, client.KindForbidden, client.KindWorkspaceNotFound, client.KindNotMember, client.KindRoleRequired:
 			advice = fmt.Sprintf("Terraform shows no results of a list block that has an error. To list what else there is, leave this %s out: set %s to the other IDs.", in.Kind, scopeKinds[in.Kind].listAttribute())
 		}
 	}
-	return diag.NewErrorDiagnostic(d.Summary(), joinParagraphs(d.Detail(), advice))
+	return diag.NewErrorDiagnostic(d.Summary(), joinParagraphs(detail, advice))
 }
 
 // missingListScopeDiagnostic says how a list block chooses where to look.

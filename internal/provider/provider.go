@@ -192,7 +192,7 @@ func (p *byokProvider) Configure(ctx context.Context, req provider.ConfigureRequ
 	}
 	ctx, cancel := context.WithTimeout(ctx, sessionTimeout)
 	defer cancel()
-	if err := o.api.CheckSession(ctx); err != nil {
+	if err := o.api.CheckSession(ctx, o.workspaceID.ValueString()); err != nil {
 		resp.Diagnostics.Append(sessionDiagnostic(err, settings.fromEnv))
 		return
 	}

@@ -32,6 +32,9 @@ type scopeKind struct {
 	canListEvery bool
 	// whereID tells where a user finds the ID.
 	whereID string
+	// selfHosted says that a self-hosted Sim never uses keys of the scope, "" where it
+	// depends on the provider ID.
+	selfHosted string
 	// inherits: what a pool of the scope lacks can come from an organization.
 	inherits bool
 	// importPrefix is what an import ID begins with.
@@ -59,6 +62,10 @@ var notSignedIn = explanation{"not signed in",
 // notTheAPI is what a response means that is not of the API.
 var notTheAPI = explanation{"this is not the API of Sim",
 	"The response is not one of this API. Check that endpoint (" + envEndpoint + ") is the base URL of Sim, without /api, and that no gateway or login page is in between (headers)."}
+
+// noDiscovery is what a 404 means for a route that only newer versions of Sim have.
+var noDiscovery = explanation{"the server cannot list this",
+	"The server does not have this route: this Sim is too old for it, or endpoint (" + envEndpoint + ") is not the base URL of Sim. Update Sim, or write the IDs yourself."}
 
 // scopeKinds has one row for each kind.
 var scopeKinds = [...]scopeKind{
@@ -92,6 +99,7 @@ var scopeKinds = [...]scopeKind{
 		identity:     "ID of the organization, for a %s of an organization.",
 		listed:       "IDs of organizations whose %s are listed, for an admin or owner of each.",
 		whereID:      "The data source byok_workspaces lists the ID of the organization of each workspace.",
+		selfHosted:   "A self-hosted Sim never uses keys of an organization.",
 		importPrefix: "organization/",
 		listRefused:  notSignedIn,
 		forbidden: explanation{"no access to the organization",

@@ -37,6 +37,7 @@ func TroubleshootingHeadings() []string {
 		"not an admin of the organization",
 		"the organization has no paid subscription",
 		"the server has no keys of organizations",
+		"the server cannot list this",
 		"No workspace with this name",
 		"Several workspaces with this name",
 		"workspace not found",

@@ -3,7 +3,9 @@ package provider
 import (
 	"encoding/json"
 	"fmt"
+	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/hashicorp/terraform-plugin-framework/types"
@@ -108,4 +110,20 @@ output "all" { value = data.byok_workspaces.all.workspaces }
 	if got, err := json.Marshal(p.OutputChanges["all"].After); err != nil || string(got) != "[]" {
 		t.Errorf("%s, %v", got, err)
 	}
+}
+
+// A Sim without the routes says so.
+func TestAccDiscoveryOfAnOldSim(t *testing.T) {
+	t.Parallel()
+	var off atomic.Bool
+	off.Store(true)
+	s := acctest.Start(t, acctest.WithMiddleware(func(next http.Handler) http.Handler { return withoutDiscovery(&off, next) }))
+	tf := newTerraform(t, nil, s.ProviderConfig()+`
+data "byok_workspaces" "all" {}
+data "byok_inherited_providers" "of" {}
+`)
+	tf.fails([]string{
+		"Cannot read workspaces: the server cannot list this", "Cannot read inherited provider IDs: the server cannot list this",
+		"this Sim is too old for it",
+	}, "plan", "-no-color")
 }

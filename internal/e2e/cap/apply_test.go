@@ -85,18 +85,23 @@ func TestRefusedCreateFails(t *testing.T) {
 	hurried := func(w *world, names ...string) string { return keysWith("openai", "openai", w.hurry(), names...) }
 	wantFull := func(t *testing.T, w *world, errs planned, n int) {
 		t.Helper()
-		found := 0
+		found, whole := 0, 0
 		for _, d := range errs {
 			if d.Summary == full {
 				found++
 				w.wantAtProviderID(t, d)
-				if !strings.Contains(d.Detail, "within the create timeout") || !strings.Contains(d.Detail, "Keys in the pool now:") {
+				if strings.Contains(d.Detail, "Keys in the pool now:") {
+					whole++
+				} else if !strings.Contains(d.Detail, "Another error about this pool lists its keys") {
+					t.Errorf("the error says:\n%s", d.Detail)
+				}
+				if !strings.Contains(d.Detail, "within the create timeout") {
 					t.Errorf("the error says:\n%s", d.Detail)
 				}
 			}
 		}
-		if found != n {
-			t.Errorf("%d creates were refused, want %d: %+v", found, n, errs)
+		if found != n || whole != 1 {
+			t.Errorf("%d creates were refused, want %d, and %d errors list the keys: %+v", found, n, whole, errs)
 		}
 		w.wantOwned(t)
 	}
