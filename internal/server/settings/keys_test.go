@@ -505,18 +505,18 @@ func TestRefusals(t *testing.T) {
 	})
 	b.click("#edit-save")
 	<-reached
-	if got := b.text("#edit-save"); got != "Saving…" || !eval[bool](b, "document.querySelector('#edit-save').disabled") {
-		t.Errorf("while saving the button says %q", got)
+	state := eval[string](b, `[...document.querySelectorAll("#edit .dialog-foot button")].map((e) => e.innerText + " " + e.ariaDisabled).join(", ") + ", " + document.querySelector("#edit-name").readOnly`)
+	if state != "Cancel true, Saving… true, true" {
+		t.Errorf("while saving the dialog is %s", state)
 	}
+	b.click("#edit [data-close]")
+	b.press("\r") // the button has the focus
 	// Chromium closes a dialog at the second Escape, whatever the page says.
 	for range 3 {
 		b.press(escape)
 	}
 	b.isSeen("#edit")
 	typed("sk-typed-0123456")
-	if got := eval[bool](b, "document.querySelector('#edit [data-close]').disabled"); !got {
-		t.Error("while saving the dialog can be cancelled")
-	}
 	once.Do(func() { close(release) })
 	b.shows("#edit-problem", "Another change to these keys took too long (status 500, request 1a2b3c4d).")
 	typed("sk-typed-0123456")
@@ -554,6 +554,10 @@ func TestRefusals(t *testing.T) {
 	})
 	b.click("#delete-do")
 	<-reached
+	if got := b.focused(); got != "delete-do" {
+		t.Errorf("while deleting the focus is on %s", got)
+	}
+	b.press("\r")
 	for range 3 {
 		b.press(escape)
 	}
@@ -572,7 +576,7 @@ func TestRefusals(t *testing.T) {
 	w.EndSessions(t, w.Email)
 	b.clearCache()
 	b.click("#edit-save")
-	b.shows("#edit-problem", "You are signed out. Sign in again in another tab, then try again here. Sign in (new tab)")
+	b.shows("#edit-problem", "You are signed out. Sign in, then try again here. Sign in (new tab)")
 	if got := eval[string](b, "(({ target, rel, pathname, search }) => [target, rel, pathname + search].join(' '))(document.querySelector('#edit-problem a'))"); got != "_blank noopener /login?next="+url.QueryEscape(w.page("")) {
 		t.Errorf("the link to sign in is %s", got)
 	}
@@ -580,7 +584,7 @@ func TestRefusals(t *testing.T) {
 	b.click("#edit [data-close]")
 	b.click(keyButton(1, "delete"))
 	b.click("#delete-do")
-	b.shows("#delete-problem", "You are signed out. Sign in again in another tab, then try again here. Sign in (new tab)")
+	b.shows("#delete-problem", "You are signed out. Sign in, then try again here. Sign in (new tab)")
 	if got := w.List(t, w.WorkspaceID); len(got) != 1 || got[0].ID != id || got[0].MaskedKey != "sk-012...cdef" {
 		t.Errorf("stored are %+v", got)
 	}
@@ -613,6 +617,25 @@ func TestReopenedDialog(t *testing.T) {
 			t.Errorf("after %s the field holds %q, want %q", closing, got, want)
 		}
 	}
+}
+
+// The focus stays in sight where the button that opened a dialog is gone.
+func TestFocusWithoutItsButton(t *testing.T) {
+	t.Parallel()
+	w := startWorld(t)
+	for i := range 9 {
+		w.Add(t, w.WorkspaceID, "exa", fmt.Sprintf("exa-0123456789ab%d", i), "")
+	}
+	b := newTab(t, w.URL)
+	b.session(w.SessionToken)
+	b.open(w.page(""))
+	b.click(manage("exa"))
+	b.click("#manage-add")
+	b.shows("#edit-lead", "It is added at the end of the rotation.")
+	w.Add(t, w.WorkspaceID, "exa", "exa-0123456789abc", "")
+	b.shows("#edit-lead", "A provider can have at most 10 keys. Delete one to add another.")
+	b.press(escape)
+	b.until("document.activeElement === document.querySelector('#manage [data-close]')")
 }
 
 // Two tabs show the same keys, and what one deletes the other is told.

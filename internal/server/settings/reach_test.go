@@ -9,6 +9,7 @@ import (
 
 	"github.com/chromedp/cdproto/accessibility"
 	"github.com/chromedp/chromedp/kb"
+	"github.com/chromedp/cdproto/emulation"
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/server"
@@ -290,6 +291,26 @@ func TestLowWindows(t *testing.T) {
 		for _, selector := range []string{"#terraform-title", "#terraform label:last-of-type", "#terraform-copy", "#terraform [data-close]"} {
 			b.inSight(selector)
 		}
+	}
+}
+
+// In a narrow window of a desk, whose scrollbar takes space, a dialog has its whole
+// border.
+func TestNarrowWindow(t *testing.T) {
+	t.Parallel()
+	w := startWorld(t)
+	w.fill(t)
+	b := newTab(t, w.URL)
+	call(b, emulation.SetDeviceMetricsOverride, emulation.SetDeviceMetricsOverrideParams{Width: 380, Height: 760, DeviceScaleFactor: 1})
+	b.session(w.SessionToken)
+	b.open(w.page(""))
+	if gutter := eval[int](b, "innerWidth - document.documentElement.clientWidth"); gutter == 0 {
+		t.Fatal("the scrollbar takes no space")
+	}
+	b.click(manage("exa"))
+	b.click(keyButton(1, "update"))
+	if over := eval[string](b, `[...document.querySelectorAll("dialog[open]")].filter((e) => e.getBoundingClientRect().right > document.documentElement.clientWidth).map((e) => e.id).join()`); over != "" {
+		t.Errorf("what goes on under the scrollbar: %s", over)
 	}
 }
 

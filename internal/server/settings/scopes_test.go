@@ -334,7 +334,7 @@ func TestMothership(t *testing.T) {
 	w.EndSessions(t, w.superuser.Email)
 	b.clearCache()
 	b.fill("#target", w.WorkspaceID)
-	b.shows("#mothership-problem", "You are signed out. Sign in again in another tab, then try again here. Sign in (new tab) Try again")
+	b.shows("#mothership-problem", "You are signed out. Sign in, then try again here. Sign in (new tab) Try again")
 	checkAxe(b)
 	if got := eval[string](b, "(({ target, rel, pathname, search }) => [target, rel, pathname + search].join(' '))(document.querySelector('#mothership-problem a'))"); !strings.HasPrefix(got, "_blank noopener /login?next=") || !strings.HasSuffix(got, url.QueryEscape("workspace="+w.WorkspaceID)) {
 		t.Errorf("the link to sign in is %s", got)
@@ -507,6 +507,49 @@ func TestAsTerraform(t *testing.T) {
 	if got := b.text("#terraform-text"); strings.Contains(got, "openai") || strings.Contains(got, "workspace_id") {
 		t.Errorf("the organization's keys are exported as\n%s", got)
 	}
+}
+
+// While the server takes its time, the dialog neither shows nor copies what it
+// showed before.
+func TestAsTerraformWaits(t *testing.T) {
+	t.Parallel()
+	var f faults
+	w := startWorld(t, f.option())
+	w.Add(t, w.WorkspaceID, "openai", "sk-0123456789abcdef", "primary")
+	b := newTab(t, w.URL)
+	b.session(w.SessionToken)
+	b.open(w.page(""))
+	b.click("#as-terraform")
+	b.shows("#terraform-text", "byok_pool.openai")
+	release := make(chan struct{})
+	var once sync.Once
+	t.Cleanup(func() { once.Do(func() { close(release) }) })
+	f.set(func(_ http.ResponseWriter, r *http.Request) bool {
+		if strings.HasSuffix(r.URL.Path, "/terraform") {
+			<-release
+		}
+		return false
+	})
+	waits := `document.querySelector("#terraform-text").innerText + document.querySelector("#terraform-hint").innerText + document.querySelector("#terraform-copy").disabled === "Loading…true"`
+	b.click("#terraform label:last-of-type")
+	b.until(waits)
+	b.click("#terraform [data-close]")
+	b.click("#as-terraform")
+	b.until(waits)
+	once.Do(func() { close(release) })
+	b.shows("#terraform-text", "byok_key.openai_primary")
+	b.until(`document.querySelector("#terraform-hint").innerText === "" && !document.querySelector("#terraform-copy").disabled`)
+	// No answer at all.
+	f.set(func(_ http.ResponseWriter, r *http.Request) bool {
+		if strings.HasSuffix(r.URL.Path, "/terraform") {
+			<-r.Context().Done()
+		}
+		return false
+	})
+	eval[bool](b, `(() => { const real = AbortSignal.timeout; AbortSignal.timeout = (ms) => real.call(AbortSignal, ms / 100); return true; })()`)
+	b.click("#terraform label:first-of-type")
+	b.shows("#terraform-problem", "The server did not deliver the configuration. Close this dialog and try again.")
+	b.until(`document.querySelector("#terraform-text").innerText + document.querySelector("#terraform-hint").innerText === "" && document.querySelector("#terraform-copy").disabled`)
 }
 
 // With a key for each provider the dialog still has its text and its buttons.
@@ -922,6 +965,7 @@ func TestRoleChanges(t *testing.T) {
 	w.PutPermission(t, w.WorkspaceID, w.reader.Email, "read")
 	b.click("#edit-save")
 	b.shows("#edit-problem", "Only workspace admins can manage BYOK keys.")
+	b.shows("#edit-lead", "Only workspace admins can change these keys.")
 	w.Resolve(t, w.WorkspaceID, "openai")
 	b.shows("[data-provider=openai] .count", "1 key")
 	if got := eval[string](b, `document.querySelector("#edit-key").value`); got != "sk-typed-0123456" {
@@ -940,9 +984,25 @@ func TestRoleChanges(t *testing.T) {
 		b.until(fmt.Sprintf("%s === %q", buttons, role.buttons))
 	}
 	b.shows("#manage-hint", "Only workspace admins can change these keys.")
-	// Without any role there is nothing to see.
+	// Without any role there is nothing to see; what was typed stays until it is given
+	// up.
+	w.PutPermission(t, w.WorkspaceID, w.reader.Email, "admin")
+	b.until(buttons + " === 'Update,Delete,Close,Add Key'")
+	b.click("#manage-add")
+	b.fill("#edit-key", "sk-typed-0123456")
 	w.Exec(t, `DELETE FROM permissions WHERE user_id = (SELECT id FROM "user" WHERE email = $1)`, w.reader.Email)
-	b.shows("#offline", "You no longer have access to these keys.")
-	b.click("#manage [data-close]")
+	b.shows("#edit #offline", "You no longer have access to these keys.")
+	if got := eval[string](b, `document.querySelector("#edit-key").value`); got != "sk-typed-0123456" {
+		t.Errorf("the dialog holds %q", got)
+	}
+	if got := eval[int](b, `document.querySelectorAll("#manage-keys .key, .row.held").length`); got != 0 {
+		t.Errorf("%d keys are shown without access", got)
+	}
+	b.click("#edit [data-close]")
+	b.shows("h1", "No access to this workspace")
+	w.PutPermission(t, w.WorkspaceID, w.reader.Email, "read")
+	b.open(w.page(""))
+	b.click(manage("openai"))
+	w.Exec(t, `DELETE FROM permissions WHERE user_id = (SELECT id FROM "user" WHERE email = $1)`, w.reader.Email)
 	b.shows("h1", "No access to this workspace")
 }

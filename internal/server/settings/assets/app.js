@@ -14,9 +14,9 @@ else {
   terraform.start();
   onChange(() => { $("#coverage").hidden = state.covered !== null; });
   $("#coverage-retry").addEventListener("click", () => refresh().catch(() => {}));
-  // Another role has another page, and no role has none. An open dialog keeps what
-  // was typed.
-  const follow = () => state.can !== page.state.can && !$("dialog[open]") && location.reload();
+  // Another role has another page, and no role has none. A dialog keeps what was
+  // typed.
+  const follow = () => state.can !== page.state.can && !$(state.can === undefined ? "#edit[open]" : "dialog[open]") && location.reload();
   onChange(follow);
   addEventListener("close", follow, true);
   watch();

@@ -11,17 +11,18 @@ const name = $("#edit-name");
 const save = $("#edit-save");
 let current, busy;
 
-// setBusy notes the dialog whose change is under way, or that none is.
+// setBusy notes the dialog whose change is under way, or that none is. Its buttons
+// keep the focus.
 function setBusy(dialog) {
   busy = dialog;
   put(save, busy ? "Saving…" : "Save");
   put($("#delete-do"), busy ? "Deleting…" : "Delete");
-  for (const button of [$("#delete-do"), ...all("#edit [data-close], #delete [data-close]")]) button.disabled = Boolean(busy);
-  allow();
+  for (const button of all("#edit button, #delete button")) button.setAttribute("aria-disabled", Boolean(busy));
+  apiKey.readOnly = name.readOnly = Boolean(busy);
 }
 
 function allow() {
-  save.disabled = busy || apiKey.value.trim() === "";
+  save.disabled = apiKey.value.trim() === "";
 }
 
 // problem shows why a change failed.
@@ -67,7 +68,7 @@ export function openEdit(what) {
 function tellEdit() {
   const mask = document.createElement("code");
   mask.textContent = current.mask ?? "";
-  $("#edit-lead").replaceChildren(...(current.lead ?? []), mask, ...(current.which ? [". ", ...current.which()] : []));
+  $("#edit-lead").replaceChildren(...(current.lead?.() ?? []), mask, ...(current.which ? [". ", ...current.which()] : []));
 }
 // A change under way has changed the keys itself.
 onChange(() => {
@@ -85,7 +86,7 @@ addEventListener("pagehide", forget);
 
 $("#edit-form").addEventListener("submit", async (event) => {
   event.preventDefault();
-  if (save.disabled) return;
+  if (busy || save.disabled) return;
   problem("#edit-problem");
   for (const field of [apiKey, name]) field.removeAttribute("aria-invalid");
   setBusy(edit);
@@ -121,6 +122,7 @@ function tellDelete() {
   put($("#delete-follows"), current.follows());
 }
 $("#delete-do").addEventListener("click", async () => {
+  if (busy) return;
   problem("#delete-problem");
   setBusy(remove);
   try {
@@ -156,6 +158,9 @@ for (const dialog of [edit, remove]) {
     if (dialog.open) return;
     if (busy === dialog) dialog.showModal();
     else if (dialog === edit) forget();
+    // The button that opened it may be gone.
+    const focused = document.activeElement;
+    if (focused === document.body || !focused.checkVisibility()) (all("dialog[open] [data-close]").at(-1) ?? $("#main")).focus();
   });
 }
 for (const button of all("[data-close]")) button.addEventListener("click", () => busy || close(button.closest("dialog")));

@@ -94,17 +94,20 @@ function open(row) {
 function list() {
   const { keys, next } = pool(shown.dataset.provider);
   const isFull = keys.length >= page.cap;
-  put($("#manage-lead"), keys.length ? spread(keys, next) + ` Uses are counted since this process started (${since(state.since, now())}).` : "All keys were deleted.");
+  put($("#manage-lead"), keys.length ? spread(keys, next) + ` Uses are counted since this process started (${since(state.since, now())}).` : state.can === undefined ? "" : "All keys were deleted.");
   put($(".count", manage), `${keys.length} of ${page.cap}`);
   pips($(".pips", manage), keys.length, page.cap);
   let hint = isUnknown(shown) ? "This server does not have this provider ID: its keys can be looked at, but not changed." : "";
-  if (!state.can) hint = "Only workspace admins can change these keys.";
-  if (isFull && state.can === "save") hint = `A provider can have at most ${page.cap} keys. Delete one to add another.`;
+  if (!state.can) hint = onlyAdmins;
+  if (isFull && state.can === "save") hint = full();
   put($("#manage-hint"), hint);
   $("#manage-add").disabled = isFull;
   $("#manage-add").hidden = state.can !== "save" || isUnknown(shown);
   keyed($("#manage-keys"), keys, (key) => key.id, make, (item, key, i) => update(item, key, i, i === next));
 }
+
+const onlyAdmins = "Only workspace admins can change these keys.";
+const full = () => `A provider can have at most ${page.cap} keys. Delete one to add another.`;
 
 // spread says how requests use the keys.
 function spread(keys, next) {
@@ -152,7 +155,11 @@ function add(row) {
   const id = row.dataset.provider;
   openEdit({
     title: `Add ${article(nameOf(row))} key`, mark: $(".mark", row).textContent, placeholder: row.dataset.placeholder, name: "",
-    lead: pool(id).keys.length ? ["It is added at the end of the rotation."] : [],
+    lead: () => {
+      const n = pool(id).keys.length;
+      if (state.can !== "save") return [onlyAdmins];
+      return n >= page.cap ? [full()] : n ? ["It is added at the end of the rotation."] : [];
+    },
     hint: "It is stored encrypted and cannot be shown again.",
     save: async ({ apiKey, name }) => {
       await call("POST", page.api, { providerId: id, apiKey, ...(name && { name }) });
@@ -171,7 +178,7 @@ function change(row, key) {
   const id = row.dataset.provider;
   openEdit({
     title: `Update ${article(nameOf(row))} key`, mark: $(".mark", row).textContent, placeholder: row.dataset.placeholder, name: key.name ?? "",
-    lead: [bdi(key.name || "Unnamed key"), " "], mask: key.mask, which: () => which(id, key),
+    lead: () => [bdi(key.name || "Unnamed key"), " "], mask: key.mask, which: () => which(id, key),
     hint: "Enter the key again, even if only the name changes. Its place in the rotation stays the same.",
     save: async ({ apiKey, name }) => {
       await orCurrent(call("POST", page.api, { providerId: id, keyId: key.id, apiKey, name }));

@@ -58,7 +58,7 @@ async function load() {
 // tell says which workspace has the ID, so that a mistyped one is noticed.
 function tell(found) {
   hint.classList.toggle("warn", found?.name === null);
-  if (!found) hint.textContent = unfilled;
+  if (!found) hint.textContent = workspace() ? "" : unfilled;
   else if (found.name === null) hint.textContent = "This server has no workspace with this ID. Check it before you add a key.";
   else hint.replaceChildren("Workspace ", bdi(found.name));
 }
@@ -83,7 +83,7 @@ const datesOf = (key) => dates(Date.parse(key.createdAt), isReplaced(key) && Dat
 function save(row, verb) {
   openEdit({
     title: `${verb} the ${nameOf(row)} key`, mark: $(".mark", row).textContent, placeholder: row.dataset.placeholder,
-    lead: [`Workspace ${workspace()}${verb === "Add" ? "" : ", key "}`],
+    lead: () => [`Workspace ${workspace()}${verb === "Add" ? "" : ", key "}`],
     ...(verb === "Update" && { mask: "…" + row.key.keyLastFour, which: () => ["Added ", ...datesOf(row.key)] }),
     hint: verb === "Add" ? "It is stored encrypted and cannot be shown again." : "It replaces the present key as soon as it is saved.",
     save: async ({ apiKey }) => {

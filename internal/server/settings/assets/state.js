@@ -42,17 +42,16 @@ export class Refusal extends Error {
   }
 }
 
-// patience is how long a response may take, in milliseconds.
-const patience = 30000;
+// limit is how long a response may take.
+export const limit = () => AbortSignal.timeout(30000);
 
 // call sends a request to this server and returns the JSON of the answer.
 export async function call(method, path, body, signal) {
   let answer;
-  const limit = AbortSignal.timeout(patience);
   try {
     answer = await fetch(path, {
       method,
-      signal: signal ? AbortSignal.any([signal, limit]) : limit,
+      signal: AbortSignal.any([limit(), ...(signal ? [signal] : [])]),
       headers: body ? { "Content-Type": "application/json" } : {},
       body: body && JSON.stringify(body),
     });
@@ -70,7 +69,7 @@ function explain(answer, said) {
   const id = answer.headers.get("x-request-id");
   switch (true) {
     case answer.status === 401:
-      return "You are signed out. Sign in again in another tab, then try again here.";
+      return "You are signed out. Sign in, then try again here.";
     case Array.isArray(said.details):
       return said.details.map((issue) => issue.message).join(". ") + ".";
     case answer.status >= 500:
@@ -94,10 +93,13 @@ export function signInLink() {
 
 export async function refresh() {
   adopt(await call("GET", page.base + "/state" + page.query));
+  if (!watching || source) return; // there is a server again
+  clearTimeout(waiting);
+  connect();
 }
 
 // The stream. While it is away the page says so, and tries again.
-let source, waiting, delay, overdue;
+let source, waiting, delay, overdue, watching;
 let failures = 0; // of the stream alone, one after the other
 let live = false;
 // isLive reports whether changes arrive as they happen.
@@ -156,11 +158,10 @@ function again() {
     try {
       await refresh(); // says why the stream ended
       if (failures > 1) say(new Refusal(streamOnly));
-      connect();
     } catch (refusal) {
       failures = 0;
       if (refusal.status === 403) {
-        state.can = undefined;
+        Object.assign(state, { can: undefined, pools: {} });
         for (const f of listeners) f(new Set());
       }
       say(refusal);
@@ -216,8 +217,10 @@ function say(refusal) {
 // connections to one server, so a hidden page gives its own back.
 export function watch() {
   delay = 0;
+  watching = true;
   connect();
   document.addEventListener("visibilitychange", () => {
+    watching = !document.hidden;
     if (document.hidden) {
       disconnect();
       clearTimeout(waiting);

@@ -1,7 +1,7 @@
 // "As Terraform": the configuration of what is stored, to copy.
 
 import { $, all, put } from "./dom.js";
-import { page, state } from "./state.js";
+import { limit, page, state } from "./state.js";
 
 const dialog = $("#terraform");
 
@@ -14,26 +14,29 @@ export function start() {
   $("#terraform-copy").addEventListener("click", copy);
 }
 
+let latest;
+
 async function load() {
-  put($("#terraform-hint"), "");
+  const own = latest = {};
+  const isCurrent = () => own === latest;
+  put($("#terraform-hint"), "Loading…");
+  put($("#terraform-text"), "");
+  $("#terraform-copy").disabled = true;
   $("#terraform-problem").hidden = true;
-  const style = $("input[name=style]:checked").value;
-  const isCurrent = () => style === $("input[name=style]:checked").value;
   try {
     const query = new URLSearchParams(page.query);
-    query.set("style", style);
-    const answer = await fetch(`${page.base}/terraform?${query}`);
+    query.set("style", $("input[name=style]:checked").value);
+    const answer = await fetch(`${page.base}/terraform?${query}`, { signal: limit() });
     if (!answer.ok) throw new Error(answer.status === 401 ? "You are signed out. Reload this page to sign in." : "");
     const text = await answer.text();
     if (!isCurrent()) return;
     put($("#terraform-text"), text);
     const isEmpty = variables(text).length === 0;
     $("#terraform-copy").disabled = isEmpty;
-    if (isEmpty) put($("#terraform-hint"), `There is nothing to import yet: ${state.can === "save" ? "add a key first" : "no key is stored"}.`);
+    put($("#terraform-hint"), isEmpty ? `There is nothing to import yet: ${state.can === "save" ? "add a key first" : "no key is stored"}.` : "");
   } catch (refusal) {
     if (!isCurrent()) return;
-    put($("#terraform-text"), "");
-    $("#terraform-copy").disabled = true;
+    put($("#terraform-hint"), "");
     put($("#terraform-problem"), refusal.name === "Error" && refusal.message || "The server did not deliver the configuration. Close this dialog and try again.");
     $("#terraform-problem").hidden = false;
   }
