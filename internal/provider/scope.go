@@ -234,7 +234,7 @@ func (o *operation) unknownDefaultDiagnostics(config, prior scopeIDs, marked boo
 	const summary = "Default workspace not known"
 	attribute, stays := scopeKinds[defaultKind].attribute, prior[defaultKind]
 	unknown := o.workspaceID.IsUnknown()
-	if !config.isNull() || stays.IsNull() || !unknown && (!marked || o.workspaceID.Equal(stays)) || !o.notices.once(notice{summary, byok.Pool{}}) {
+	if !config.isNull() || stays.IsNull() || !unknown && (!marked || o.workspaceID.IsNull() || o.workspaceID.Equal(stays)) || !o.notices.once(notice{summary, byok.Pool{}}) {
 		return nil
 	}
 	detail := fmt.Sprintf("Keys that were last read while the provider byok did not know %s stay in their workspace (here %q) and are changed there, although it is %q now. "+

@@ -18,6 +18,7 @@ import (
 	"github.com/chromedp/cdproto/input"
 	"github.com/chromedp/cdproto/log"
 	"github.com/chromedp/cdproto/network"
+	"github.com/chromedp/cdproto/page"
 	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/chromedp"
 	"github.com/chromedp/chromedp/kb"
@@ -237,9 +238,11 @@ func (b *tab) reports(text string) {
 	}
 }
 
-// session signs in by cookie.
+// session signs in by cookie. It leaves the page, which would follow the change.
 func (b *tab) session(token string) {
 	b.t.Helper()
+	call(b, page.Navigate, page.NavigateParams{URL: "about:blank"})
+	b.until(`location.href === "about:blank"`)
 	yes := true
 	call(b, network.SetCookie, network.SetCookieParams{
 		Name: "better-auth.session_token", Value: token, URL: b.base, HTTPOnly: &yes, SameSite: network.CookieSameSiteLax,
