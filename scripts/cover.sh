@@ -6,7 +6,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 floor=85
-held='internal/(byok|client|ledger|provider|server/rotation|server/seal|server/keystore)$'
+held='internal/(byok|client|ledger|provider|server/rotation|server/seal|server/keystore(/sqlite|/postgres)?)$'
 
 profile=$(mktemp)
 said=$(mktemp)

@@ -459,6 +459,8 @@ func pipelines(t *testing.T, s *acctest.Server, w *workshop, plan, apply, drift 
 
 	w.edit = withoutPool(t)
 	fails(plan, `removes the last keys of pool "openai"`)
+	// The plan that is applied is made anew, and checked anew.
+	fails(apply, `removes the last keys of pool "openai"`)
 	w.edit = nil
 
 	s.Delete(t, s.WorkspaceID, "openai", s.List(t, s.WorkspaceID)[0].ID)
@@ -514,10 +516,26 @@ func TestGitLabCI(t *testing.T) {
 	for name, value := range reader {
 		admin[name] = value
 	}
+	delete(admin, "CI_MERGE_REQUEST_LABELS") // there is no merge request any more
+	push := func() error { return w.gitlab("push", admin) }
 	pipelines(t, s, w,
 		func() error { return w.gitlab("merge_request_event", reader, "test") },
-		func() error { return w.gitlab("push", admin) },
+		push,
 		func() error { return w.gitlab("schedule", reader) })
+
+	// What a label allowed is allowed by a pipeline that is run with it.
+	w.edit = addPool(t, "a", "b")
+	if err := push(); err != nil {
+		t.Fatal(err)
+	}
+	w.edit = addPool(t, "a")
+	if err := push(); err == nil || !strings.Contains(err.Error(), `removes the key "b"`) {
+		t.Errorf("error %v, want the policy to deny it", err)
+	}
+	admin["POLICY_LABELS"] = `a "quoted" one,remove-keys`
+	if err := w.gitlab("web", admin); err != nil {
+		t.Error(err)
+	}
 }
 
 // The job with the reference server as a service. The variables of the project

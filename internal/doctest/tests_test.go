@@ -11,10 +11,12 @@ import (
 
 var (
 	namedTest   = regexp.MustCompile("`(Test[A-Z][A-Za-z0-9]*)`")
+	inAMark     = regexp.MustCompile(`\bTest[A-Z][A-Za-z0-9]*`)
 	definedTest = regexp.MustCompile(`(?m)^func (Test[A-Z][A-Za-z0-9]*)\(t \*testing\.T\)`)
 )
 
-// Every test that the test report and the architecture name exists.
+// Every test that the test report and the architecture name exists, and so does
+// every one that a shell block names in place of being run.
 func TestNamedTests(t *testing.T) {
 	t.Parallel()
 	defined := map[string]bool{}
@@ -37,6 +39,16 @@ func TestNamedTests(t *testing.T) {
 			n++
 			if !defined[match[1]] {
 				t.Errorf("%s names %s, which does not exist", document, match[1])
+			}
+		}
+	}
+	for _, page := range pages(t) {
+		for _, mark := range block.FindAllStringSubmatch(page.text, -1) {
+			for _, name := range inAMark.FindAllString(mark[2], -1) {
+				n++
+				if !defined[name] {
+					t.Errorf("%s names %s, which does not exist", page.path, name)
+				}
 			}
 		}
 	}

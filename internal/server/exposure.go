@@ -27,7 +27,7 @@ func (cfg Config) Warnings() []string {
 		}
 	}
 	if cfg.DisableAuth && beyond != "" {
-		warn("--disable-auth on %s: everybody who reaches this address can add, replace and delete keys without signing in", beyond)
+		warn("--disable-auth on %s: anyone who can reach this address can add, replace and delete keys without signing in", beyond)
 	}
 	if beyond != "" && cfg.TLSCert == "" && !strings.HasPrefix(cfg.AppURL, "https://") {
 		warn("passwords, sessions and API keys travel unencrypted to %s: set --tls-cert and --tls-key, "+
@@ -43,7 +43,7 @@ func (cfg Config) Warnings() []string {
 	} {
 		switch {
 		case strings.Trim(secret.value, "0") == "":
-			warn("%s consists of zeros only: everybody can guess it (openssl rand -hex 32 makes a good one)", secret.name)
+			warn("%s consists of zeros only and can be guessed (openssl rand -hex 32 makes a good one)", secret.name)
 		case len(secret.value) < minSecretLength:
 			warn("%s has %d characters, which can be guessed: use at least %d (openssl rand -hex 32 makes a good one)", secret.name, len(secret.value), minSecretLength)
 		case distinct(secret.value) < minDistinct:

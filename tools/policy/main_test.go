@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 )
 
@@ -13,6 +14,11 @@ const policyDir = "../../examples/ci/policy"
 func change(kind, name, actions, before, after string) string {
 	return fmt.Sprintf(`{"address":"%[1]s.%[2]s","mode":"managed","type":%[1]q,"change":{"actions":%[3]s,"before":%[4]s,"after":%[5]s,"after_unknown":{}}}`,
 		kind, name, actions, before, after)
+}
+
+// unknown is change with attributes that are known after the apply.
+func unknown(kind, name, actions, before, after, attributes string) string {
+	return strings.Replace(change(kind, name, actions, before, after), `"after_unknown":{}`, `"after_unknown":`+attributes, 1)
 }
 
 func TestPolicy(t *testing.T) {
@@ -25,9 +31,12 @@ func TestPolicy(t *testing.T) {
 		elsewhere = `{"workspace_id":"v","provider_id":"openai"}`
 		inState   = `{"workspace_id":"w","provider_id":"openai","api_key":"sk-1"}`
 
-		pool     = `{"provider_id":"openai","keys":{"a":{},"b":{}},"unmanaged":{"k1":{"masked_key":"sk-abc...1234"}}}`
-		poolLess = `{"provider_id":"openai","keys":{"a":{}},"unmanaged":{"k1":{"masked_key":"sk-abc...1234"}}}`
-		poolSole = `{"provider_id":"openai","keys":{"a":{},"b":{}},"unmanaged":{}}`
+		createFirst = `["create","delete"]`
+		poolMoved   = `{"workspace_id":"w","provider_id":"anthropic","keys":{"a":{},"b":{}},"unmanaged":{}}`
+
+		pool     = `{"workspace_id":"w","provider_id":"openai","keys":{"a":{},"b":{}},"unmanaged":{"k1":{"masked_key":"sk-abc...1234"}}}`
+		poolLess = `{"workspace_id":"w","provider_id":"openai","keys":{"a":{}},"unmanaged":{"k1":{"masked_key":"sk-abc...1234"}}}`
+		poolSole = `{"workspace_id":"w","provider_id":"openai","keys":{"a":{},"b":{}},"unmanaged":{}}`
 	)
 	unmanaged := "byok_pool.x: removes key k1 (sk-abc...1234), which the configuration does not manage; label the pull request remove-unmanaged-keys to allow it"
 	element := `byok_pool.x: removes the key "b"; label the pull request remove-keys to allow it`
@@ -42,7 +51,12 @@ func TestPolicy(t *testing.T) {
 			changes: []string{change("byok_key", "a", create, "null", inState)},
 			denied:  []string{"byok_key.a: use api_key_wo instead of api_key, which is stored in state"},
 		},
-		"one of two keys goes": {changes: []string{change("byok_key", "a", remove, openai, "null"), change("byok_key", "b", none, openai, openai)}},
+		"a secret that will be in state": {
+			changes: []string{unknown("byok_key", "a", create, "null", openai, `{"api_key":true,"id":true}`)},
+			denied:  []string{"byok_key.a: use api_key_wo instead of api_key, which is stored in state"},
+		},
+		"a new write-only secret, all else unknown": {changes: []string{unknown("byok_key", "a", create, "null", openai, `{"id":true,"masked_key":true}`)}},
+		"one of two keys goes":                      {changes: []string{change("byok_key", "a", remove, openai, "null"), change("byok_key", "b", none, openai, openai)}},
 		"the last key goes": {
 			changes: []string{change("byok_key", "a", remove, openai, "null"), change("byok_key", "b", none, anthropic, anthropic)},
 			denied:  []string{`byok_key.a: removes the last key of pool "openai" that this configuration manages`},
@@ -51,7 +65,26 @@ func TestPolicy(t *testing.T) {
 			changes: []string{change("byok_key", "a", remove, openai, "null"), change("byok_key", "b", none, elsewhere, elsewhere)},
 			denied:  []string{`byok_key.a: removes the last key of pool "openai" that this configuration manages`},
 		},
-		"the last key is replaced":        {changes: []string{change("byok_key", "a", replace, openai, openai)}},
+		"the last key is replaced": {changes: []string{change("byok_key", "a", replace, openai, openai)}},
+		"the last key moves to another pool": {
+			changes: []string{change("byok_key", "a", replace, openai, anthropic)},
+			denied:  []string{`byok_key.a: removes the last key of pool "openai" that this configuration manages`},
+		},
+		"one of two keys moves":            {changes: []string{change("byok_key", "a", replace, openai, anthropic), change("byok_key", "b", none, openai, openai)}},
+		"a pool is replaced":               {changes: []string{change("byok_pool", "x", replace, pool, pool)}},
+		"a pool is replaced, create first": {changes: []string{change("byok_pool", "x", createFirst, pool, pool)}},
+		"a pool moves": {
+			changes: []string{change("byok_pool", "x", replace, pool, poolMoved)},
+			denied:  []string{`byok_pool.x: removes the last keys of pool "openai"`},
+		},
+		"a pool moves, create first": {
+			changes: []string{change("byok_pool", "x", createFirst, pool, poolMoved)},
+			denied:  []string{`byok_pool.x: removes the last keys of pool "openai"`},
+		},
+		"a pool moves to a workspace that is not known yet": {
+			changes: []string{unknown("byok_pool", "x", replace, pool, `{"provider_id":"openai","keys":{"a":{},"b":{}}}`, `{"workspace_id":true}`)},
+			denied:  []string{`byok_pool.x: removes the last keys of pool "openai"`},
+		},
 		"a pool changes":                  {changes: []string{change("byok_pool", "x", update, pool, pool)}},
 		"unmanaged keys go":               {changes: []string{change("byok_pool", "x", update, pool, poolSole)}, denied: []string{unmanaged}},
 		"unmanaged keys go, with a label": {changes: []string{change("byok_pool", "x", update, pool, poolSole)}, labels: []string{"remove-unmanaged-keys"}},

@@ -16,11 +16,19 @@ changes contains change if {
 	change.type in {"byok_key", "byok_pool"}
 }
 
-# A secret in api_key is stored in state and in the plan.
+# A secret in api_key is stored in state and in the plan, or will be when it is
+# known.
 deny contains msg if {
 	some change in changes
 	change.type == "byok_key"
 	change.change.after.api_key != null
+	msg := sprintf("%s: use api_key_wo instead of api_key, which is stored in state", [change.address])
+}
+
+deny contains msg if {
+	some change in changes
+	change.type == "byok_key"
+	change.change.after_unknown.api_key == true
 	msg := sprintf("%s: use api_key_wo instead of api_key, which is stored in state", [change.address])
 }
 
@@ -47,18 +55,20 @@ deny contains msg if {
 	msg := sprintf("%s: removes the key %q; label the pull request remove-keys to allow it", [change.address, name])
 }
 
-# A pool without keys: workflows that use the AI provider stop.
+# A pool without keys, after a delete or a move to another pool: workflows that use
+# the AI provider stop.
 deny contains msg if {
 	some change in changes
 	change.type == "byok_pool"
-	change.change.actions == ["delete"]
+	"delete" in change.change.actions
+	not same_pool(change.change)
 	msg := sprintf("%s: removes the last keys of pool %q", [change.address, change.change.before.provider_id])
 }
 
 deny contains msg if {
 	some change in changes
 	change.type == "byok_key"
-	change.change.actions == ["delete"]
+	"delete" in change.change.actions
 	not pool(change.change.before) in pools_after
 	msg := sprintf("%s: removes the last key of pool %q that this configuration manages", [change.address, change.change.before.provider_id])
 }
@@ -68,4 +78,9 @@ pool(key) := [object.get(key, "workspace_id", null), object.get(key, "organizati
 pools_after contains pool(change.change.after) if {
 	some change in changes
 	change.change.after != null
+}
+
+same_pool(change) if {
+	change.after != null
+	pool(change.before) == pool(change.after)
 }

@@ -1,4 +1,4 @@
-# Every key of every workspace that the user has.
+# Every key of every workspace that the user can see.
 list "byok_key" "every" {
   provider = byok
   limit    = 1000
