@@ -115,11 +115,14 @@ func (e environment) noteMissing(ctx context.Context, db *database.DB, workspace
 	return nil
 }
 
-// openForImport opens the database: a dry run as it is, else brought up to date
-// and with the encryption key at hand that it needs.
+// openForImport opens a database that exists: a dry run as it is, else brought up to
+// date and with the encryption key at hand that it needs.
 func (e environment) openForImport(ctx context.Context, target string, cfg *legacyimport.Config) (*database.DB, error) {
 	if cfg.DryRun {
 		return openExisting(ctx, target)
+	}
+	if err := checkExisting(target); err != nil {
+		return nil, err
 	}
 	secrets := server.Secrets{EncryptionKey: e.getenv(server.EncryptionKeyVariable), DecryptionKeys: e.getenv(server.DecryptionKeysVariable)}
 	if secrets.EncryptionKey == "" {

@@ -152,6 +152,9 @@ func (e environment) rekey(ctx context.Context, v *encryption.Vault, o encryptio
 	if err := e.say(done, plural(result.Resealed, "key")); err != nil {
 		return err
 	}
+	if result.Unreadable > 0 && o.AcceptLoss {
+		return e.say("gave up %s, which cannot be decrypted with any of the keys: upload them again; byok-server keys verify lists them", plural(result.Unreadable, "stored key"))
+	}
 	if result.Unreadable > 0 {
 		return fmt.Errorf("%s cannot be decrypted with any of the keys and kept the old encryption; byok-server keys verify lists them", plural(result.Unreadable, "stored key"))
 	}

@@ -120,6 +120,8 @@ func TestNothingIsMadeForWrongFlags(t *testing.T) {
 		{[]string{"--log-format", "x"}, "--log-format x"},
 		{[]string{"--bootstrap", "nowhere.json"}, "no such file"},
 		{[]string{"--bootstrap", write(t, "x.json", `{"users":[{"email":"a@b","password":"password"}]}`)}, "sign-in accepts"},
+		{[]string{"--bootstrap", write(t, "y.json", `{"workspaces":[{"id":"w","name":"W","owner":"nobody@example.com","organizationId":"o"}]}`)}, "workspaces[0].owner: there is no user nobody@example.com; add it to users\nworkspaces[0].organizationId: there is no organization o"},
+		{[]string{"--bootstrap", write(t, "z.json", strings.Replace(bootstrap, `"name":"A"`, `"name":"A","disabled":true`, 1)), "--env-file", "env"}, "user a@example.com, the owner of the first workspace, is disabled"},
 		{[]string{"--bootstrap", doc, "--env-file", "no/folder/env"}, "the folder no/folder does not exist"},
 		{[]string{"--bootstrap", doc, "--env-file", "."}, "is a folder"},
 		{[]string{"--env-file", "env"}, "needs a workspace"},
@@ -212,11 +214,15 @@ func TestImportLegacy(t *testing.T) {
 	target := "sqlite:" + database
 	file := write(t, "legacy.jsonl", `{"workspaceId":"w","providerId":"openai","apiKey":"`+secret+`"}`+"\n{}\n")
 	env := map[string]string{"ENCRYPTION_KEY": oldKey}
-	if got := call(t, env, "import-legacy", file, "--dry-run", "--database", target); got.code != 1 || !strings.Contains(got.stderr, noFile(database)) {
-		t.Errorf("dry run without a database: %+v", got)
-	}
-	if _, err := os.Stat(database); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("the dry run made the database: %v", err)
+	for _, flag := range []string{"--dry-run", "--dry-run=false"} {
+		if got := call(t, nil, "import-legacy", file, flag, "--database", target); got.code != 1 || !strings.Contains(got.stderr, noFile(database)) {
+			t.Errorf("%s without a database: %+v", flag, got)
+		}
+		for _, made := range []string{database, database + ".secrets"} {
+			if _, err := os.Stat(made); !errors.Is(err, fs.ErrNotExist) {
+				t.Errorf("%s made %s: %v", flag, made, err)
+			}
+		}
 	}
 	if err := os.WriteFile(database, nil, 0o600); err != nil {
 		t.Fatal(err)
@@ -250,6 +256,36 @@ func TestImportLegacy(t *testing.T) {
 	if got := call(t, map[string]string{"ENCRYPTION_KEY": newKey}, "import-legacy", other, "--database", target); got.code != 1 || !strings.Contains(got.stderr, "ENCRYPTION_KEY is not the key") {
 		t.Errorf("another key: %+v", got)
 	}
+}
+
+// The session of an env file ends with a process that was killed, too: the next
+// start ends it, and leaves that of a server that runs alone.
+func TestEnvFileAfterKill(t *testing.T) {
+	t.Parallel()
+	onBoth(t, func(t *testing.T, target string) {
+		dir := t.TempDir()
+		doc := write(t, "b.json", bootstrap)
+		start := func(name string, more ...string) (*program, string) {
+			envFile := filepath.Join(dir, name)
+			p := serve(t, with(), append([]string{"--database", target, "--bootstrap", doc, "--env-file", envFile}, more...)...)
+			return p, waitForEnvironment(t, envFile, p)["BYOK_SESSION_TOKEN"]
+		}
+		killed, orphan := start("killed")
+		killed.kill()
+		kept, outlives := start("kept", "--env-file-keep-session")
+		kept.kill()
+		running, alive := start("running")
+		p := serve(t, with(), "--database", target, "--bootstrap", doc)
+		for token, want := range map[string]int{orphan: http.StatusUnauthorized, outlives: http.StatusOK, alive: http.StatusOK} {
+			if got := p.do(t, http.MethodGet, keysPath, "", "Cookie", "better-auth.session_token="+token).status; got != want {
+				t.Errorf("status %d, want %d", got, want)
+			}
+		}
+		running.stop(t)
+		if got := p.do(t, http.MethodGet, keysPath, "", "Cookie", "better-auth.session_token="+alive).status; got != http.StatusUnauthorized {
+			t.Errorf("after its server has stopped, a session gets %d", got)
+		}
+	})
 }
 
 // TestServe starts the server three times on one file: what the first run made,

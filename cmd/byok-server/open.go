@@ -34,13 +34,21 @@ func addDatabaseFlag(cmd *cobra.Command) *string {
 // no database: first of all a SQLite file that does not exist, which most likely
 // is a mistyped path.
 func checkExisting(target string) error {
-	path, isFile := strings.CutPrefix(target, "sqlite:")
-	if isFile && path != "" && target != memoryDatabase {
-		if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
-			return fmt.Errorf("the database file %s does not exist: correct --database (default: %s); nothing was created (byok-server serve creates a new database)", path, defaultDatabase)
-		}
+	if isNew(target) && target != memoryDatabase {
+		return fmt.Errorf("the database file %s does not exist: correct --database (default: %s); nothing was created (byok-server serve creates a new database)",
+			strings.TrimPrefix(target, "sqlite:"), defaultDatabase)
 	}
 	return database.Check(target)
+}
+
+// isNew reports whether a database certainly has no content yet.
+func isNew(target string) bool {
+	path, isFile := strings.CutPrefix(target, "sqlite:")
+	if !isFile || path == "" {
+		return false
+	}
+	_, err := os.Stat(path)
+	return target == memoryDatabase || errors.Is(err, fs.ErrNotExist)
 }
 
 // openToLook opens a database for a command that changes nothing, whatever the

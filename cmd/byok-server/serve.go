@@ -140,9 +140,20 @@ func (o *serveOptions) check(ctx context.Context, e environment) error {
 	if o.cfg.Bootstrap, err = readBootstrap(o.bootstrap, e.getenv("BYOK_BOOTSTRAP")); err != nil {
 		return err
 	}
+	if o.cfg.Bootstrap != nil && isNew(o.cfg.Database) {
+		if err := o.cfg.Bootstrap.CheckComplete(); err != nil {
+			return fmt.Errorf("--bootstrap: %w", err)
+		}
+	}
 	if o.envFile != "" {
 		if o.cfg.Bootstrap == nil || len(o.cfg.Bootstrap.Workspaces) == 0 {
 			return misused("--env-file needs a workspace to write about: give --bootstrap FILE (or BYOK_BOOTSTRAP) with at least one in workspaces")
+		}
+		owner := o.cfg.Bootstrap.Workspaces[0].Owner
+		for _, user := range o.cfg.Bootstrap.Users {
+			if strings.EqualFold(user.Email, owner) && user.Disabled != nil && *user.Disabled {
+				return fmt.Errorf("--env-file: user %s, the owner of the first workspace, is disabled: a disabled user has no session", owner)
+			}
 		}
 		if err := o.checkEnvFile(); err != nil {
 			return fmt.Errorf("--env-file %s: %w", o.envFile, err)

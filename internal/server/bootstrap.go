@@ -357,6 +357,40 @@ func (u BootstrapUser) apply(ctx context.Context, in *access.Access, p password)
 	return in.Enable(ctx, user.ID)
 }
 
+// CheckComplete reports a user or an organization that the document refers to and
+// does not have: a database that is new has none either.
+func (doc *Bootstrap) CheckComplete() error {
+	user := func(at, email string) error {
+		if slices.ContainsFunc(doc.Users, func(u BootstrapUser) bool { return strings.EqualFold(u.Email, email) }) {
+			return nil
+		}
+		return fmt.Errorf("%s: %w", at, noUser(email))
+	}
+	var problems []error
+	for i, o := range doc.Organizations {
+		for j, m := range o.Members {
+			problems = append(problems, user(fmt.Sprintf("organizations[%d].members[%d].email", i, j), m.Email))
+		}
+	}
+	for i, w := range doc.Workspaces {
+		at := fmt.Sprintf("workspaces[%d]", i)
+		problems = append(problems, user(at+".owner", w.Owner))
+		for j, m := range w.Members {
+			problems = append(problems, user(fmt.Sprintf("%s.members[%d].email", at, j), m.Email))
+		}
+		if w.OrganizationID != "" && !slices.ContainsFunc(doc.Organizations, func(o BootstrapOrganization) bool { return o.ID == w.OrganizationID }) {
+			problems = append(problems, noOrganization(at, w.OrganizationID))
+		}
+	}
+	return errors.Join(problems...)
+}
+
+func noUser(email string) error { return fmt.Errorf("there is no user %s; add it to users", email) }
+
+func noOrganization(at, id string) error {
+	return fmt.Errorf("%s.organizationId: there is no organization %s; add it to organizations", at, id)
+}
+
 func (o BootstrapOrganization) apply(ctx context.Context, in *access.Access, at string) error {
 	if err := in.PutOrganization(ctx, o.ID, o.Name); err != nil {
 		return fmt.Errorf("%s: %w", at, err)
@@ -380,7 +414,7 @@ func (w BootstrapWorkspace) apply(ctx context.Context, in *access.Access, at str
 	}
 	if w.OrganizationID != "" {
 		if exists, err := in.HasOrganization(ctx, w.OrganizationID); err != nil || !exists {
-			return errors.Join(fmt.Errorf("%s.organizationId: there is no organization %s; add it to organizations", at, w.OrganizationID), err)
+			return errors.Join(noOrganization(at, w.OrganizationID), err)
 		}
 	}
 	if err := in.PutWorkspace(ctx, access.Workspace{ID: w.ID, Name: w.Name, OwnerID: owner.ID, OrganizationID: w.OrganizationID}); err != nil {
@@ -401,7 +435,7 @@ func (w BootstrapWorkspace) apply(ctx context.Context, in *access.Access, at str
 func lookUp(ctx context.Context, in *access.Access, email string) (access.User, error) {
 	user, err := in.FindUser(ctx, email)
 	if errors.Is(err, access.ErrNotFound) {
-		return user, fmt.Errorf("there is no user %s; add it to users", email)
+		return user, noUser(email)
 	}
 	return user, err
 }

@@ -14,6 +14,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"os"
 	"strings"
 	"time"
 
@@ -179,6 +180,9 @@ func (s *Server) start(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	if err := s.endOrphans(ctx); err != nil {
+		return err
+	}
 	if cfg.DisableAuth {
 		if err := s.addAnonymous(ctx); err != nil {
 			return err
@@ -281,6 +285,10 @@ func (s *Server) DB() *database.DB { return s.db }
 // MintSession makes a session for the user of email and returns the value of
 // its session cookie, percent-encoded.
 func (s *Server) MintSession(ctx context.Context, email string) (string, error) {
+	return s.mintSession(ctx, email, "byok-server")
+}
+
+func (s *Server) mintSession(ctx context.Context, email, agent string) (string, error) {
 	user, err := s.access.FindUser(ctx, email)
 	if err == nil && user.Banned {
 		err = errors.New("is disabled")
@@ -288,16 +296,17 @@ func (s *Server) MintSession(ctx context.Context, email string) (string, error) 
 	if err != nil {
 		return "", fmt.Errorf("user %s: %w", email, err)
 	}
-	in, err := s.access.StartSession(ctx, user, access.SessionLifetime, "", "byok-server")
+	in, err := s.access.StartSession(ctx, user, access.SessionLifetime, "", agent)
 	if err != nil {
 		return "", err
 	}
 	return s.access.SignCookie(in.Session.Token), nil
 }
 
-// MintTemporarySession is MintSession, but for a session that Shutdown ends.
+// MintTemporarySession is MintSession, but for a session that ends with the server:
+// Shutdown ends it, or the next start on this host after a process that was killed.
 func (s *Server) MintTemporarySession(ctx context.Context, email string) (string, error) {
-	cookie, err := s.MintSession(ctx, email)
+	cookie, err := s.mintSession(ctx, email, temporaryAgent(os.Getpid()))
 	if err != nil {
 		return "", err
 	}

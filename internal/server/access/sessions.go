@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"strconv"
 	"time"
+	"unicode/utf8"
 
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/byok"
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/server/database"
@@ -198,6 +199,25 @@ func (a *Access) EndSession(ctx context.Context, token string) error {
 		return fmt.Errorf("end session: %w", err)
 	}
 	return nil
+}
+
+// AgentsOfSessions returns the user agents of the sessions whose user agent begins
+// with prefix, by token.
+func (a *Access) AgentsOfSessions(ctx context.Context, prefix string) (agents map[string]string, err error) {
+	rows, err := a.read.QueryContext(ctx, "SELECT token, user_agent FROM session WHERE substr(user_agent, 1, $1) = $2", utf8.RuneCountInString(prefix), prefix)
+	if err != nil {
+		return nil, wrap("find sessions", err)
+	}
+	defer rows.Close()
+	agents = map[string]string{}
+	for rows.Next() {
+		var token, agent string
+		if err := rows.Scan(&token, &agent); err != nil {
+			return nil, wrap("find sessions", err)
+		}
+		agents[token] = agent
+	}
+	return agents, wrap("find sessions", rows.Err())
 }
 
 // EndSessions ends every session of a user, those included that a session_data

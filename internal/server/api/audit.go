@@ -11,7 +11,8 @@ import (
 
 // The audit log says who changed, got or was refused what. It never contains a
 // secret, a name or an e-mail address. Each line has the client's address and
-// the request's ID, which the request log has too.
+// the request's ID, which the request log has too. Where it is ambiguous whom a proxy
+// forwards for, the address is that of the proxy.
 
 // audit writes a line about keys of a pool.
 func (x *exchange) audit(action string, pool keystore.Pool, keyIDs ...string) {
@@ -48,7 +49,7 @@ func (x *exchange) auditRefused(route string, out response) {
 
 func (x *exchange) writeAudit(action string, attrs ...slog.Attr) {
 	all := make([]slog.Attr, 0, len(attrs)+4)
-	all = append(all, slog.String("action", action), slog.String("address", x.clientAddress()))
+	all = append(all, slog.String("action", action), slog.String("address", cmp.Or(x.clientAddress(), x.Request.RemoteAddr)))
 	if x.actor.ID != "" {
 		all = append(all, slog.String("actor", x.actor.ID))
 	}
