@@ -225,17 +225,13 @@ func (b *tab) provokes(text string) {
 // reports waits until the browser has reported an error with a text.
 func (b *tab) reports(text string) {
 	b.t.Helper()
-	for deadline := time.Now().Add(stepDeadline); ; time.Sleep(20 * time.Millisecond) {
+	var all []string
+	b.wait(func() bool {
 		b.mu.Lock()
-		all := slices.Clone(b.problems)
-		b.mu.Unlock()
-		if slices.ContainsFunc(all, func(problem string) bool { return strings.Contains(problem, text) }) {
-			return
-		}
-		if time.Now().After(deadline) {
-			b.t.Fatalf("the browser never reports %q, but %q", text, all)
-		}
-	}
+		defer b.mu.Unlock()
+		all = slices.Clone(b.problems)
+		return slices.ContainsFunc(all, func(problem string) bool { return strings.Contains(problem, text) })
+	}, func() string { return fmt.Sprintf("the browser never reports %q, but %q", text, all) })
 }
 
 // session signs in by cookie. It leaves the page, which would follow the change.
@@ -274,16 +270,27 @@ func eval[T any](b *tab, expression string) T {
 	return run(b, chromedp.Evaluate[T](expression, chromedp.EvalAwaitPromise))
 }
 
+// wait waits until reached returns true, and fails with what failure returns where
+// it does not in time.
+func (b *tab) wait(reached func() bool, failure func() string) {
+	b.t.Helper()
+	for deadline := time.Now().Add(stepDeadline); !reached(); time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			b.t.Fatal(failure())
+		}
+	}
+}
+
 // until waits until an expression is true.
 func (b *tab) until(expression string) {
 	b.t.Helper()
-	deadline := time.Now().Add(stepDeadline)
-	for !b.holds(expression) {
-		if time.Now().After(deadline) {
-			b.t.Fatalf("never true: %s\n%s", expression, b.shown())
-		}
-		time.Sleep(20 * time.Millisecond)
-	}
+	b.wait(func() bool { return b.holds(expression) }, func() string { return "never true: " + expression + "\n" + b.shown() })
+}
+
+// hurry divides the time that the page waits for a response by a hundred.
+func (b *tab) hurry() {
+	b.t.Helper()
+	eval[bool](b, `(() => { const real = AbortSignal.timeout; AbortSignal.timeout = (ms) => real.call(AbortSignal, ms / 100); return true; })()`)
 }
 
 // holds reports whether an expression is true. In a page that is just being left,
@@ -357,17 +364,14 @@ func (b *tab) click(selector string) {
 		const r = e.getBoundingClientRect(), x = r.x + r.width / 2, y = r.y + r.height / 2, hit = document.elementFromPoint(x, y);
 		return hit === e || e.contains(hit) ? [x, y] : [];
 	})()`, selector)
-	for deadline := time.Now().Add(stepDeadline); ; time.Sleep(20 * time.Millisecond) {
+	var at []float64
+	b.wait(func() bool {
 		if b.holds(where + ".length") {
-			if at := eval[[]float64](b, where); len(at) == 2 {
-				run(b, chromedp.MouseClickXY(at[0], at[1]))
-				return
-			}
+			at = eval[[]float64](b, where)
 		}
-		if time.Now().After(deadline) {
-			b.t.Fatalf("never to be clicked: %s\n%s", selector, b.shown())
-		}
-	}
+		return len(at) == 2
+	}, func() string { return "never to be clicked: " + selector + "\n" + b.shown() })
+	run(b, chromedp.MouseClickXY(at[0], at[1]))
 }
 
 // fill replaces what a field contains by typing.

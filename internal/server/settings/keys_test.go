@@ -509,6 +509,13 @@ func TestRefusals(t *testing.T) {
 	if state != "Cancel true, Saving… true, true" {
 		t.Errorf("while saving the dialog is %s", state)
 	}
+	// What was typed can be hidden all the same.
+	for _, want := range []string{"text", "password"} {
+		b.click("#edit-eye")
+		if got := eval[string](b, `document.querySelector("#edit-key").type + " " + document.querySelector("#edit-eye").ariaDisabled`); got != want+" null" {
+			t.Errorf("after a click on the eye the field is %q", got)
+		}
+	}
 	b.click("#edit [data-close]")
 	b.press("\r") // the button has the focus
 	// Chromium closes a dialog at the second Escape, whatever the page says.

@@ -546,7 +546,7 @@ func TestAsTerraformWaits(t *testing.T) {
 		}
 		return false
 	})
-	eval[bool](b, `(() => { const real = AbortSignal.timeout; AbortSignal.timeout = (ms) => real.call(AbortSignal, ms / 100); return true; })()`)
+	b.hurry()
 	b.click("#terraform label:first-of-type")
 	b.shows("#terraform-problem", "The server did not deliver the configuration. Close this dialog and try again.")
 	b.until(`document.querySelector("#terraform-text").innerText + document.querySelector("#terraform-hint").innerText === "" && document.querySelector("#terraform-copy").disabled`)
@@ -657,11 +657,7 @@ func TestHiddenPage(t *testing.T) {
 		eval[bool](b, fmt.Sprintf(`Object.defineProperty(document, "hidden", { value: %t, configurable: true }) && document.dispatchEvent(new Event("visibilitychange"))`, yes))
 	}
 	hide(true)
-	for deadline := time.Now().Add(stepDeadline); open.Load() != 0; time.Sleep(10 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatal("a hidden page keeps its stream")
-		}
-	}
+	b.wait(func() bool { return open.Load() == 0 }, func() string { return "a hidden page keeps its stream" })
 	if b.visible("#offline") || strings.Contains(b.text("#since"), "live") {
 		t.Errorf("a hidden page says %q", b.text("main"))
 	}
@@ -710,11 +706,7 @@ func TestTimeOfTheServer(t *testing.T) {
 	b = newTab(t, w.URL)
 	b.session(w.SessionToken)
 	b.open(w.page(""))
-	for deadline := time.Now().Add(stepDeadline); asked.Load() == 0; time.Sleep(10 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatal("an old event does not lead to a request for the state")
-		}
-	}
+	b.wait(func() bool { return asked.Load() > 0 }, func() string { return "an old event does not lead to a request for the state" })
 	b.shows("[data-provider=openai] .count", "1 key")
 	b.shows("#summary", "1 key · 1 provider")
 }
@@ -827,7 +819,7 @@ func TestServerHangs(t *testing.T) {
 	b := newTab(t, w.URL)
 	b.session(w.SessionToken)
 	b.open(w.page(""))
-	eval[bool](b, `(() => { const real = AbortSignal.timeout; AbortSignal.timeout = (ms) => real.call(AbortSignal, ms / 100); return true; })()`)
+	b.hurry()
 	hangs.Store(true)
 	b.click(add("exa"))
 	b.fill("#edit-key", "exa-typed-0123456")

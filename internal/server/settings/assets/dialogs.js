@@ -17,7 +17,7 @@ function setBusy(dialog) {
   busy = dialog;
   put(save, busy ? "Saving…" : "Save");
   put($("#delete-do"), busy ? "Deleting…" : "Delete");
-  for (const button of all("#edit button, #delete button")) button.setAttribute("aria-disabled", Boolean(busy));
+  for (const button of all("#edit button:not(#edit-eye), #delete button")) button.setAttribute("aria-disabled", Boolean(busy));
   apiKey.readOnly = name.readOnly = Boolean(busy);
 }
 
