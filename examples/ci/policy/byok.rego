@@ -21,16 +21,13 @@ changes contains change if {
 deny contains msg if {
 	some change in changes
 	change.type == "byok_key"
-	change.change.after.api_key != null
+	stores_secret(change.change)
 	msg := sprintf("%s: use api_key_wo instead of api_key, which is stored in state", [change.address])
 }
 
-deny contains msg if {
-	some change in changes
-	change.type == "byok_key"
-	change.change.after_unknown.api_key == true
-	msg := sprintf("%s: use api_key_wo instead of api_key, which is stored in state", [change.address])
-}
+stores_secret(change) if change.after.api_key != null
+
+stores_secret(change) if change.after_unknown.api_key == true
 
 # An exclusive byok_pool removes the keys that others have added.
 deny contains msg if {
