@@ -115,7 +115,7 @@ var (
 // returns its context's error before it began to write has changed nothing.
 type Store interface {
 	// List returns all keys of an owner by provider ID, then in rotation order
-	// (CreatedAt, then ID, in byte order). WIRE.md section 4.
+	// (CreatedAt, then ID, in byte order). Nobody may change them. WIRE.md section 4.
 	List(ctx context.Context, owner Owner) ([]Record, error)
 	// WillList returns the context of a request that asks who sent it, then lists
 	// the keys of an owner, and ends soon. What it reads under it is read after

@@ -43,6 +43,7 @@ func TestPlans(t *testing.T) {
 		pool := owner + "_byok_pool_idx"
 		for name, q := range map[string]struct{ query, args, index string }{
 			"list":         {queries.list, "'w7'", pool},
+			"version":      {queries.version, "'w7'", pool},
 			"visit":        {queries.visit, "'w7'", pool},
 			"sealed":       {queries.sealed, "'w7', 'p1', 'k71'", owner + "_byok_keys_pkey"},
 			"pool":         {queries.pool, "'w7', 'p1'", pool},

@@ -24,6 +24,7 @@ type Store struct {
 	pool  *pgxpool.Pool
 	now   func() time.Time
 	locks locks
+	lists lists
 	// writes has a slot for each connection that writes may hold at once. The
 	// others are for reads: whatever writes wait for, reads find a connection.
 	writes    chan struct{}
@@ -36,7 +37,8 @@ var _ keystore.Store = (*Store)(nil)
 // statements are the queries on one scope's table. pgx prepares each once per
 // connection.
 type statements struct {
-	list, visit, pool, sealed        string
+	list, version                    string
+	visit, pool, sealed              string
 	providerIDs                      string
 	add, replace, remove, removePool string
 	lockPrefix                       string
@@ -46,7 +48,7 @@ type statements struct {
 // the clock that stamps keys.
 func New(db *database.DB, now func() time.Time) *Store {
 	return &Store{
-		pool: db.Postgres, now: now,
+		pool: db.Postgres, now: now, lists: lists{entries: map[keystore.Owner]list{}},
 		writes:    make(chan struct{}, max(1, db.Postgres.Config().MaxConns*2/3)),
 		workspace: queries("workspace", "byok:"),
 		// The IDs of both scopes are arbitrary text; their locks must not meet.
@@ -61,6 +63,7 @@ func queries(owner, lockPrefix string) *statements {
 	return &statements{
 		lockPrefix:  lockPrefix,
 		list:        on("SELECT id, provider_id, name, {inline}, created_by, created_at, updated_at {of owner}"),
+		version:     on(versionOf),
 		visit:       on("SELECT id, provider_id, name, encrypted_api_key, created_by, created_at, updated_at {of owner}"),
 		sealed:      on("SELECT encrypted_api_key FROM {owner}_byok_keys WHERE id = $3 AND {owner}_id = $1 AND provider_id = $2"),
 		pool:        on("SELECT id, {inline} FROM {owner}_byok_keys WHERE {owner}_id = $1 AND provider_id = $2 ORDER BY created_at, id"),
@@ -75,54 +78,6 @@ func queries(owner, lockPrefix string) *statements {
 		remove:     on("DELETE FROM {owner}_byok_keys WHERE id = $3 AND {owner}_id = $1 AND provider_id = $2"),
 		removePool: on("DELETE FROM {owner}_byok_keys WHERE {owner}_id = $1 AND provider_id = $2 RETURNING id"),
 	}
-}
-
-// List implements keystore.Store.
-func (s *Store) List(ctx context.Context, owner keystore.Owner) ([]keystore.Record, error) {
-	if !keystore.Storable(owner.ID) {
-		return nil, nil
-	}
-	if l, _ := ctx.Value(listedKey{}).(*listed); l != nil && l.owner == owner {
-		if asked, err := l.rider.Asked(); asked {
-			return l.records, explain("list keys", err)
-		}
-	}
-	ctx, cancel := context.WithTimeout(ctx, database.Deadline)
-	defer cancel()
-	rows, _ := s.pool.Query(ctx, s.on(owner.Scope).list, owner.ID) // collectRecords returns its error
-	records, err := collectRecords(rows)
-	return records, explain("list keys", err)
-}
-
-// collectRecords returns the records of a list, which mostly has some tens.
-func collectRecords(rows pgx.Rows) ([]keystore.Record, error) {
-	records, err := pgx.AppendRows(make([]keystore.Record, 0, 32), rows, scanRecord)
-	if err != nil || len(records) == 0 {
-		return nil, err
-	}
-	return records, nil
-}
-
-// listed is a list that is read along with the question who sent a request.
-type listed struct {
-	owner   keystore.Owner
-	rider   *database.Rider
-	records []keystore.Record
-}
-
-type listedKey struct{}
-
-// WillList implements keystore.Store.
-func (s *Store) WillList(ctx context.Context, owner keystore.Owner) context.Context {
-	if !keystore.Storable(owner.ID) {
-		return ctx
-	}
-	l := &listed{owner: owner}
-	ctx, l.rider = database.WithRider(ctx, func(rows pgx.Rows) (err error) {
-		l.records, err = collectRecords(rows)
-		return err
-	}, s.on(owner.Scope).list, owner.ID)
-	return context.WithValue(ctx, listedKey{}, l)
 }
 
 // Visit implements keystore.Store.
