@@ -207,13 +207,41 @@ var attacks = []attack{
 		want: "[400 400 400 429] 400",
 	},
 	{
-		name: "POST without a session that announces a body and sends none",
+		name:   "requests without a session that announce a body and send none",
+		config: func(c *server.Config) { c.DisableSignUp = true },
 		run: func(t *testing.T, f *fixture) string {
+			ended := f.signIn(t, signInBody).cookies["session_token"]
+			if _, err := f.DB().Write.ExecContext(t.Context(), "DELETE FROM session"); err != nil {
+				t.Fatal(err)
+			}
+			// A sign-in, and a sign-up where it is open, are all that there is to read a
+			// body for.
+			requests := []string{
+				"POST " + testKeys, "DELETE " + testKeys, "PUT " + testKeys, "PATCH " + testKeys, "GET " + testKeys,
+				"POST /api/organizations/o/byok-keys", "DELETE /api/organizations/o/byok-keys",
+				"POST /api/copilot/byok", "DELETE /api/copilot/byok", "POST /api/workspaces", "POST " + testKeys + "/", "POST /api/none",
+				"POST /api/auth/sign-out", "POST " + signUpPath, "POST /api/auth/none", "POST /reference/resolve", "POST /reference/health",
+				"POST /logout", "PUT /login", "POST /", "POST /workspace/w/settings/byok", "DELETE /assets/app.js",
+			}
+			seen := make([]string, len(requests)+1)
 			began := time.Now()
-			status := rawRequest(t, f, "POST "+testKeys+" HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n")
-			return status + ", " + within(began, 5*time.Second)
+			together(len(seen), func(i int) {
+				headers := "Host: x\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n"
+				request := "POST /api/auth/sign-out"
+				if i < len(requests) {
+					request = requests[i]
+				} else {
+					headers += "Cookie: " + cookie("session_token", ended) + "\r\nOrigin: " + f.URL() + "\r\n"
+				}
+				status := rawRequest(t, f, request+" HTTP/1.1\r\n"+headers+"\r\n")
+				seen[i] = strings.TrimPrefix(status, "HTTP/1.1 ")[:3]
+				if took := time.Since(began); took > 5*time.Second {
+					seen[i] += " to " + request + " in " + took.String()
+				}
+			})
+			return strings.Join(seen, " ")
 		},
-		want: "HTTP/1.1 401 Unauthorized, within 5s",
+		want: "401 401 405 405 401 401 401 401 401 405 308 404 200 400 404 401 405 303 405 405 405 405 200",
 	},
 	{
 		name: "POST without a session of a body that is sent whole before the response is read",

@@ -152,7 +152,7 @@ func (a *API) serve(w http.ResponseWriter, r *http.Request, isHidden func(path s
 		x.giveLarge()
 	}
 	if !x.drained && r.ContentLength != 0 {
-		drain(w, r)
+		Drain(w, r)
 	}
 	h := w.Header()
 	if x.cors {
@@ -173,9 +173,9 @@ func (a *API) serve(w http.ResponseWriter, r *http.Request, isHidden func(path s
 	x.log(out.status)
 }
 
-// drain reads the rest of a body while it comes without a pause. Where there is
-// more, the connection ends with the response.
-func drain(w http.ResponseWriter, r *http.Request) {
+// Drain reads the rest of a body while it comes without a pause, before the
+// response goes out. Where there is more, the connection ends with the response.
+func Drain(w http.ResponseWriter, r *http.Request) {
 	control := http.NewResponseController(w)
 	if r.Header.Get("Expect") == "" {
 		var buffer [32 << 10]byte

@@ -65,9 +65,15 @@ var (
 	errUserExists    = authError(422, "User already exists. Use another email.", "USER_ALREADY_EXISTS_USE_ANOTHER_EMAIL")
 )
 
+// The paths that the rate limit counts by.
+const (
+	signInPath = "/sign-in/email"
+	signUpPath = "/sign-up/email"
+)
+
 // signIn is POST /api/auth/sign-in/email.
 func signIn(x *exchange) response {
-	body, refused := x.enter("/sign-in/email", "email", "password")
+	body, refused := x.enter(signInPath, "email", "password")
 	if refused != nil {
 		return *refused
 	}
@@ -109,12 +115,9 @@ func signIn(x *exchange) response {
 
 // signUp is POST /api/auth/sign-up/email.
 func signUp(x *exchange) response {
-	body, refused := x.enter("/sign-up/email", "name", "email", "password")
+	body, refused := x.enter(signUpPath, "name", "email", "password")
 	if refused != nil {
 		return *refused
-	}
-	if x.DisableSignUp {
-		return *errSignUpClosed
 	}
 	if refused := x.checkFirstLogin(); refused != nil {
 		return *refused
@@ -146,15 +149,29 @@ func signUp(x *exchange) response {
 	return ok(new(object).string("token", in.Session.Token).raw("user", toJSON(in.User)).end())
 }
 
-// signOut is POST /api/auth/sign-out.
+// signOut is POST /api/auth/sign-out. The body decides nothing, so that of a
+// client without a session is not awaited.
 func signOut(x *exchange) response {
-	if _, refused := x.readAuthBody("application/json"); refused != nil {
+	token, hasSession := x.sessionToken(access.ParseCookies(x.Request.Header["Cookie"]))
+	if hasSession {
+		_, err := x.Access.FindSession(x.ctx(), token)
+		if err != nil && !errors.Is(err, access.ErrNotFound) {
+			return x.fail(err, "")
+		}
+		hasSession = err == nil
+	}
+	const allowed = "application/json"
+	refused := x.checkMediaType(x.Request.ContentLength != 0, allowed)
+	if hasSession {
+		_, refused = x.readAuthBody(allowed)
+	}
+	if refused == nil {
+		refused = x.checkOriginWithCookies()
+	}
+	if refused != nil {
 		return *refused
 	}
-	if refused := x.checkOriginWithCookies(); refused != nil {
-		return *refused
-	}
-	if token, ok := x.sessionToken(access.ParseCookies(x.Request.Header["Cookie"])); ok {
+	if hasSession {
 		if err := x.Access.EndSession(x.ctx(), token); err != nil {
 			return x.fail(err, "")
 		}
@@ -192,8 +209,9 @@ func anonymousSession(x *exchange) []byte {
 	return new(object).raw("user", string(user)).raw("session", string(session)).end()
 }
 
-// enter is what sign-in and sign-up begin with, in this order: rate limit, body,
-// origin of a request with cookies, types of the body.
+// enter is what sign-in and sign-up begin with, in this order: rate limit,
+// whether sign-up is closed, body, origin of a request with cookies, types of the
+// body.
 func (x *exchange) enter(path string, required ...string) (value, *response) {
 	if x.RateLimit {
 		if wait := x.limiter.take(x.clientAddress(), path); wait > 0 {
@@ -204,6 +222,9 @@ func (x *exchange) enter(path string, required ...string) (value, *response) {
 			}
 		}
 	}
+	if path == signUpPath && x.DisableSignUp { // whatever the body says
+		return value{}, errSignUpClosed
+	}
 	body, refused := x.readAuthBody("application/x-www-form-urlencoded", "application/json")
 	if refused != nil {
 		return body, refused
@@ -211,7 +232,7 @@ func (x *exchange) enter(path string, required ...string) (value, *response) {
 	if refused := x.checkOriginWithCookies(); refused != nil {
 		return body, refused
 	}
-	return body, checkTypes(body, path == "/sign-up/email", required)
+	return body, checkTypes(body, path == signUpPath, required)
 }
 
 // maxAuthBody is the largest body of the auth routes, in bytes. Whoever sends it
@@ -224,8 +245,6 @@ var authFields = []string{"name", "email", "password", "image", "callbackURL", "
 // readAuthBody reads a body of one of the allowed types; undefined where there
 // is none and none is needed.
 func (x *exchange) readAuthBody(allowed ...string) (value, *response) {
-	given := x.Request.Header.Get("Content-Type")
-	mediaType := strings.ToLower(strings.TrimSpace(strings.Split(given, ";")[0]))
 	raw, err := x.read(maxAuthBody)
 	if errors.Is(err, errOverLimit) {
 		return value{}, errAuthTooLarge
@@ -233,17 +252,13 @@ func (x *exchange) readAuthBody(allowed ...string) (value, *response) {
 	if err != nil {
 		return value{}, errBadJSON
 	}
-	if raw == "" && mediaType == "" {
+	if raw == "" && x.mediaType() == "" {
 		return value{kind: undefinedKind}, nil
 	}
-	if !slices.Contains(allowed, mediaType) {
-		message := `Content-Type "` + given + `" is not allowed. Allowed types: ` + strings.Join(allowed, ", ")
-		if mediaType == "" {
-			message = "Content-Type is required. Allowed types: " + strings.Join(allowed, ", ")
-		}
-		return value{}, authError(http.StatusUnsupportedMediaType, message, "UNSUPPORTED_MEDIA_TYPE")
+	if refused := x.checkMediaType(raw != "", allowed...); refused != nil {
+		return value{}, refused
 	}
-	if mediaType == "application/x-www-form-urlencoded" {
+	if x.mediaType() == "application/x-www-form-urlencoded" {
 		form, err := url.ParseQuery(raw)
 		if err != nil {
 			return value{}, errBadJSON
@@ -261,6 +276,24 @@ func (x *exchange) readAuthBody(allowed ...string) (value, *response) {
 		return v, errBadJSON
 	}
 	return v, nil
+}
+
+func (x *exchange) mediaType() string {
+	return strings.ToLower(strings.TrimSpace(strings.Split(x.Request.Header.Get("Content-Type"), ";")[0]))
+}
+
+// checkMediaType refuses a body of another type than the allowed ones. A request
+// with neither a body nor a type passes.
+func (x *exchange) checkMediaType(hasBody bool, allowed ...string) *response {
+	mediaType := x.mediaType()
+	if slices.Contains(allowed, mediaType) || mediaType == "" && !hasBody {
+		return nil
+	}
+	message := `Content-Type "` + x.Request.Header.Get("Content-Type") + `" is not allowed. Allowed types: ` + strings.Join(allowed, ", ")
+	if mediaType == "" {
+		message = "Content-Type is required. Allowed types: " + strings.Join(allowed, ", ")
+	}
+	return authError(http.StatusUnsupportedMediaType, message, "UNSUPPORTED_MEDIA_TYPE")
 }
 
 // checkTypes validates the fields that sign-in and sign-up share; the message

@@ -78,10 +78,9 @@ func (p *Pages) logout(w http.ResponseWriter, r *http.Request) {
 	http.Redirect(w, r, "/login", http.StatusSeeOther)
 }
 
-// forward sends a form on to a route of the API, as the same client, and sets
-// the cookies that it sets.
+// forward sends a body to a route of the API, as the same client, and sets the
+// cookies that it sets.
 func (p *Pages) forward(w http.ResponseWriter, r *http.Request, path string, body []byte) *forwarded {
-	r.PostFormValue("") // the body of r is read
 	to := r.Clone(r.Context())
 	to.URL = &url.URL{Path: path}
 	to.Header.Set("Content-Type", "application/json")

@@ -80,7 +80,7 @@ func (p *Pages) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	started := time.Now()
-	logged := &loggedWriter{ResponseWriter: w, status: http.StatusOK}
+	logged := &loggedWriter{ResponseWriter: w, request: r, status: http.StatusOK}
 	p.secure(w.Header())
 	if err := p.api.SameOrigin.Check(r); err != nil {
 		p.refuse(logged, r, http.StatusForbidden, message{
@@ -130,16 +130,21 @@ func (p *Pages) log(r *http.Request, w *loggedWriter, took time.Duration) {
 	p.api.Logger.LogAttrs(r.Context(), level, "request", attrs...)
 }
 
-// loggedWriter keeps what the log line says.
+// loggedWriter keeps what the log line says. It does not await the rest of a body
+// that a page has not read.
 type loggedWriter struct {
 	http.ResponseWriter
-	status int
-	actor  string
-	failed error
+	request *http.Request
+	status  int
+	actor   string
+	failed  error
 }
 
 func (w *loggedWriter) WriteHeader(status int) {
 	w.status = status
+	if w.request.ContentLength != 0 {
+		api.Drain(w.ResponseWriter, w.request)
+	}
 	w.ResponseWriter.WriteHeader(status)
 }
 
