@@ -201,7 +201,7 @@ func TestAuditOfRefusals(t *testing.T) {
 	t.Parallel()
 	var log logBuffer
 	f := startFixture(t, func(c *server.Config) {
-		c.Audit = slog.New(slog.NewJSONHandler(&log, nil))
+		c.Audit, c.DisableSignUp = slog.New(slog.NewJSONHandler(&log, nil)), true
 		c.Bootstrap.Users = append(c.Bootstrap.Users, server.BootstrapUser{Email: "b@example.com", Password: testPassword})
 	})
 	owner, err := f.Access().FindUser(t.Context(), testEmail)
@@ -231,6 +231,7 @@ func TestAuditOfRefusals(t *testing.T) {
 	refuse(http.MethodGet, testKeys, "", auditLine{Route: workspaceRoute, Reason: "Unauthorized", Owner: testWorkspace, Actor: stranger.ID}, "Cookie", cookie("session_token", value))
 	refuse(http.MethodPost, testKeys, `{}`, auditLine{Route: workspaceRoute, Reason: "Only workspace admins can manage BYOK keys", Owner: testWorkspace, Actor: stranger.ID}, "Cookie", cookie("session_token", value))
 	refuse(http.MethodPost, "/reference/resolve", `{}`, auditLine{Route: "/reference/resolve", Reason: "Unauthorized"}, "Authorization", "Bearer wrong")
+	refuse(http.MethodPost, signUpPath, signUpBody("c@example.com", "C"), auditLine{Route: signUpPath, Reason: "sign-up is closed"})
 	if _, err := f.Access().Disable(t.Context(), owner.ID); err != nil {
 		t.Fatal(err)
 	}

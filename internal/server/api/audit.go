@@ -25,12 +25,14 @@ func (x *exchange) auditServed(workspaceID string, key *served) {
 }
 
 // auditRefused writes a response that refuses a request: without a session,
-// without a permission, or one of too many.
+// without a permission, one of too many, or one with a refusal of its own.
 func (x *exchange) auditRefused(route string, out response) {
 	switch out.status {
 	case http.StatusUnauthorized, http.StatusForbidden, http.StatusTooManyRequests:
 	default:
-		return
+		if x.refusal == "" {
+			return
+		}
 	}
 	var said struct{ Error, Message string }
 	_ = json.Unmarshal(out.body, &said) // without a reason the line is still of use

@@ -223,6 +223,7 @@ func (x *exchange) enter(path string, required ...string) (value, *response) {
 		}
 	}
 	if path == signUpPath && x.DisableSignUp { // whatever the body says
+		x.refusal = "sign-up is closed"
 		return value{}, errSignUpClosed
 	}
 	body, refused := x.readAuthBody("application/x-www-form-urlencoded", "application/json")
