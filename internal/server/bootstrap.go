@@ -268,12 +268,15 @@ type password struct {
 	stored access.PasswordHash
 	// hash is what to store; empty where the stored one is right.
 	hash access.PasswordHash
+	// remembered tells that the database says whose password the stored hash is.
+	remembered bool
 }
 
 var errPasswordChanged = errors.New("another program keeps changing the passwords of these users")
 
 // hashPasswords compares the passwords with the stored ones, as many at a time
-// as there are processors.
+// as there are processors. Those that were compared at an earlier start need no
+// hashing.
 func (s *Server) hashPasswords(ctx context.Context, users []BootstrapUser) ([]password, error) {
 	passwords, failed := make([]password, len(users)), make([]error, len(users))
 	var wg sync.WaitGroup
@@ -283,10 +286,12 @@ func (s *Server) hashPasswords(ctx context.Context, users []BootstrapUser) ([]pa
 		}
 		wg.Go(func() {
 			p := &passwords[i]
-			if p.stored, failed[i] = s.access.StoredHash(ctx, u.Email); failed[i] != nil || ctx.Err() != nil {
+			stored, err := s.access.StoredPassword(ctx, u.Email)
+			if failed[i] = err; err != nil || ctx.Err() != nil {
 				return
 			}
-			if p.stored == "" || !s.access.Matches(u.Password, p.stored) {
+			p.stored, p.remembered = stored.Hash, s.access.IsRemembered(u.Password, stored)
+			if !p.remembered && (p.stored == "" || !s.access.Matches(u.Password, stored)) {
 				p.hash = s.access.HashPassword(u.Password)
 			}
 		})
@@ -326,17 +331,22 @@ func (u BootstrapUser) apply(ctx context.Context, in *access.Access, p password)
 	} else if err != nil {
 		return err
 	} else if u.Password != "" {
-		stored, err := in.StoredHash(ctx, u.Email)
+		stored, err := in.StoredPassword(ctx, u.Email)
 		if err != nil {
 			return err
 		}
-		if stored != p.stored {
+		if stored.Hash != p.stored {
 			return errPasswordChanged
 		}
 		if p.hash != "" {
 			if _, err := in.SetPassword(ctx, user.ID, p.hash); err != nil {
 				return err
 			}
+		}
+	}
+	if u.Password != "" && !p.remembered {
+		if err := in.Remember(ctx, user.ID, cmp.Or(p.hash, p.stored), u.Password); err != nil {
+			return err
 		}
 	}
 	if u.Name != user.Name && (u.Name != "" || !u.isDisabled()) {

@@ -88,6 +88,76 @@ func TestBootstrapHashesOutsideOfTheTransaction(t *testing.T) {
 	}
 }
 
+// A start with passwords that an earlier start has stored or compared does not hash
+// them; one of a password that was changed on either side does.
+func TestRestartHashesNoPasswords(t *testing.T) {
+	t.Parallel()
+	onBoth(t, func(t *testing.T, target string) {
+		users := []server.BootstrapUser{{Email: testEmail, Password: testPassword}, {Email: "b@example.com", Password: "password of b"}}
+		start := func(cost int) *fixture {
+			return startFixture(t, func(c *server.Config) {
+				c.Database, c.PasswordCost, c.Bootstrap.Users = target, cost, users
+			})
+		}
+		panics := func(f *fixture) (panicked bool) {
+			defer func() { panicked = recover() != nil }()
+			f.Access().HashPassword("any")
+			return false
+		}
+		const anyCost, noHashing = 2, 3 // scrypt takes powers of two only
+		start(anyCost)
+		f := start(noHashing)
+		if !panics(f) {
+			t.Fatal("this server can hash passwords: the test cannot tell whether it has")
+		}
+		user, err := f.Access().FindUser(t.Context(), "b@example.com")
+		if err != nil {
+			t.Fatal(err)
+		}
+		rows := f.count(t, "SELECT count(*) FROM byok_server_known_passwords")
+		f = start(anyCost)
+		if _, err := f.Access().SetPassword(t.Context(), user.ID, f.Access().HashPassword("changed by user password")); err != nil {
+			t.Fatal(err)
+		}
+		f = start(anyCost) // as before: the file decides
+		if _, err := f.Access().CheckPassword(t.Context(), "b@example.com", "password of b"); err != nil {
+			t.Errorf("the password of the file after another one was set: %v", err)
+		}
+		start(noHashing)
+		users[1].Password = "changed in the file"
+		f = start(anyCost)
+		if _, err := f.Access().CheckPassword(t.Context(), "b@example.com", "changed in the file"); err != nil {
+			t.Errorf("the password that was changed in the file: %v", err)
+		}
+		start(noHashing)
+		// One that the server did not store, as the real server may have.
+		if _, err := f.DB().Write.ExecContext(t.Context(), "DELETE FROM byok_server_known_passwords"); err != nil {
+			t.Fatal(err)
+		}
+		start(anyCost)
+		f = start(noHashing)
+		if got := f.count(t, "SELECT count(*) FROM byok_server_known_passwords"); got != rows || rows != 2 {
+			t.Errorf("%d passwords are known, then %d, want 2", rows, got)
+		}
+		// What one user's password is says nothing about the other's.
+		a := f.Access()
+		if _, err := f.DB().Write.ExecContext(t.Context(), "UPDATE byok_server_known_passwords SET mark = (SELECT mark FROM byok_server_known_passwords WHERE user_id = $1)", user.ID); err != nil {
+			t.Fatal(err)
+		}
+		for _, email := range []string{testEmail, "b@example.com"} {
+			stored, err := a.StoredPassword(t.Context(), email)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, password := range []string{testPassword, "changed in the file", ""} {
+				if got, want := a.IsRemembered(password, stored), email == "b@example.com" && password == "changed in the file"; got != want {
+					t.Errorf("%s, %q: remembered %t, want %t", email, password, got, want)
+				}
+			}
+		}
+	})
+}
+
 // Whoever changes a password or disables a user while that user signs in ends
 // up with no session of the old password.
 func TestSignInWhileAccessIsTaken(t *testing.T) {

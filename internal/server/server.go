@@ -8,7 +8,9 @@ package server
 import (
 	"cmp"
 	"context"
+	"crypto/hkdf"
 	"crypto/rand"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -174,8 +176,13 @@ func (s *Server) start(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	// ENCRYPTION_KEY is never weak, as BETTER_AUTH_SECRET may be.
+	markKey, err := hkdf.Key(sha256.New, []byte(cfg.Secrets.EncryptionKey), nil, "byok-server known passwords", sha256.Size)
+	if err != nil {
+		return err
+	}
 	s.access, err = access.New(ctx, access.Config{
-		DB: s.db, Secret: cfg.Secrets.AuthSecret, Now: cfg.Now, Random: cfg.Random, PasswordCost: cfg.PasswordCost,
+		DB: s.db, Secret: cfg.Secrets.AuthSecret, MarkKey: markKey, Now: cfg.Now, Random: cfg.Random, PasswordCost: cfg.PasswordCost,
 	})
 	if err != nil {
 		return err

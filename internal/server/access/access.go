@@ -47,6 +47,9 @@ type Config struct {
 	Now    func() time.Time
 	// Random must be safe for concurrent use, as crypto/rand.Reader is.
 	Random io.Reader
+	// MarkKey is the key of the marks that Remember leaves; without one it leaves
+	// none. It must not be in the database.
+	MarkKey []byte
 	// PasswordCost is scrypt's N; 0 means the real server's.
 	PasswordCost int
 }
@@ -62,6 +65,7 @@ type Access struct {
 	random      io.Reader
 	signer      signer
 	hasher      *hasher
+	markKey     []byte
 	sessions    *database.Memo[string, SignedIn]
 	grants      *database.Memo[grantKey, Permission]
 	session     rowQuery
@@ -82,6 +86,7 @@ func New(ctx context.Context, cfg Config) (*Access, error) {
 		db: cfg.DB, read: cfg.DB.Read, write: writer{cfg.DB.Write, cfg.DB}, now: cfg.Now, random: cfg.Random,
 		signer:   newSigner(cfg.Secret),
 		hasher:   newHasher(cfg.PasswordCost, cfg.Random),
+		markKey:  cfg.MarkKey,
 		sessions: database.NewMemo[string, SignedIn](cfg.DB),
 		grants:   database.NewMemo[grantKey, Permission](cfg.DB),
 	}

@@ -2,7 +2,10 @@ package access
 
 import (
 	"context"
+	"crypto/hmac"
+	"crypto/sha256"
 	"database/sql"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"regexp"
@@ -84,20 +87,69 @@ func (a *Access) HashPassword(password string) PasswordHash {
 	return PasswordHash(hash)
 }
 
-// StoredHash returns what is stored of a user's password, empty where there is
-// no such user or no password.
-func (a *Access) StoredHash(ctx context.Context, email string) (PasswordHash, error) {
-	_, stored, err := a.findByEmail(ctx, email)
-	if errors.Is(err, ErrNotFound) {
-		err = nil
-	}
-	return PasswordHash(stored), err
+// StoredPassword is what is stored of a user's password.
+type StoredPassword struct {
+	Hash         PasswordHash
+	userID, mark string
 }
 
-// Matches reports whether a password is the one of a stored hash.
-func (a *Access) Matches(password string, stored PasswordHash) bool {
-	matches, _ := a.hasher.matches(context.Background(), password, string(stored)) // fails when its context ends
+// StoredPassword returns what is stored of a user's password, nothing where there
+// is no such user or no password.
+func (a *Access) StoredPassword(ctx context.Context, email string) (stored StoredPassword, err error) {
+	var hash, mark sql.NullString
+	err = a.read.QueryRowContext(ctx, `SELECT u.id, c.password, k.mark FROM "user" u
+		LEFT JOIN account c ON c.user_id = u.id AND c.provider_id = $2
+		LEFT JOIN byok_server_known_passwords k ON k.user_id = u.id WHERE u.email = $1`,
+		strings.ToLower(email), credential).Scan(&stored.userID, &hash, &mark)
+	if errors.Is(err, sql.ErrNoRows) {
+		err = nil
+	}
+	stored.Hash, stored.mark = PasswordHash(hash.String), mark.String
+	return stored, wrap("find password", err)
+}
+
+// Matches reports whether a password is the one of the stored hash. That takes a
+// while, unless IsRemembered.
+func (a *Access) Matches(password string, stored StoredPassword) bool {
+	matches, _ := a.hasher.matches(context.Background(), password, string(stored.Hash)) // fails when its context ends
 	return matches
+}
+
+// IsRemembered reports whether Remember has been told that a password is the one of
+// the stored hash. It takes no time.
+func (a *Access) IsRemembered(password string, stored StoredPassword) bool {
+	mark := a.mark(stored.userID, stored.Hash, password)
+	return mark != nil && hmac.Equal([]byte(stored.mark), []byte(hex.EncodeToString(mark)))
+}
+
+// Remember keeps that a password is the one of a user's stored hash, for
+// IsRemembered.
+func (a *Access) Remember(ctx context.Context, userID string, hash PasswordHash, password string) error {
+	mark := a.mark(userID, hash, password)
+	if mark == nil {
+		return nil
+	}
+	_, err := a.write.ExecContext(ctx, `INSERT INTO byok_server_known_passwords (user_id, mark) VALUES ($1, $2)
+		ON CONFLICT (user_id) DO UPDATE SET mark = excluded.mark`, userID, hex.EncodeToString(mark))
+	return wrap("remember password", err)
+}
+
+// mark is a digest of a password and the hash that it belongs to.
+//
+// Without the key, it helps nobody to guess the password: it is a random text
+// then. Whoever has database and key can guess passwords faster with it than with
+// the hash; but that key opens the stored keys, too. The mark is of one user and
+// one hash: copied to another user, or once the password is changed, it
+// means nothing.
+func (a *Access) mark(userID string, hash PasswordHash, password string) []byte {
+	if len(a.markKey) == 0 {
+		return nil
+	}
+	mac := hmac.New(sha256.New, a.markKey)
+	for _, part := range []string{userID, string(hash), password} {
+		_, _ = fmt.Fprintf(mac, "%d:%s", len(part), part) // with lengths, no two triples have one text
+	}
+	return mac.Sum(nil)
 }
 
 // NewUser is a user to be added.

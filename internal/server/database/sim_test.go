@@ -57,7 +57,7 @@ func TestAdopt(t *testing.T) {
 	if diff := cmp.Diff(before, pgtest.SimDefinitions(t, target)); diff != "" {
 		t.Errorf("adopt changed Sim's tables (-before +after):\n%s", diff)
 	}
-	want := []string{"byok_server_canary", "byok_server_migrations", "byok_server_revocations", "copilot_byok_keys"}
+	want := []string{"byok_server_canary", "byok_server_known_passwords", "byok_server_migrations", "byok_server_revocations", "copilot_byok_keys"}
 	if got := tables(t, adopted, "byok_server"); !slices.Equal(got, want) {
 		t.Errorf("the schema byok_server has %q, want %q", got, want)
 	}
