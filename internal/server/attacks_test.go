@@ -22,6 +22,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/server"
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/server/access"
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/testkit/pgtest"
@@ -362,11 +364,7 @@ var attacks = []attack{
 			if err := json.Unmarshal([]byte(added.body), &key); err != nil {
 				t.Fatal(err)
 			}
-			locker, err := f.DB().Postgres.Acquire(t.Context())
-			if err != nil {
-				t.Fatal(err)
-			}
-			own := locker.Hijack() // not one of the server's
+			own := f.ownConnection(t)
 			defer own.Close(context.Background())
 			if _, err := own.Exec(t.Context(), "BEGIN; SELECT id FROM workspace_byok_keys FOR UPDATE"); err != nil {
 				t.Fatal(err)
@@ -389,6 +387,28 @@ var attacks = []attack{
 			return fmt.Sprintf("list %d, add elsewhere %d, health %d, %s; stopped %s", list.StatusCode, other.StatusCode, health.StatusCode, served, stoppedWithin(f, 3*time.Second))
 		},
 		want: "list 200, add elsewhere 200, health 200, within 4s; stopped within 3s",
+	},
+	{
+		name: "another session locks a table",
+		only: "postgres",
+		run: func(t *testing.T, f *fixture) string {
+			var seen []string
+			for _, table := range []string{"workspace_byok_keys", "member"} {
+				own := f.ownConnection(t)
+				if _, err := own.Exec(t.Context(), "BEGIN; LOCK TABLE "+table+" IN ACCESS EXCLUSIVE MODE"); err != nil {
+					t.Fatal(err)
+				}
+				began := time.Now()
+				health := f.call(t, http.MethodGet, "/reference/health", "")
+				seen = append(seen, fmt.Sprintf("%s: health %d, %s", table, health.StatusCode, within(began, 4*time.Second)))
+				if err := own.Close(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+			}
+			health := f.call(t, http.MethodGet, "/reference/health", "")
+			return strings.Join(append(seen, fmt.Sprint("then ", health.StatusCode)), "; ")
+		},
+		want: "workspace_byok_keys: health 503, within 4s; member: health 503, within 4s; then 200",
 	},
 	{
 		name: "the database stops to respond; the server is told to stop",
@@ -432,6 +452,17 @@ var attacks = []attack{
 		},
 		want: "health 503, within 5s; stopped within 3s",
 	},
+}
+
+// ownConnection returns a connection to PostgreSQL that is not one of the
+// server's.
+func (f *fixture) ownConnection(t *testing.T) *pgx.Conn {
+	t.Helper()
+	conn, err := f.DB().Postgres.Acquire(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return conn.Hijack()
 }
 
 // until waits until a query returns true.

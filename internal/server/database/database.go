@@ -177,21 +177,23 @@ func (db *DB) Close() error {
 	return errors.Join(errs...)
 }
 
-// Ping reports whether the database responds on each pool of connections that
-// serves requests. It waits for a connection like every request.
+// Ping reports whether the database lets the tables of requests be read, on each
+// pool of connections that serves requests. It waits for a connection, and for the
+// locks of other sessions, like every request.
 func (db *DB) Ping(ctx context.Context) error {
 	if err := db.Present(); err != nil {
 		return err
 	}
-	query := "SELECT 1"
-	if db.Dialect == SQLite {
-		query = "SELECT count(*) FROM sqlite_master" // a query without a table would not touch the file
+	exists := make([]string, len(usedTables))
+	for i, table := range usedTables {
+		exists[i] = `EXISTS (SELECT 1 FROM "` + table + `")`
 	}
-	var n int
-	if err := db.Read.QueryRowContext(ctx, query).Scan(&n); err != nil || db.Postgres == nil {
+	query := "SELECT " + strings.Join(exists, " AND ")
+	var all bool
+	if err := db.Read.QueryRowContext(ctx, query).Scan(&all); err != nil || db.Postgres == nil {
 		return Explain(err)
 	}
-	return Explain(db.Postgres.QueryRow(ctx, query).Scan(&n))
+	return Explain(db.Postgres.QueryRow(ctx, query).Scan(&all))
 }
 
 // openMemory opens a database that lives as long as one of its connections:
