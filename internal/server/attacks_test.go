@@ -26,6 +26,7 @@ import (
 
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/server"
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/server/access"
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/server/database"
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/testkit/pgtest"
 )
 
@@ -45,14 +46,14 @@ type attack struct {
 // TestAttacks attacks a server of its own each time, on each database. It does
 // not run beside other tests: it measures memory.
 func TestAttacks(t *testing.T) {
-	for _, database := range []string{"sqlite", "postgres"} {
+	for _, kind := range []string{"sqlite", "postgres"} {
 		for _, a := range attacks {
-			if a.only != "" && a.only != database {
+			if a.only != "" && a.only != kind {
 				continue
 			}
-			t.Run(database+"/"+a.name, func(t *testing.T) {
+			t.Run(kind+"/"+a.name, func(t *testing.T) {
 				target := "sqlite:" + filepath.Join(t.TempDir(), "attacked.db")
-				if database == "postgres" {
+				if kind == "postgres" {
 					target = pgtest.URL(t)
 				}
 				f := startFixture(t, func(c *server.Config) {
@@ -416,28 +417,7 @@ var attacks = []attack{
 		run: func(t *testing.T, f *fixture) string {
 			session := cookie("session_token", f.signIn(t, signInBody).cookies["session_token"])
 			f.call(t, http.MethodGet, testKeys, "", "Cookie", session)
-			var pids []int
-			rows, err := f.DB().Read.QueryContext(t.Context(), "SELECT pid FROM pg_stat_activity WHERE datname = current_database()")
-			if err != nil {
-				t.Fatal(err)
-			}
-			for rows.Next() {
-				var pid int
-				if err := rows.Scan(&pid); err != nil {
-					t.Fatal(err)
-				}
-				pids = append(pids, pid)
-			}
-			if err := rows.Err(); err != nil {
-				t.Fatal(err)
-			}
-			signal := func(s syscall.Signal) {
-				for _, pid := range pids {
-					_ = syscall.Kill(pid, s) // a backend of this test's database
-				}
-			}
-			signal(syscall.SIGSTOP)
-			defer signal(syscall.SIGCONT)
+			defer f.freeze(t)()
 			began := time.Now()
 			health := f.call(t, http.MethodGet, "/reference/health", "")
 			noticed := within(began, 5*time.Second)
@@ -463,6 +443,68 @@ func (f *fixture) ownConnection(t *testing.T) *pgx.Conn {
 		t.Fatal(err)
 	}
 	return conn.Hijack()
+}
+
+// freeze stops the processes that serve the server's connections to PostgreSQL,
+// until the function that it returns is called.
+func (f *fixture) freeze(t *testing.T) (thaw func()) {
+	t.Helper()
+	rows, err := f.DB().Read.QueryContext(t.Context(), "SELECT pid FROM pg_stat_activity WHERE datname = current_database()")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rows.Close()
+	var pids []int
+	for rows.Next() {
+		var pid int
+		if err := rows.Scan(&pid); err != nil {
+			t.Fatal(err)
+		}
+		pids = append(pids, pid)
+	}
+	if err := rows.Err(); err != nil {
+		t.Fatal(err)
+	}
+	signal := func(s syscall.Signal) {
+		for _, pid := range pids {
+			_ = syscall.Kill(pid, s) // a backend of this test's database
+		}
+	}
+	signal(syscall.SIGSTOP)
+	return func() { signal(syscall.SIGCONT) }
+}
+
+// The deadlines of the statements of one request do not add up.
+func TestFrozenDatabase(t *testing.T) {
+	t.Parallel()
+	f := startFixture(t, func(c *server.Config) { c.Database = pgtest.URL(t) })
+	in := f.signIn(t, signInBody)
+	token := cookie("session_token", in.cookies["session_token"])
+	both := token + "; " + cookie("session_data", in.cookies["session_data"])
+	requests := []struct{ method, path, body, cookies string }{
+		{http.MethodGet, testKeys, "", token},
+		{http.MethodGet, testKeys, "", both},
+		{http.MethodPost, testKeys, `{"providerId":"exa","apiKey":"sk-2"}`, both},
+		{http.MethodDelete, testKeys, `{"providerId":"exa"}`, both},
+		{http.MethodGet, "/api/workspaces", "", both},
+		{http.MethodPost, signInPath, signInBody, ""},
+		{http.MethodGet, "/workspace/" + testWorkspace + "/settings/byok", "", both},
+	}
+	// As many requests at once use each connection, which all freeze.
+	together(3*len(requests), func(i int) { f.call(t, http.MethodGet, testKeys, "", "Cookie", token) })
+	defer f.freeze(t)()
+	together(len(requests), func(i int) {
+		r := requests[i]
+		headers := []string{"Content-Type", "application/json"}
+		if r.cookies != "" {
+			headers = append(headers, "Cookie", r.cookies)
+		}
+		began := time.Now()
+		status := f.call(t, r.method, r.path, r.body, headers...).StatusCode
+		if took := time.Since(began); status != http.StatusInternalServerError || took > database.Deadline+2*time.Second {
+			t.Errorf("%s %s: %d in %s, want 500 in %s", r.method, r.path, status, took, database.Deadline)
+		}
+	})
 }
 
 // until waits until a query returns true.

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/server/access"
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/server/database"
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/server/keystore"
 )
 
@@ -35,7 +36,10 @@ type exchange struct {
 	// actor is who acts, once authenticated.
 	actor      access.User
 	setCookies []string
-	// cancels end the contexts of ctx.
+	// deadline is when the database has had requestTime for this request; zero
+	// before the first question to it.
+	deadline time.Time
+	// cancels end the contexts of ctx and writeCtx.
 	cancels []context.CancelFunc
 	// drained tells that the whole body has been read.
 	drained bool
@@ -48,20 +52,37 @@ type exchange struct {
 	failed error
 }
 
-// requestTime is how long one query of the database may take.
-const requestTime = 15 * time.Second
+// requestTime is how long the database may take for one request, whatever number
+// of statements that takes.
+const requestTime = database.Deadline
 
-// ctx is the context of one question to the database.
-func (x *exchange) ctx() context.Context {
-	ctx, cancel := context.WithTimeout(x.base, requestTime)
+// ctx is the context of a question to the database.
+func (x *exchange) ctx() context.Context { return x.bounded(x.base) }
+
+// writeCtx outlives a client that hangs up, as a write of the real server
+// does: what was begun is stored and stands in the audit log. The end of the
+// server's shutdown ends it.
+func (x *exchange) writeCtx() context.Context { return x.bounded(x.Lifetime) }
+
+func (x *exchange) bounded(ctx context.Context) context.Context {
+	if x.deadline.IsZero() {
+		x.deadline = time.Now().Add(requestTime)
+	}
+	ctx, cancel := context.WithDeadline(ctx, x.deadline)
 	x.cancels = append(x.cancels, cancel)
 	return ctx
 }
 
-// writeCtx outlives a client that hangs up, as a write of the real server
-// does: what was begun is stored and stands in the audit log. The store bounds
-// how long it takes, and the end of the server's shutdown ends it.
-func (x *exchange) writeCtx() context.Context { return x.Lifetime }
+// pauseDeadline leaves out of requestTime what passes until the function that it
+// returns is called: a wait for something else than the database.
+func (x *exchange) pauseDeadline() (resume func()) {
+	began := time.Now()
+	return func() {
+		if !x.deadline.IsZero() {
+			x.deadline = x.deadline.Add(time.Since(began))
+		}
+	}
+}
 
 // fail responds with an error; one that the API has no words for is logged.
 func (x *exchange) fail(err error, scope keystore.Scope) response {
@@ -111,6 +132,7 @@ var errOverLimit = errors.New("the body is too large")
 // read reads the request body up to a limit; of a larger one it returns
 // errOverLimit with as much. One that is declared larger is not read at all.
 func (x *exchange) read(limit int64) (string, error) {
+	defer x.pauseDeadline()()
 	declared := x.Request.ContentLength
 	if declared > limit {
 		return "", errOverLimit
@@ -148,6 +170,7 @@ func (x *exchange) takeLarge() error {
 	if x.large {
 		return nil
 	}
+	defer x.pauseDeadline()()
 	ctx, cancel := context.WithTimeout(x.Request.Context(), largeWaitLimit)
 	defer cancel()
 	select {

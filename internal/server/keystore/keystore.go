@@ -98,8 +98,8 @@ var (
 	ErrNotFound = errors.New("no such key in this pool")
 	// ErrFull reports that an add would exceed the cap.
 	ErrFull = errors.New("the pool is full")
-	// ErrLockTimeout reports that another writer held the pool for too long;
-	// nothing was changed.
+	// ErrLockTimeout reports that another writer held the pool for too long, or
+	// until the deadline of the call's context; nothing was changed.
 	ErrLockTimeout = errors.New("waited too long for another write to this pool")
 	// ErrTimeout reports a database that did not respond in time. Whether the
 	// change was made is unknown.

@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"net/http"
 	"time"
+
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/server/database"
 )
 
 // Bounds of the streams.
@@ -117,6 +119,8 @@ func (p *Pages) leave() {
 // event returns the next event: the pools that are not as they were sent, or
 // that none is, by which the page knows that the server is there.
 func (p *Pages) event(ctx context.Context, v visit, sent map[string][]byte, first bool) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, database.Deadline)
+	defer cancel()
 	s, err := p.state(ctx, v)
 	if err != nil {
 		return nil, err

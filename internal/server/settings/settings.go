@@ -20,6 +20,7 @@ import (
 
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/server/access"
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/server/api"
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/server/database"
 )
 
 // Pages serves the page, and what it is built around on every other path. It is
@@ -54,21 +55,31 @@ func New(routes *api.API, next http.Handler) (*Pages, error) {
 	if err != nil {
 		return nil, err
 	}
-	p.mux.HandleFunc("GET /{$}", p.home)
-	p.mux.HandleFunc("GET /login", p.showLogin)
+	p.mux.HandleFunc("GET /{$}", bounded(p.home))
+	p.mux.HandleFunc("GET /login", bounded(p.showLogin))
 	p.mux.HandleFunc("POST /login", p.login)
 	p.mux.HandleFunc("POST /logout", p.logout)
-	p.mux.HandleFunc("GET "+pagePath, p.showKeys)
-	p.mux.HandleFunc("GET "+pagePath+"/state", p.showState)
+	p.mux.HandleFunc("GET "+pagePath, bounded(p.showKeys))
+	p.mux.HandleFunc("GET "+pagePath+"/state", bounded(p.showState))
 	p.mux.HandleFunc("GET "+pagePath+"/events", p.stream)
-	p.mux.HandleFunc("GET "+pagePath+"/terraform", p.showTerraform)
-	p.mux.HandleFunc("GET "+pagePath+"/target", p.showTarget)
+	p.mux.HandleFunc("GET "+pagePath+"/terraform", bounded(p.showTerraform))
+	p.mux.HandleFunc("GET "+pagePath+"/target", bounded(p.showTarget))
 	p.mux.Handle("GET /assets/", p.assets)
 	p.mux.HandleFunc("GET /workspace/", p.notFound)
 	return p, nil
 }
 
 const pagePath = "/workspace/{workspace}/settings/byok"
+
+// bounded lets the database take database.Deadline for one page, whatever number
+// of statements that takes.
+func bounded(show http.HandlerFunc) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		ctx, cancel := context.WithTimeout(r.Context(), database.Deadline)
+		defer cancel()
+		show(w, r.WithContext(ctx))
+	}
+}
 
 // EndStreams ends every open stream, so that a shutdown need not wait for them.
 func (p *Pages) EndStreams() { p.endStreams() }

@@ -16,6 +16,7 @@ import (
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/byok"
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/server/access"
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/server/api"
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/server/database"
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/server/keystore"
 )
 
@@ -51,7 +52,9 @@ const scopeParameter = "scope"
 
 // visit authorizes a request of a signed-in user.
 func (p *Pages) visit(r *http.Request, user access.User) (visit, error) {
-	ctx, id := r.Context(), r.PathValue("workspace")
+	ctx, cancel := context.WithTimeout(r.Context(), database.Deadline) // a stream's request has none
+	defer cancel()
+	id := r.PathValue("workspace")
 	v := visit{user: user, owner: keystore.Owner{Scope: keystore.Workspace, ID: id}}
 	var err error
 	if v.superuser, err = p.api.Access.IsSuperuser(ctx, user.ID); err != nil {

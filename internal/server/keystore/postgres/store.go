@@ -185,9 +185,10 @@ func (s *Store) locked(ctx context.Context, pool keystore.Pool, act func(context
 		s.rollback(ctx, conn)
 		return err
 	}
-	// The last step no longer follows its caller's context: whether a cancelled
-	// add is stored would be anybody's guess.
-	ctx, cancel = context.WithTimeout(context.WithoutCancel(ctx), database.Deadline)
+	// The last step no longer follows its caller's context, but for its deadline:
+	// whether a cancelled add is stored would be anybody's guess.
+	end, _ := ctx.Deadline()
+	ctx, cancel = context.WithDeadline(context.WithoutCancel(ctx), end)
 	defer cancel()
 	err = act(ctx, conn.Conn())
 	if err != nil && conn.Conn().PgConn().TxStatus() != 'I' {
@@ -206,24 +207,30 @@ func (s *Store) rollback(ctx context.Context, conn *pgxpool.Conn) {
 // back. Writes of this process under one name take turns, so that a pool whose
 // rows another session has locked holds one connection at most.
 func (s *Store) connect(ctx context.Context, name string, deadline time.Time) (*pgxpool.Conn, func(), error) {
-	waiting, cancel := context.WithDeadlineCause(ctx, deadline, keystore.ErrLockTimeout)
+	waiting, cancel := context.WithDeadline(ctx, deadline)
 	defer cancel()
+	late := func() error {
+		if errors.Is(waiting.Err(), context.DeadlineExceeded) { // the caller's deadline, too: nothing has begun
+			return keystore.ErrLockTimeout
+		}
+		return waiting.Err()
+	}
 	unlock, err := s.locks.take(waiting, name)
 	if err != nil {
-		return nil, nil, context.Cause(waiting)
+		return nil, nil, late()
 	}
 	select {
 	case s.writes <- struct{}{}:
 	case <-waiting.Done():
 		unlock()
-		return nil, nil, context.Cause(waiting)
+		return nil, nil, late()
 	}
 	conn, err := s.pool.Acquire(waiting)
 	if err != nil {
 		<-s.writes
 		unlock()
 		if waiting.Err() != nil {
-			err = context.Cause(waiting)
+			err = late()
 		}
 		return nil, nil, err
 	}

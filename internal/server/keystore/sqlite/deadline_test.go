@@ -1,6 +1,7 @@
 package sqlite
 
 import (
+	"context"
 	"database/sql"
 	"errors"
 	"testing"
@@ -20,11 +21,24 @@ func TestHangingWrite(t *testing.T) {
 	}
 	defer db.Close()
 	q := newQueue(db)
-	q.deadline = 100 * time.Millisecond
+	for name, deadlines := range map[string]struct{ queue, caller time.Duration }{
+		"the queue's deadline":  {100 * time.Millisecond, time.Hour},
+		"the caller's deadline": {time.Hour, 100 * time.Millisecond},
+	} {
+		t.Run(name, func(t *testing.T) {
+			q.deadline = deadlines.queue
+			testHangingWrite(t, q, deadlines.caller)
+		})
+	}
+}
+
+func testHangingWrite(t *testing.T, q *queue, deadline time.Duration) {
+	ctx, cancel := context.WithTimeout(t.Context(), deadline)
+	defer cancel()
 	began, end := make(chan struct{}), make(chan struct{})
 	hanging := make(chan error)
 	go func() {
-		_, err := do(t.Context(), q, func(*sql.Tx) (int, error) {
+		_, err := do(ctx, q, func(*sql.Tx) (int, error) {
 			close(began)
 			<-end
 			return 1, nil
@@ -33,7 +47,7 @@ func TestHangingWrite(t *testing.T) {
 	}()
 	<-began
 	behind := false
-	_, err = do(t.Context(), q, func(*sql.Tx) (int, error) {
+	_, err := do(ctx, q, func(*sql.Tx) (int, error) {
 		behind = true
 		return 2, nil
 	})

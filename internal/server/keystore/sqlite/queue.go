@@ -17,7 +17,7 @@ import (
 // not the callers.
 type queue struct {
 	db *database.DB
-	// deadline is how long a caller waits for its turn, and then for the end.
+	// deadline is how long a caller waits at most.
 	deadline time.Duration
 	// linger is how long the committing goroutine waits for the next write. SQLite
 	// needs a deep stack, and to grow one for each write costs as much as the write.
@@ -43,9 +43,10 @@ func newQueue(db *database.DB) *queue {
 }
 
 // do returns what run returned once it is committed, or an error when nothing
-// of it is. A context that ends takes back a write that has not begun. After
-// the deadline it is taken back too, with keystore.ErrLockTimeout; where
-// it has begun, its outcome is unknown and the error is database.ErrTimeout.
+// of it is. A context that is cancelled takes back a write that has not begun.
+// After the deadline, the context's or the queue's, it is taken back too, with
+// keystore.ErrLockTimeout; where it has begun, its outcome is unknown and the
+// error is database.ErrTimeout.
 func do[T any](ctx context.Context, q *queue, run func(*sql.Tx) (T, error)) (T, error) {
 	var result, none T
 	if err := ctx.Err(); err != nil {
@@ -57,22 +58,26 @@ func do[T any](ctx context.Context, q *queue, run func(*sql.Tx) (T, error)) (T, 
 		return err
 	}
 	q.add(w)
-	ctx, cancel := context.WithTimeoutCause(ctx, q.deadline, keystore.ErrLockTimeout)
+	ctx, cancel := context.WithTimeout(ctx, q.deadline)
 	defer cancel()
 	select {
 	case <-w.done:
 	case <-ctx.Done():
-		if q.withdraw(w) {
-			return none, context.Cause(ctx)
-		}
-		// A write that has begun ends within the busy timeout, unless the disk
-		// hangs.
-		late := time.NewTimer(q.deadline)
-		defer late.Stop()
-		select {
-		case <-w.done:
-		case <-late.C:
-			return none, database.ErrTimeout
+		switch {
+		case !q.withdraw(w):
+			// It ends within the busy timeout, unless the disk hangs.
+			end, _ := ctx.Deadline()
+			late := time.NewTimer(time.Until(end))
+			defer late.Stop()
+			select {
+			case <-w.done:
+			case <-late.C:
+				return none, database.ErrTimeout
+			}
+		case errors.Is(ctx.Err(), context.DeadlineExceeded):
+			return none, keystore.ErrLockTimeout
+		default:
+			return none, ctx.Err()
 		}
 	}
 	if w.err != nil {
