@@ -15,6 +15,8 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/server/database"
 )
 
 // version is set by the linker.
@@ -57,7 +59,7 @@ func run(ctx context.Context, args []string, env environment) int {
 		_, _ = fmt.Fprintf(env.stderr, "%s: %v\nRun %s --help for its flags.\n", cmd.CommandPath(), err, cmd.CommandPath())
 		return 2
 	}
-	_, _ = fmt.Fprintf(env.stderr, "%s: %v\n", cmd.CommandPath(), err)
+	_, _ = fmt.Fprintf(env.stderr, "%s: %v\n", cmd.CommandPath(), database.Explain(err))
 	return 1
 }
 

@@ -96,7 +96,7 @@ func New(ctx context.Context, cfg Config) (*Access, error) {
 	}{{&a.session, findSession}, {&a.revoked, findRevocation}, {&a.grant, findGrant}, {&a.entry, findEntry}} {
 		stmt, err := cfg.DB.Read.PrepareContext(ctx, q.query)
 		if err != nil {
-			return nil, fmt.Errorf("access: %w", err)
+			return nil, fmt.Errorf("prepare the queries on users and sessions: %w", err)
 		}
 		*q.into = rowQuery{q.query, stmt}
 	}

@@ -16,8 +16,10 @@ var (
 	ErrReadOnly = errors.New("the database is read-only: let the user that runs byok-server write the file and its folder, and see that the file system is not mounted read-only")
 	// ErrDiskFull reports a disk, or a quota, without room.
 	ErrDiskFull = errors.New("the disk of the database is full: free some space; nothing that was acknowledged is lost")
-	// ErrBusy reports that another process held the database for too long.
-	ErrBusy = errors.New("another process kept the database locked")
+	// ErrBusy reports that another session or process held the database for too
+	// long.
+	ErrBusy = errors.New("another session or process kept a table locked for too long: " +
+		"on PostgreSQL, find the session in pg_stat_activity; on SQLite, the program that has the file open. Wait until it ends, or end it, then try again")
 	// ErrDamaged reports a file that is no sound SQLite database.
 	ErrDamaged = errors.New("the file is damaged or is not a SQLite database: restore it from a backup")
 	// ErrTimeout reports a database that did not respond within Deadline.
