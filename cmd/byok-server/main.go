@@ -30,7 +30,14 @@ const environmentHelp = `Environment:
   Where one of the first three is absent it is made once and kept beside the SQLite file, mode 0600.`
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	signals := []os.Signal{syscall.SIGTERM}
+	// A shell without job control starts what it puts in the background with SIGINT
+	// ignored, so that Ctrl-C ends the foreground only. NotifyContext would have the
+	// first one count all the same, and stop would have the second one ignored.
+	if !signal.Ignored(os.Interrupt) {
+		signals = append(signals, os.Interrupt)
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), signals...)
 	// The second signal ends the program at once.
 	context.AfterFunc(ctx, stop)
 	code := run(ctx, os.Args[1:], environment{getenv: os.Getenv, stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr})

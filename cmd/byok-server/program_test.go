@@ -136,8 +136,20 @@ type program struct {
 // serve starts byok-server serve on free ports and returns when it listens.
 func serve(t *testing.T, env map[string]string, args ...string) *program {
 	t.Helper()
+	return startServing(t, command(t, env, serveArgs(args...)...))
+}
+
+func serveArgs(args ...string) []string {
+	return append([]string{"serve", "--listen", "127.0.0.1:0", "--log-format", "json", "--development"}, args...)
+}
+
+// startServing starts a command that runs serve with serveArgs, and returns when it
+// listens.
+func startServing(t *testing.T, cmd *exec.Cmd) *program {
+	t.Helper()
+	args := cmd.Args
 	p := &program{
-		cmd:   command(t, env, append([]string{"serve", "--listen", "127.0.0.1:0", "--log-format", "json", "--development"}, args...)...),
+		cmd:   cmd,
 		ended: make(chan struct{}),
 		client: &http.Client{Timeout: waitAtMost, Transport: &http.Transport{
 			TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, // of a certificate that the test has made
@@ -176,11 +188,11 @@ func serve(t *testing.T, env map[string]string, args ...string) *program {
 	select {
 	case s := <-listening:
 		if s.URL == "" {
-			t.Fatalf("serve %q does not start:\n%s", args, p.log.String())
+			t.Fatalf("%q does not start:\n%s", args, p.log.String())
 		}
 		p.url, p.adminURL = s.URL, s.AdminURL
 	case <-time.After(waitAtMost):
-		t.Fatalf("serve %q does not listen:\n%s", args, p.log.String())
+		t.Fatalf("%q does not listen:\n%s", args, p.log.String())
 	}
 	return p
 }

@@ -37,6 +37,7 @@ func (e environment) serveCommand() *cobra.Command {
 		Use:   "serve",
 		Short: "Run the server",
 		Long: "Runs the server until it gets SIGINT or SIGTERM; a second one ends it at once. " +
+			"SIGINT does nothing where the server was started with it ignored, as by a shell script in the background. " +
 			"Requests that are under way at the end get " + drainTimeout.String() + ".\n\n" + environmentHelp,
 		Example: `  # For tests: everything in memory, and what a client needs in server.env
   byok-server serve --database sqlite::memory: --bootstrap bootstrap.json --env-file server.env

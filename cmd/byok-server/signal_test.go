@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"os/signal"
 	"strings"
 	"syscall"
 	"testing"
@@ -18,7 +19,46 @@ import (
 // process at once.
 func TestSecondSignal(t *testing.T) {
 	t.Parallel()
-	p := serve(t, secrets, "--database", "sqlite::memory:")
+	// A process does not inherit that a signal is ignored from one that handles it:
+	// make test may run in the background of a shell.
+	handled := make(chan os.Signal, 1)
+	signal.Notify(handled, os.Interrupt)
+	t.Cleanup(func() { signal.Stop(handled) })
+	for _, sig := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM} {
+		t.Run(sig.String(), func(t *testing.T) {
+			t.Parallel()
+			testSecondSignal(t, serve(t, secrets, "--database", "sqlite::memory:"), sig)
+		})
+	}
+}
+
+// A server that was started with SIGINT ignored, as a shell script starts what it
+// puts in the background, ignores it, the first as well as the second. SIGTERM
+// works as always, whether it was ignored or not.
+func TestIgnoredInterrupt(t *testing.T) {
+	t.Parallel()
+	cmd := command(t, secrets, serveArgs("--database", "sqlite::memory:")...)
+	cmd.Args = append([]string{"sh", "-c", `trap '' INT TERM; exec "$0" "$@"`, cmd.Path}, cmd.Args[1:]...)
+	cmd.Path = "/bin/sh"
+	p := startServing(t, cmd)
+	for range 2 {
+		if err := p.cmd.Process.Signal(os.Interrupt); err != nil {
+			t.Fatal(err)
+		}
+		// A server that stops refuses connections soon.
+		for range 50 {
+			p.client.CloseIdleConnections()
+			if a := p.do(t, http.MethodGet, p.url+"/reference/health", ""); a.status != http.StatusOK {
+				t.Fatalf("after an interrupt: %d %s", a.status, a.body)
+			}
+		}
+	}
+	testSecondSignal(t, p, syscall.SIGTERM)
+}
+
+// testSecondSignal sends a server the first signal, and then second ones.
+func testSecondSignal(t *testing.T, p *program, sig syscall.Signal) {
+	t.Helper()
 	// A request that does not end by itself: its body never comes.
 	conn, err := net.Dial("tcp", strings.TrimPrefix(p.url, "http://"))
 	if err != nil {
@@ -29,7 +69,7 @@ func TestSecondSignal(t *testing.T) {
 	if response, err := http.ReadResponse(bufio.NewReader(conn), nil); err != nil || response.StatusCode != http.StatusContinue {
 		t.Fatalf("%v, %v, want 100", response, err)
 	}
-	if err := p.cmd.Process.Signal(os.Interrupt); err != nil {
+	if err := p.cmd.Process.Signal(sig); err != nil {
 		t.Fatal(err)
 	}
 	for !strings.Contains(p.log.String(), "stopping") {
@@ -42,13 +82,13 @@ func TestSecondSignal(t *testing.T) {
 	for began := time.Now(); ; {
 		select {
 		case <-again.C:
-			_ = p.cmd.Process.Signal(os.Interrupt)
+			_ = p.cmd.Process.Signal(sig)
 		case <-p.ended:
 			if took := time.Since(began); took > 10*time.Second {
 				t.Errorf("ended after %s", took)
 			}
-			if status, ok := p.cmd.ProcessState.Sys().(syscall.WaitStatus); !ok || !status.Signaled() || status.Signal() != syscall.SIGINT {
-				t.Errorf("ended as %s, want by the second interrupt", p.cmd.ProcessState)
+			if status, ok := p.cmd.ProcessState.Sys().(syscall.WaitStatus); !ok || !status.Signaled() || status.Signal() != sig {
+				t.Errorf("ended as %s, want by the second %s", p.cmd.ProcessState, sig)
 			}
 			return
 		}
