@@ -152,7 +152,7 @@ func (o *serveOptions) check(ctx context.Context, e environment) error {
 		}
 		owner := o.cfg.Bootstrap.Workspaces[0].Owner
 		for _, user := range o.cfg.Bootstrap.Users {
-			if strings.EqualFold(user.Email, owner) && user.Disabled != nil && *user.Disabled {
+			if strings.EqualFold(user.Email, owner) && user.IsDisabled() {
 				return fmt.Errorf("--env-file: user %s, the owner of the first workspace, is disabled: a disabled user has no session", owner)
 			}
 		}

@@ -39,9 +39,14 @@ type BootstrapUser struct {
 	Superuser bool `json:"superuser"`
 }
 
-func (u BootstrapUser) isDisabled() bool { return u.Disabled != nil && *u.Disabled }
+// IsDisabled reports whether the document says that the user is disabled.
+func (u BootstrapUser) IsDisabled() bool { return u.Disabled != nil && *u.Disabled }
 
-// BootstrapOrganization has members by email, as owner, admin or member.
+// none, as a role or a permission, removes a member.
+const none = "none"
+
+// BootstrapOrganization has members by email, as owner, admin or member, or those
+// to be removed.
 type BootstrapOrganization struct {
 	ID      string            `json:"id"`
 	Name    string            `json:"name"`
@@ -55,7 +60,7 @@ type BootstrapMember struct {
 }
 
 // BootstrapWorkspace has an owner and members by email, with read, write or
-// admin permission.
+// admin permission, or those to be removed.
 type BootstrapWorkspace struct {
 	ID             string                `json:"id"`
 	Name           string                `json:"name"`
@@ -169,7 +174,7 @@ func (doc *Bootstrap) check() error {
 			return fmt.Errorf("%s.email: %q is no e-mail address that sign-in accepts", at, u.Email)
 		case emails[email]:
 			return fmt.Errorf("%s.email: %s is listed twice", at, u.Email)
-		case len(u.Password) < 8 && (u.Password != "" || !u.isDisabled()):
+		case len(u.Password) < 8 && (u.Password != "" || !u.IsDisabled()):
 			return fmt.Errorf("%s.password: needs at least 8 characters", at)
 		}
 		if err := checkText(at+".name", u.Name); err != nil {
@@ -190,12 +195,14 @@ func (doc *Bootstrap) check() error {
 			return err
 		}
 		organizations[o.ID] = true
+		members := map[string]string{}
 		for j, m := range o.Members {
-			if !slices.Contains([]string{"owner", "admin", "member"}, m.Role) {
-				return fmt.Errorf("%s.members[%d].role: %q must be owner, admin or member", at, j, m.Role)
+			at := fmt.Sprintf("%s.members[%d]", at, j)
+			if !slices.Contains([]string{"owner", "admin", "member", none}, m.Role) {
+				return fmt.Errorf("%s.role: %q must be owner, admin, member or none", at, m.Role)
 			}
-			if m.Email == "" {
-				return fmt.Errorf("%s.members[%d].email: is missing", at, j)
+			if err := checkMember(members, at, m.Email, m.Role); err != nil {
+				return err
 			}
 		}
 	}
@@ -214,15 +221,34 @@ func (doc *Bootstrap) check() error {
 			return err
 		}
 		workspaces[w.ID] = true
+		members := map[string]string{}
 		for j, m := range w.Members {
-			if !slices.Contains([]string{"read", "write", "admin"}, m.Permission) {
-				return fmt.Errorf("%s.members[%d].permission: %q must be read, write or admin", at, j, m.Permission)
+			at := fmt.Sprintf("%s.members[%d]", at, j)
+			if !slices.Contains([]string{"read", "write", "admin", none}, m.Permission) {
+				return fmt.Errorf("%s.permission: %q must be read, write, admin or none", at, m.Permission)
 			}
-			if m.Email == "" {
-				return fmt.Errorf("%s.members[%d].email: is missing", at, j)
+			if err := checkMember(members, at, m.Email, m.Permission); err != nil {
+				return err
+			}
+			if m.Permission == none && strings.EqualFold(m.Email, w.Owner) {
+				return fmt.Errorf("%s.permission: %s owns the workspace and cannot be removed; give the workspace another owner first", at, m.Email)
 			}
 		}
 	}
+	return nil
+}
+
+// checkMember refuses a member without an address, and one that is listed with two
+// values, of which one may be a removal. given holds the values so far.
+func checkMember(given map[string]string, at, email, value string) error {
+	if email == "" {
+		return fmt.Errorf("%s.email: is missing", at)
+	}
+	key := strings.ToLower(email)
+	if before, again := given[key]; again && before != value {
+		return fmt.Errorf("%s.email: %s is listed twice, as %s and as %s", at, email, before, value)
+	}
+	given[key] = value
 	return nil
 }
 
@@ -349,7 +375,7 @@ func (u BootstrapUser) apply(ctx context.Context, in *access.Access, p password)
 			return err
 		}
 	}
-	if u.Name != user.Name && (u.Name != "" || !u.isDisabled()) {
+	if u.Name != user.Name && (u.Name != "" || !u.IsDisabled()) {
 		if err := in.Rename(ctx, user.ID, u.Name); err != nil {
 			return err
 		}
@@ -410,7 +436,15 @@ func (o BootstrapOrganization) apply(ctx context.Context, in *access.Access, at 
 		if err != nil {
 			return fmt.Errorf("%s.members[%d].email: %w", at, j, err)
 		}
-		if err := in.PutMember(ctx, o.ID, user.ID, access.Role(m.Role)); err != nil {
+		if m.Role == none {
+			err = in.RemoveMember(ctx, o.ID, user.ID)
+		} else {
+			err = in.PutMember(ctx, o.ID, user.ID, access.Role(m.Role))
+		}
+		if errors.Is(err, access.ErrOwner) {
+			return fmt.Errorf("%s.members[%d].role: %s owns the organization and cannot be removed; apply another role first", at, j, m.Email)
+		}
+		if err != nil {
 			return fmt.Errorf("%s.members[%d]: %w", at, j, err)
 		}
 	}
@@ -435,7 +469,12 @@ func (w BootstrapWorkspace) apply(ctx context.Context, in *access.Access, at str
 		if err != nil {
 			return fmt.Errorf("%s.members[%d].email: %w", at, j, err)
 		}
-		if err := in.PutPermission(ctx, w.ID, user.ID, access.Permission(m.Permission)); err != nil {
+		if m.Permission == none {
+			err = in.RemovePermission(ctx, w.ID, user.ID)
+		} else {
+			err = in.PutPermission(ctx, w.ID, user.ID, access.Permission(m.Permission))
+		}
+		if err != nil {
 			return fmt.Errorf("%s.members[%d]: %w", at, j, err)
 		}
 	}

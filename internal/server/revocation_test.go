@@ -55,6 +55,89 @@ func TestBootstrapIsWholeOrNotAtAll(t *testing.T) {
 	})
 }
 
+// A document removes members only where it says so, with what comes from the
+// membership, as the real product does. Their sessions stay.
+func TestBootstrapRemovesMembers(t *testing.T) {
+	t.Parallel()
+	onBoth(t, func(t *testing.T, target string) {
+		const owner, member, guest, foreign = "owner@example.com", "member@example.com", "guest@example.com", "11111111-0000-4000-8000-000000000001"
+		users := []server.BootstrapUser{{Email: testEmail, Password: testPassword}, {Email: owner, Password: testPassword}, {Email: member, Password: testPassword}, {Email: guest, Password: testPassword}}
+		document := func(role, permission string) *server.Bootstrap {
+			return &server.Bootstrap{
+				Users: users,
+				Organizations: []server.BootstrapOrganization{{ID: "o", Members: []server.BootstrapMember{
+					{Email: owner, Role: "owner"}, {Email: member, Role: role},
+				}}},
+				Workspaces: []server.BootstrapWorkspace{
+					{ID: testWorkspace, Name: "W", OrganizationID: "o", Owner: testEmail, Members: []server.BootstrapPermission{{Email: guest, Permission: permission}}},
+				},
+			}
+		}
+		f := startFixture(t, func(c *server.Config) { c.Database, c.Bootstrap = target, document("admin", "read") })
+		apply := func(doc *server.Bootstrap) {
+			t.Helper()
+			if err := f.Apply(t.Context(), doc); err != nil {
+				t.Fatal(err)
+			}
+		}
+		// Beside the document: a workspace of the organization that the member owns, one
+		// that the member has a permission on, and one of no organization.
+		apply(&server.Bootstrap{Workspaces: []server.BootstrapWorkspace{
+			{ID: "owned", OrganizationID: "o", Owner: member},
+			{ID: "shared", OrganizationID: "o", Owner: owner, Members: []server.BootstrapPermission{{Email: member, Permission: "write"}}},
+			{ID: foreign, Owner: owner, Members: []server.BootstrapPermission{{Email: member, Permission: "write"}}},
+		}})
+		sessions := map[string]string{}
+		for _, email := range []string{member, guest} {
+			session, err := f.MintSession(t.Context(), email)
+			if err != nil {
+				t.Fatal(err)
+			}
+			sessions[email] = cookie("session_token", session)
+		}
+		access := func() string {
+			var seen []string
+			for _, who := range []string{member, guest} {
+				session := f.call(t, http.MethodGet, "/api/auth/get-session", "", "Cookie", sessions[who])
+				seen = append(seen, who+":", fmt.Sprint(session.body != "null"))
+				for _, id := range []string{testWorkspace, "owned", "shared", foreign} {
+					list := f.call(t, http.MethodGet, "/api/workspaces/"+id+"/byok-keys", "", "Cookie", sessions[who])
+					seen = append(seen, fmt.Sprint(list.StatusCode))
+				}
+			}
+			return strings.Join(seen, " ")
+		}
+		check := func(what, want string) {
+			t.Helper()
+			if got := access(); got != want {
+				t.Errorf("%s: %s, want %s", what, got, want)
+			}
+		}
+		check("at first", member+": true 200 200 200 200 "+guest+": true 200 401 401 401")
+		without := document("admin", "read")
+		without.Organizations[0].Members, without.Workspaces[0].Members = nil, nil
+		apply(without)
+		check("of members that are not in the document", member+": true 200 200 200 200 "+guest+": true 200 401 401 401")
+		apply(document("none", "none"))
+		check("removed", member+": true 401 401 401 200 "+guest+": true 401 401 401 401")
+		if got := f.count(t, `SELECT count(*) FROM workspace w JOIN "user" u ON u.id = w.owner_id WHERE w.id = 'owned' AND u.email = 'owner@example.com'`); got != 1 {
+			t.Error("the workspace of the member who was removed is not the organization's owner's")
+		}
+		// Access that was given by other means since stays.
+		apply(&server.Bootstrap{Workspaces: []server.BootstrapWorkspace{{ID: "shared", OrganizationID: "o", Owner: owner, Members: []server.BootstrapPermission{{Email: member, Permission: "read"}}}}})
+		apply(document("none", "none"))
+		check("removed again", member+": true 401 401 200 200 "+guest+": true 401 401 401 401")
+		apply(document("member", "write"))
+		check("back", member+": true 401 401 200 200 "+guest+": true 200 401 401 401")
+
+		ownerGoes := document("member", "read")
+		ownerGoes.Organizations[0].Members[0].Role = "none"
+		if err := f.Apply(t.Context(), ownerGoes); err == nil || !strings.Contains(err.Error(), "organizations[0].members[0].role: owner@example.com owns the organization") {
+			t.Errorf("the organization's owner is removed: %v", err)
+		}
+	})
+}
+
 // saltReader lets a test stop the making of a password hash at its salt.
 type saltReader struct{ entered, leave chan struct{} }
 

@@ -37,6 +37,8 @@ var (
 	ErrBanned = errors.New("user is banned")
 	// ErrEmailTaken reports a sign-up with the address of a user.
 	ErrEmailTaken = errors.New("email is taken")
+	// ErrOwner reports that an organization's owner was to be removed from it.
+	ErrOwner = errors.New("is the owner")
 )
 
 // Config is what an Access is made of.

@@ -194,6 +194,37 @@ func (a *Access) PutMember(ctx context.Context, organizationID, userID string, r
 	return err
 }
 
+// RemoveMember ends a user's membership in an organization, or returns ErrOwner. As
+// in the real product, the user's permissions on the organization's workspaces go
+// with it, and those that the user owned become its owner's. It does nothing
+// where the user is no member.
+func (a *Access) RemoveMember(ctx context.Context, organizationID, userID string) error {
+	return a.inTransaction(ctx, "remove member", func(tx *sql.Tx) error {
+		if err := a.lockUser(ctx, tx, userID); err != nil {
+			return err
+		}
+		var role string
+		err := tx.QueryRowContext(ctx, "DELETE FROM member WHERE organization_id = $1 AND user_id = $2 RETURNING role", organizationID, userID).Scan(&role)
+		switch {
+		case errors.Is(err, sql.ErrNoRows):
+			return nil
+		case err == nil && Role(role) == Owner:
+			err = ErrOwner // which takes the deletion back
+		}
+		if err != nil {
+			return err
+		}
+		const ofOrganization = "(SELECT id FROM workspace WHERE organization_id = $1)"
+		if _, err := tx.ExecContext(ctx, "DELETE FROM permissions WHERE entity_type = 'workspace' AND user_id = $2 AND entity_id IN "+ofOrganization, organizationID, userID); err != nil {
+			return err
+		}
+		const owner = "(SELECT min(user_id) FROM member WHERE organization_id = $1 AND role = 'owner')"
+		_, err = tx.ExecContext(ctx, "UPDATE workspace SET owner_id = "+owner+", updated_at = $3 WHERE organization_id = $1 AND owner_id = $2 AND "+owner+" IS NOT NULL",
+			organizationID, userID, database.At(a.now()))
+		return err
+	})
+}
+
 // Workspace is a place that holds keys.
 type Workspace struct {
 	ID, Name, OwnerID string
@@ -220,4 +251,11 @@ func (a *Access) PutPermission(ctx context.Context, workspaceID, userID string, 
 		ON CONFLICT (entity_type, entity_id, user_id) DO UPDATE SET permission_type = excluded.permission_type`,
 		NewID(a.random), userID, workspaceID, string(permission))
 	return wrap("put permission", err)
+}
+
+// RemovePermission takes a user's permission on a workspace back, but for what comes
+// from the workspace's organization.
+func (a *Access) RemovePermission(ctx context.Context, workspaceID, userID string) error {
+	_, err := a.write.ExecContext(ctx, "DELETE FROM permissions WHERE entity_type = 'workspace' AND entity_id = $1 AND user_id = $2", workspaceID, userID)
+	return wrap("remove permission", err)
 }
