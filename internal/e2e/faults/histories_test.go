@@ -51,7 +51,10 @@ func TestHistories(t *testing.T) {
 	})
 	t.Run("postgres", func(t *testing.T) {
 		t.Parallel()
-		histories(t, newSite(t, cluster(t).Database(t)), 4)
+		target := cluster(t).Database(t)
+		// Servers that do not wait for each other are noticed by chance otherwise.
+		slowAdds(t, target)
+		histories(t, newSite(t, target), 4)
 	})
 }
 
