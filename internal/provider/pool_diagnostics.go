@@ -90,7 +90,7 @@ func unknownExclusiveDiagnostic() diag.Diagnostic {
 
 // unknownKeysDiagnostic is about a pool whose keys are wholly unknown.
 func unknownKeysDiagnostic(prior poolModel, p poolPlan) diag.Diagnostic {
-	const advice = "Make the map keys of keys known at plan (values from other resources belong into the elements, not into the map keys), or create what they depend on first, with terraform apply -target."
+	const advice = "Make the map keys of keys known at plan (values from other resources belong in the elements, not into the map keys), or create what they depend on first, with terraform apply -target."
 	pool, _ := prior.pool()
 	if p.planned.Exclusive.ValueBool() && len(prior.Unmanaged.elements) > 0 {
 		return diag.NewAttributeErrorDiagnostic(path.Root("keys"), "keys is not known at plan",
