@@ -445,6 +445,7 @@ func (t *totals) overCap(limit int, settled, sequential bool) *OverCap {
 		Removed:    t.going,
 		Certain:    t.certain(limit),
 		Whole:      whole,
+		Exclusive:  t.exclusive,
 		Settled:    settled,
 		Sequential: sequential && !whole,
 	}

@@ -27,6 +27,7 @@ type OverCap struct {
 	Unmanaged []byok.Key // stored keys that this plan does not contain, in rotation order; nil unless Settled
 	Certain   bool       // the keys that this plan keeps and adds exceed the cap by themselves
 	Whole     bool       // resources have whole pools, none has a single key
+	Exclusive bool       // one of these is to be exclusive
 	Settled   bool       // the figures are those of the whole plan, otherwise of the plan so far
 
 	// Sequential is set when Terraform never had two calls in flight, as with
@@ -69,7 +70,8 @@ func (o *OverCap) Detail() string {
 	}
 
 	b.WriteString("\nWhat you can do:\n\n")
-	fmt.Fprintf(&b, "- Add %s fewer to this pool, or remove as many from it.\n", o.atLeast(keys(o.excess())))
+	excess := o.atLeast(keys(o.excess()))
+	fmt.Fprintf(&b, "- Declare %s fewer, or remove %s from the pool.\n", excess, excess)
 	if len(o.Unmanaged) > 0 {
 		b.WriteString("- If one of the keys above is no longer needed, delete it in Sim.\n")
 		b.WriteString("- If this plan adds one of the keys above a second time, import it instead:\n\n")
@@ -78,6 +80,9 @@ func (o *OverCap) Detail() string {
 			to, id = "byok_pool.example", o.Pool.String()
 		}
 		fmt.Fprintf(&b, "    import {\n      to = %s\n      id = %q\n    }\n\n", to, id)
+		if o.Exclusive {
+			b.WriteString("- A create leaves the keys above alone, even with exclusive = true. To have them removed, import the pool first.\n")
+		}
 		if o.Whole {
 			b.WriteString("- If the keys above are those of a byok_pool that has a new address in your configuration, add a moved block.\n")
 		}
@@ -173,7 +178,7 @@ func (r *Refused) Detail() string {
 		fmt.Fprintf(&b, "- The server's cap is %d, but plans count up to %d: set max_keys_per_provider = %d in the provider block.\n", r.Cap, r.Expect, r.Cap)
 	}
 	b.WriteString("- Plan again: the plan shows how many keys are too many, and which ones it does not manage.\n")
-	b.WriteString("- If the key replaces another one, remove create_before_destroy from it: a full pool cannot store both.\n")
+	b.WriteString("- If this resource replaces another one, remove create_before_destroy from it: a full pool cannot store both.\n")
 	switch {
 	case r.Waiting > 1:
 		b.WriteString("- To swap the keys of full pools in one apply, use a -parallelism above the number of keys that it adds to them, or byok_pool.")

@@ -54,7 +54,7 @@ Stored keys that are not part of this plan:
 
 What you can do:
 
-- Add 2 keys fewer to this pool, or remove as many from it.
+- Declare 2 keys fewer, or remove 2 keys from the pool.
 - If one of the keys above is no longer needed, delete it in Sim.
 - If this plan adds one of the keys above a second time, import it instead:
 
@@ -81,7 +81,7 @@ What you can do:
 
 What you can do:
 
-- Add 1 key fewer to this pool, or remove as many from it.
+- Declare 1 key fewer, or remove 1 key from the pool.
 - If this is an apply, and its plan passed, keys have been added since by another user: plan again.
 - If the server has another cap, set max_keys_per_provider in the provider block.
 - If you ran terraform destroy, run it with -refresh=false. Without it, Terraform first plans the keys that are missing, and that plan fails.`,
@@ -98,7 +98,7 @@ What you can do:
 
 What you can do:
 
-- Add at least 1 key fewer to this pool, or remove as many from it.
+- Declare at least 1 key fewer, or remove at least 1 key from the pool.
 - If this is an apply, and its plan passed, keys have been added since by another user: plan again.
 - If the server has another cap, set max_keys_per_provider in the provider block.
 - If you ran terraform destroy, run it with -refresh=false. Without it, Terraform first plans the keys that are missing, and that plan fails.`,
@@ -127,7 +127,7 @@ Keys in the pool now:
 What you can do:
 
 - Plan again: the plan shows how many keys are too many, and which ones it does not manage.
-- If the key replaces another one, remove create_before_destroy from it: a full pool cannot store both.
+- If this resource replaces another one, remove create_before_destroy from it: a full pool cannot store both.
 - If other keys of this apply free capacity, run the apply again: creates that wait can occupy all slots of -parallelism, so that the deletes cannot start.
 - If deletes take longer than that, raise create in the timeouts block.`,
 		},
@@ -140,7 +140,7 @@ What you can do:
 
 - The server's cap is 3, but plans count up to 10: set max_keys_per_provider = 3 in the provider block.
 - Plan again: the plan shows how many keys are too many, and which ones it does not manage.
-- If the key replaces another one, remove create_before_destroy from it: a full pool cannot store both.
+- If this resource replaces another one, remove create_before_destroy from it: a full pool cannot store both.
 - If other keys of this apply free capacity, run the apply again: creates that wait can occupy all slots of -parallelism, so that the deletes cannot start.
 - If deletes take longer than that, raise create in the timeouts block.`,
 		},
@@ -152,7 +152,7 @@ What you can do:
 What you can do:
 
 - Plan again: the plan shows how many keys are too many, and which ones it does not manage.
-- If the key replaces another one, remove create_before_destroy from it: a full pool cannot store both.
+- If this resource replaces another one, remove create_before_destroy from it: a full pool cannot store both.
 - To swap the keys of full pools in one apply, use a -parallelism above the number of keys that it adds to them, or byok_pool.`,
 		},
 		"refused again": {
@@ -170,7 +170,7 @@ Another error about this pool lists its keys and says what you can do.`,
 What you can do:
 
 - Plan again: the plan shows how many keys are too many, and which ones it does not manage.
-- If the key replaces another one, remove create_before_destroy from it: a full pool cannot store both.`,
+- If this resource replaces another one, remove create_before_destroy from it: a full pool cannot store both.`,
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

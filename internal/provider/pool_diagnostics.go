@@ -134,7 +134,7 @@ func sinceThePlanDiagnostics(pool byok.Pool, arrived, changed []byok.Key) (diags
 func rolledBackDiagnostic(pool byok.Pool, removed int, left []string) diag.Diagnostic {
 	if len(left) == 0 {
 		return diag.NewErrorDiagnostic("The pool was not created",
-			fmt.Sprintf("A pool is created as a whole or not at all. The %s that this apply had added to pool %q were removed again. Apply again once the cause is mended.", count(removed), pool.ProviderID))
+			fmt.Sprintf("A pool is created as a whole or not at all. The %s that this apply had added to pool %q were removed again. Apply again once the cause is fixed.", count(removed), pool.ProviderID))
 	}
 	return diag.NewErrorDiagnostic("The pool was created in part",
 		fmt.Sprintf("The create failed, and %s that it had added to pool %q could not be removed again. They are in state and serve. "+

@@ -130,7 +130,9 @@ func (r *poolResource) modifyCreate(ctx context.Context, call *ledger.Call, m pl
 	})
 	if !m.mayApply {
 		resp.Diagnostics.Append(r.operation.addDiagnostics(ctx, call, pool, p.additions(), m.record.ids()...)...)
-		r.reportLeftAlone(ctx, call, p, pool, m.record, resp)
+		if len(verdict.Over) == 0 {
+			r.reportLeftAlone(ctx, call, p, pool, m.record, resp)
+		}
 	}
 	return verdict
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/ledger"
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/testkit/tfrun"
 )
 
 func keyResource(label, providerID, name string) string {
@@ -36,7 +37,8 @@ func TestCapAtPlan(t *testing.T) {
 		w.failsAtOnce(t, would(11), "x", "y", "z", "to = byok_pool.example")
 		// A create of an exclusive pool removes nothing.
 		w.configure(t, pool(openai, exclusive, keys(span("a", 1, 8)...)))
-		w.failsAtOnce(t, would(11))
+		refused := w.failsAtOnce(t, would(11), "A create leaves the keys above alone, even with exclusive = true. To have them removed, import the pool first.")
+		wantSaysNot(t, refused, "Exclusive pool holds other keys") // the next plan would show the same error
 		// An update does.
 		w.configure(t, pool(openai, exclusive, keys(span("a", 1, 5)...)))
 		w.Apply(t)
@@ -93,11 +95,11 @@ func TestCapAtPlan(t *testing.T) {
 }
 
 // failsAtOnce wants a plan to fail in less time than a ledger waits.
-func (w *world) failsAtOnce(t *testing.T, texts ...string) {
+func (w *world) failsAtOnce(t *testing.T, texts ...string) tfrun.Result {
 	t.Helper()
 	w.configured(t)
 	start := time.Now()
-	w.wantError(t, []string{"plan"}, texts...)
+	refused := w.wantError(t, []string{"plan"}, texts...)
 	took := time.Since(start)
 	start = time.Now()
 	w.Must(t, "validate", "-no-color")
@@ -105,6 +107,7 @@ func (w *world) failsAtOnce(t *testing.T, texts ...string) {
 	if limit := ledger.DefaultQuiet + 2*time.Since(start); took > limit {
 		t.Errorf("the plan took %v, more than %v", took, limit)
 	}
+	return refused
 }
 
 // configured checks that the configuration is valid, so that a plan fails for
