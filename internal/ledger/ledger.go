@@ -140,7 +140,7 @@ type Call struct {
 }
 
 // Read declares that Terraform refreshes this key, and that it exists. The
-// second Read of a key begins a new plan.
+// second Read of a key begins a new plan; a ReadPool with it does not.
 func (c *Call) Read(pool byok.Pool, keyID string) {
 	if c == nil {
 		return
@@ -194,7 +194,7 @@ func (c *Call) KeepUnchanged(pool byok.Pool, keyID string) bool {
 	}
 	c.ledger.mu.Lock()
 	defer c.ledger.mu.Unlock()
-	if c.plan.hasOverfull() || c.plan.totals(pool).exclusive {
+	if c.plan.hasOverfull() || c.plan.totals(pool).exclusive || c.plan.contested(pool, []string{keyID}, keptAlone) != nil {
 		return false
 	}
 	c.plan.shareKey(pool)

@@ -20,9 +20,10 @@ type plan struct {
 	poolOf   map[string]*totals // by key ID: where it was read, kept or removed
 	listings map[byok.Scope]*listing
 	overfull map[*totals]struct{} // over their caps so far, and not reported
-	reads    map[string]struct{}  // IDs of the keys that were read
-	waiting  int                  // creates of all pools that wait for removals
-	crowded  bool                 // the warning about them was returned
+	reads    map[readKey]struct{}
+	claims   map[string]claim // by key ID
+	waiting  int              // creates of all pools that wait for removals
+	crowded  bool             // the warning about them was returned
 
 	applying   bool
 	inFlight   int
@@ -48,8 +49,32 @@ type totals struct {
 	declarations   []*declaration
 	resources      int  // kept or created keys, and declarations
 	singles        bool // some are single keys
+	contested      bool // the error about contested keys was returned
 	exclusive      bool // one of them has to be alone
 	sharedReported bool
+}
+
+// readKey is a key that was read, as a resource of its own or as part of one that
+// has a whole pool: one that is read as both has two resources.
+type readKey struct {
+	keyID  string
+	inPool bool
+}
+
+// claim is what the resources that have a key do with it.
+type claim uint8
+
+const (
+	keptAlone claim = 1 << iota
+	removedAlone
+	keptInPool
+	removedInPool
+)
+
+// isContested reports whether two resources have the key, and not both remove it.
+func (h claim) isContested() bool {
+	const kept, alone, inPool = keptAlone | keptInPool, keptAlone | removedAlone, keptInPool | removedInPool
+	return h&alone != 0 && h&inPool != 0 && h&kept != 0
 }
 
 // outcome is what becomes of one key.
@@ -88,7 +113,8 @@ func newPlan(limit, parallelism int, quiet, takeover time.Duration) *plan {
 		poolOf:      map[string]*totals{},
 		listings:    map[byok.Scope]*listing{},
 		overfull:    map[*totals]struct{}{},
-		reads:       map[string]struct{}{},
+		reads:       map[readKey]struct{}{},
+		claims:      map[string]claim{},
 		sequential:  true,
 	}
 }
@@ -119,10 +145,10 @@ func (p *plan) end(now time.Time) {
 // read records that a key was read. again is true if it was read before:
 // Terraform reads a key once in a plan, so this is another plan.
 func (p *plan) read(pool byok.Pool, keyID string) (again bool) {
-	if _, again = p.reads[keyID]; again {
+	if _, again = p.reads[readKey{keyID, false}]; again {
 		return true
 	}
-	p.reads[keyID] = struct{}{}
+	p.reads[readKey{keyID, false}] = struct{}{}
 	p.totals(pool).singles = true
 	p.setOutcome(p.totals(pool), keyID, read)
 	return false
@@ -130,6 +156,7 @@ func (p *plan) read(pool byok.Pool, keyID string) (again bool) {
 
 func (p *plan) keep(now time.Time, pool byok.Pool, keyID string) (Verdict, *waiter) {
 	p.totals(pool).singles = true
+	p.claims[keyID] |= keptAlone
 	p.setOutcome(p.totals(pool), keyID, kept)
 	if !p.hasOverfull() {
 		return Verdict{}, nil
@@ -139,6 +166,7 @@ func (p *plan) keep(now time.Time, pool byok.Pool, keyID string) (Verdict, *wait
 
 func (p *plan) remove(pool byok.Pool, keyID string) {
 	p.totals(pool).singles = true
+	p.claims[keyID] |= removedAlone
 	p.setOutcome(p.totals(pool), keyID, removed)
 }
 

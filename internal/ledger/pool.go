@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/byok"
@@ -50,13 +51,13 @@ func (c *Call) ReadPool(pool byok.Pool, keyIDs []string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, id := range keyIDs {
-		if _, again := c.plan.reads[id]; again {
+		if _, again := c.plan.reads[readKey{id, true}]; again {
 			c.restart()
 			break
 		}
 	}
 	for _, id := range keyIDs {
-		c.plan.reads[id] = struct{}{}
+		c.plan.reads[readKey{id, true}] = struct{}{}
 		c.plan.setOutcome(c.plan.totals(pool), id, readInPool)
 	}
 }
@@ -70,6 +71,7 @@ func (c *Call) RemovePool(pool byok.Pool, keyIDs []string) {
 	c.ledger.mu.Lock()
 	defer c.ledger.mu.Unlock()
 	for _, id := range keyIDs {
+		c.plan.claims[id] |= removedInPool
 		c.plan.setOutcome(c.plan.totals(pool), id, removed)
 	}
 }
@@ -108,7 +110,8 @@ func (c *Call) KeepPoolUnchanged(pool byok.Pool, keyIDs []string, exclusive bool
 	}
 	c.ledger.mu.Lock()
 	defer c.ledger.mu.Unlock()
-	if t := c.plan.totals(pool); c.plan.hasOverfull() || t.exclusive || exclusive && t.resources > 0 {
+	if t := c.plan.totals(pool); c.plan.hasOverfull() || t.exclusive || exclusive && t.resources > 0 ||
+		c.plan.contested(pool, keyIDs, keptInPool) != nil {
 		return false
 	}
 	c.plan.declare(pool, PoolChange{Kept: keyIDs, Exclusive: exclusive})
@@ -151,12 +154,15 @@ func (p *plan) declare(pool byok.Pool, change PoolChange) *Shared {
 	shared := p.share(t, change.Exclusive)
 	t.declarations = append(t.declarations, &declaration{totals: t, change: change})
 	for _, id := range change.Kept {
+		p.claims[id] |= keptInPool
 		p.setOutcome(t, id, kept)
 	}
 	for _, id := range change.Removed {
+		p.claims[id] |= removedInPool
 		p.setOutcome(t, id, removed)
 	}
 	for _, id := range change.Replaced {
+		p.claims[id] |= removedInPool
 		holder := p.poolOf[id]
 		if holder == nil {
 			holder = t
@@ -193,6 +199,7 @@ func (p *plan) withdraw(keyIDs []string) {
 				t.exclusive = slices.ContainsFunc(t.declarations, func(d *declaration) bool { return d.change.Exclusive })
 			}
 			for _, id := range slices.Concat(d.change.Kept, d.change.Removed) {
+				p.claims[id] &^= keptInPool | removedInPool
 				t.set(id, undeclared)
 			}
 			p.check(t)
@@ -219,6 +226,60 @@ func (p *plan) shareKey(pool byok.Pool) *Shared {
 		return nil
 	}
 	return p.share(p.totals(pool), false)
+}
+
+// Contested returns the error of a resource that has declared these keys of a pool,
+// where a resource of the other kind has one of them, too, and they do not both
+// remove it. It is returned once per pool, by the later of the two.
+func (c *Call) Contested(pool byok.Pool, keyIDs ...string) *Contested {
+	if c == nil {
+		return nil
+	}
+	c.ledger.mu.Lock()
+	defer c.ledger.mu.Unlock()
+	contested := c.plan.contested(pool, keyIDs, 0)
+	if contested != nil {
+		c.plan.totals(pool).contested = true
+	}
+	return contested
+}
+
+// contested returns the error about those of the keys that are contested, with what
+// a call is about to do with them.
+func (p *plan) contested(pool byok.Pool, keyIDs []string, with claim) *Contested {
+	if t := p.totals(pool); p.applying || t.contested || t.sharedReported {
+		return nil
+	}
+	found := slices.DeleteFunc(slices.Clone(keyIDs), func(id string) bool { return !(p.claims[id] | with).isContested() })
+	if len(found) == 0 {
+		return nil
+	}
+	slices.Sort(found)
+	return &Contested{Pool: pool, KeyIDs: found}
+}
+
+// Contested says that a single key and a resource that has a whole pool are one
+// stored key. The plan of one would change or remove that of the other.
+type Contested struct {
+	Pool   byok.Pool
+	KeyIDs []string
+}
+
+// Summary is the one-line title of the error.
+func (c *Contested) Summary() string {
+	return fmt.Sprintf("Pool %q has keys that two resources manage", clean(c.Pool.ProviderID))
+}
+
+// Detail is the body of the error.
+func (c *Contested) Detail() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "A byok_key and a byok_pool manage the same keys of provider ID %q in %s %q. An apply would change or delete keys that the other resource still manages:\n\n",
+		clean(c.Pool.ProviderID), c.Pool.Scope.Kind, clean(c.Pool.Scope.ID))
+	for _, id := range c.KeyIDs {
+		fmt.Fprintf(&b, "  %s\n", clean(id))
+	}
+	b.WriteString("\nLet one resource manage each key. To take keys out of the other resource without deleting them, replace it in the configuration with a removed block that has destroy = false.")
+	return b.String()
 }
 
 // decidePool returns the verdict of a call that declares a pool. Only other

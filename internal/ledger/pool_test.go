@@ -293,3 +293,88 @@ func TestExclusivePoolIsAlone(t *testing.T) {
 		t.Error("a key that goes counts as another resource")
 	}
 }
+
+// A key of two resources is an error at whichever is planned second, unless both
+// remove it.
+func TestContested(t *testing.T) {
+	t.Parallel()
+	read := func(_ *testing.T, call *Call) { call.Read(whole, "id-1") }
+	readPool := func(_ *testing.T, call *Call) { call.ReadPool(whole, ids(0, 2)) }
+	keep := func(t *testing.T, call *Call) { t.Helper(); call.Keep(t.Context(), whole, "id-1") }
+	remove := func(_ *testing.T, call *Call) { call.Remove(whole, "id-1") }
+	replace := func(t *testing.T, call *Call) {
+		t.Helper()
+		call.Replace(t.Context(), whole, "id-1", whole)
+		call.Create(t.Context(), whole, "id-1")
+	}
+	pool := func(change PoolChange) func(*testing.T, *Call) {
+		return func(t *testing.T, call *Call) { t.Helper(); call.Pool(t.Context(), whole, change) }
+	}
+	keepPool := pool(PoolChange{Kept: ids(0, 2)})
+	removeInPool := pool(PoolChange{Kept: ids(0, 1), Removed: ids(1, 2)})
+	removePool := func(_ *testing.T, call *Call) { call.RemovePool(whole, ids(0, 2)) }
+	replacePool := func(t *testing.T, call *Call) {
+		t.Helper()
+		keepPool(t, call)
+		pool(PoolChange{Added: 2, Replaces: true, Replaced: ids(0, 2)})(t, call)
+	}
+	otherPool := pool(PoolChange{Kept: ids(0, 1)})
+	for title, tt := range map[string]struct {
+		key, pool func(*testing.T, *Call)
+		want      bool
+	}{
+		"both keep it":                     {keep, keepPool, true},
+		"the pool removes it":              {keep, removeInPool, true},
+		"the pool goes":                    {keep, removePool, true},
+		"the pool is replaced":             {keep, replacePool, true},
+		"the key goes":                     {remove, keepPool, true},
+		"the key is replaced":              {replace, keepPool, true},
+		"both remove it":                   {remove, removeInPool, false},
+		"both go":                          {remove, removePool, false},
+		"the key is only read":             {read, keepPool, false},
+		"the pool is only read":            {keep, readPool, false},
+		"the pool does not have this one":  {keep, otherPool, false},
+		"both are replaced":                {replace, replacePool, false},
+		"the key is only read, as removed": {read, removePool, false},
+	} {
+		for order, calls := range map[string][2]func(*testing.T, *Call){"key first": {tt.key, tt.pool}, "pool first": {tt.pool, tt.key}} {
+			t.Run(title+", "+order, func(t *testing.T) {
+				t.Parallel()
+				l := holding(2, 50*time.Millisecond)
+				begin := func() *Call {
+					call := l.Begin()
+					t.Cleanup(call.End)
+					return call
+				}
+				calls[0](t, begin())
+				first := begin().Contested(whole, ids(0, 2)...)
+				second := begin()
+				calls[1](t, second)
+				got := second.Contested(whole, ids(0, 2)...)
+				if first != nil || (got != nil) != tt.want {
+					t.Fatalf("first %v, then %v, want an error: %t", first, got, tt.want)
+				}
+				if got == nil {
+					return
+				}
+				if detail := got.Detail(); !strings.Contains(detail, "\n  id-1\n") || strings.Contains(detail, "id-0") {
+					t.Errorf("it is about other keys:\n%s", detail)
+				}
+				if again := begin().Contested(whole, "id-1"); again != nil {
+					t.Errorf("it is reported twice: %v", again)
+				}
+			})
+		}
+	}
+	// The fast path leaves it to the others to report it.
+	for title, tt := range map[string]func(call *Call) bool{
+		"key":  func(call *Call) bool { keepPool(t, call); return call.KeepUnchanged(whole, "id-1") },
+		"pool": func(call *Call) bool { keep(t, call); return call.KeepPoolUnchanged(whole, ids(0, 2), false) },
+	} {
+		call := holding(2, 50*time.Millisecond).Begin()
+		if tt(call) {
+			t.Errorf("the fast path keeps the %s", title)
+		}
+		call.End()
+	}
+}

@@ -322,6 +322,14 @@ func verdictDiagnostics(v ledger.Verdict, capCheck string, mayApply bool) diag.D
 	return diags
 }
 
+// contestedDiagnostics reports keys that another resource manages, too.
+func contestedDiagnostics(at path.Path, c *ledger.Contested) (diags diag.Diagnostics) {
+	if c != nil {
+		diags.AddAttributeError(at, c.Summary(), c.Detail())
+	}
+	return diags
+}
+
 // asWarning returns the error d as a warning.
 func asWarning(d diag.Diagnostic) diag.Diagnostic {
 	if d, ok := d.(diag.DiagnosticWithPath); ok {

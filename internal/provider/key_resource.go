@@ -103,6 +103,10 @@ func (r *keyResource) ModifyPlan(ctx context.Context, req resource.ModifyPlanReq
 	default:
 		verdict = r.modifyUpdate(ctx, call, m, mayApply, resp)
 	}
+	if !creates {
+		pool, _ := m.prior.pool()
+		resp.Diagnostics.Append(contestedDiagnostics(path.Root("provider_id"), call.Contested(pool, m.prior.ID.ValueString()))...)
+	}
 	// While the call has waited, another one may have shown that this is a plan.
 	resp.Diagnostics.Append(verdictDiagnostics(verdict, r.operation.capCheck, r.operation.phase.mayApply(hint))...)
 }

@@ -94,6 +94,10 @@ func (r *poolResource) ModifyPlan(ctx context.Context, req resource.ModifyPlanRe
 	default:
 		verdict = r.modifyUpdate(ctx, call, m, resp)
 	}
+	if !creates {
+		pool, _ := m.prior.pool()
+		resp.Diagnostics.Append(contestedDiagnostics(path.Root("keys"), call.Contested(pool, m.prior.ids()...))...)
+	}
 	// While the call has waited, another one may have shown that this is a plan.
 	resp.Diagnostics.Append(poolVerdictDiagnostics(verdict, r.operation.capCheck, r.operation.phase.mayApply(hint))...)
 }

@@ -101,6 +101,7 @@ func TroubleshootingHeadings() []string {
 		"A self-hosted Sim does not use this key in workflows",
 
 		`Exclusive pool "…" has keys in another resource`,
+		`Pool "…" has keys that two resources manage`,
 		"exclusive is not known at plan",
 		"keys is not known at plan",
 		"Exclusive pool holds other keys",

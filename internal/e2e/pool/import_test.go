@@ -138,15 +138,65 @@ func TestImportGeneratesConfiguration(t *testing.T) {
 	}
 }
 
+// singleKeys is one byok_key "k" for each name.
+func singleKeys(names ...string) string {
+	return fmt.Sprintf("resource \"byok_key\" \"k\" {\n  for_each = toset([\"%s\"])\n  provider_id = \"openai\"\n  name = each.key\n  api_key_wo = \"sk-test-0123456789-${each.key}\"\n}\n", strings.Join(names, `", "`))
+}
+
+func forget(resource string) string {
+	return fmt.Sprintf("removed {\n  from = %s\n  lifecycle {\n    destroy = false\n  }\n}\n", resource)
+}
+
+// A stored key that two resources manage is an error at plan: one of them would
+// change or delete it under the other.
+func TestContestedKeys(t *testing.T) {
+	t.Parallel()
+	names := span("k", 1, 4)
+	second := fmt.Sprintf("import {\n  to = byok_key.k[%q]\n  id = \"SECOND\"\n}\n", names[1])
+	for title, tt := range map[string]struct{ first, then []string }{
+		"keys that stay beside a pool that imports them": {
+			[]string{singleKeys(names...)},
+			[]string{singleKeys(names...), pool(openai, keys(names[:2]...)), importing("byok_pool.openai", "openai")},
+		},
+		"keys that go without a removed block": {
+			[]string{singleKeys(names...)},
+			[]string{pool(openai, keys(names...)), importing("byok_pool.openai", "openai")},
+		},
+		"a key that a pool has": {
+			[]string{pool(openai, keys(names...))},
+			[]string{pool(openai, keys(names...)), singleKeys(names[1]), second},
+		},
+		"a key that a pool gives up": {
+			[]string{pool(openai, keys(names...))},
+			[]string{pool(openai, keys(names[0], names[2], names[3])), singleKeys(names[1]), second},
+		},
+	} {
+		t.Run(title, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			w.configure(t, tt.first...)
+			w.settled(t)
+			before := w.stored(t, openai)
+			w.configure(t, strings.ReplaceAll(strings.Join(tt.then, ""), "SECOND", before[1].ID))
+			for _, args := range [][]string{{"plan"}, {"plan", "-parallelism=1"}, {"apply", "-auto-approve"}} {
+				refused := w.wantError(t, args, `Pool "openai" has keys that two resources manage`, before[1].ID)
+				if n := strings.Count(refused.Output, "Error: "); n != 1 {
+					t.Errorf("%v reports %d errors:\n%s", args, n, refused.Output)
+				}
+			}
+			if got := w.stored(t, openai); !slices.EqualFunc(before, got, sameKey) {
+				t.Errorf("before %v\nafter %v", before, got)
+			}
+		})
+	}
+}
+
 // Ten keys move into a pool and back, and no stored key is touched.
 func TestMoveBetweenKeysAndPool(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	names := span("k", 1, 10)
-	single := fmt.Sprintf("resource \"byok_key\" \"k\" {\n  for_each = toset([\"%s\"])\n  provider_id = \"openai\"\n  name = each.key\n  api_key_wo = \"sk-test-0123456789-${each.key}\"\n}\n", strings.Join(names, `", "`))
-	forget := func(resource string) string {
-		return fmt.Sprintf("removed {\n  from = %s\n  lifecycle {\n    destroy = false\n  }\n}\n", resource)
-	}
+	single := singleKeys(names...)
 	w.configure(t, single)
 	w.Apply(t)
 	before := w.stored(t, openai)
