@@ -211,7 +211,7 @@ func explain(e *client.Error) (title, advice, attribute string) {
 				"Look at the keys of the pool: import the key if it is there, otherwise apply again.", ""
 	case client.KindCanceled:
 		if errors.Is(e, context.DeadlineExceeded) {
-			return "interrupted", "The time for this operation ran out. The timeouts block of the resource sets how long it may take.", ""
+			return "timed out", "The time for this operation ran out. The timeouts block of the resource sets how long it may take.", ""
 		}
 		return "interrupted", "Terraform was interrupted.", ""
 	}
@@ -345,8 +345,8 @@ func missingSecretDiagnostic() diag.Diagnostic {
 
 func renameWithoutSecretDiagnostic(key keyRef) diag.Diagnostic {
 	return diag.NewAttributeErrorDiagnostic(path.Root("name"), "A rename needs the API key",
-		fmt.Sprintf("The name of the %s changes. The API accepts a new name only together with the secret, and the configuration declares none. "+
-			"Declare the secret, or leave the name as it is.", key))
+		fmt.Sprintf("The configuration gives another name to the %s. The API accepts a new name only together with the secret, and the configuration declares none. "+
+			"Declare the secret, or set name = %q, as it is stored.", key, key.name))
 }
 
 func versionWithoutSecretDiagnostic() diag.Diagnostic {

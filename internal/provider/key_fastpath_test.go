@@ -408,7 +408,7 @@ func TestFastPathReportsTheCap(t *testing.T) {
 	said := map[string][]string{}
 	for title, server := range map[string]func(*byokProvider) tfprotov6.ProviderServer{
 		"short": newProtocolServer,
-		"long":  func(p *byokProvider) tfprotov6.ProviderServer { return linkingServer{newFramework(p)} },
+		"long":  func(p *byokProvider) tfprotov6.ProviderServer { return presentingServer{newFramework(p)} },
 	} {
 		provider := &byokProvider{version: "test", getenv: func(string) string { return "" }}
 		p := newProtocolTo(t, s, server(provider))

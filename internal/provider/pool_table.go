@@ -91,7 +91,7 @@ var poolTable = newTable(append(scopeRows("pool", (*poolModel).scopeFields), []r
 		name:  "timeouts",
 		role:  configurable,
 		field: func(m *poolModel) any { return &m.Timeouts },
-		block: timeouts.Block(context.Background(), timeouts.Opts{
+		block: timeoutsBlock(context.Background(), timeouts.Opts{
 			Create: true, Read: true, Update: true, Delete: true,
 			CreateDescription: "How long adding all keys may take, as a duration such as `30s` or `5m`. Default: `20m`.",
 			ReadDescription:   "How long reading the pool may take. Default: `20m`.",

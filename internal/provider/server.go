@@ -24,7 +24,7 @@ func NewServer(version string, edits ...func(*client.Config)) func() tfprotov6.P
 }
 
 func newProtocolServer(p *byokProvider) tfprotov6.ProviderServer {
-	return fastpath.New(linkingServer{contextReleasingServer{newFramework(p)}}, fastPaths(p))
+	return fastpath.New(presentingServer{newWholeNumberServer(contextReleasingServer{newFramework(p)})}, fastPaths(p))
 }
 
 // newFramework is the framework's own server.

@@ -7,6 +7,7 @@ import (
 	"sync"
 
 	"github.com/hashicorp/terraform-plugin-go/tfprotov6"
+	"github.com/hashicorp/terraform-plugin-go/tftypes"
 
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/fastpath"
 )
@@ -52,6 +53,7 @@ func TroubleshootingHeadings() []string {
 		"the endpoint redirects",
 		"it is not known whether it was stored",
 		"interrupted",
+		"timed out",
 		"request failed",
 
 		"Missing …",
@@ -75,6 +77,7 @@ func TroubleshootingHeadings() []string {
 		"A rename needs the API key",
 		"A new version needs the API key",
 		"Invalid timeout",
+		"Not a whole number",
 		"Null element",
 
 		"Key changed outside of Terraform",
@@ -176,123 +179,130 @@ func TroubleshootingURL(summary string) string {
 	return troubleshootingPage + "#" + TroubleshootingAnchor(heading)
 }
 
-// linkingServer adds the address of its explanation to each diagnostic of the
-// provider.
-type linkingServer struct{ fastpath.Framework }
+// presentingServer adds the address of its explanation to each diagnostic of the
+// provider, and points it at what Terraform can show.
+type presentingServer struct{ fastpath.Framework }
 
-func addLinks(diags []*tfprotov6.Diagnostic) {
+func present(diags []*tfprotov6.Diagnostic) {
 	for _, d := range diags {
 		if url := TroubleshootingURL(d.Summary); url != "" {
 			d.Detail = strings.TrimRight(d.Detail, "\n") + "\n\nMore: " + url
 		}
+		// Terraform finds the line of an attribute, and of an element of a map. Of an
+		// attribute of an element it shows the line where the resource begins.
+		if steps := d.Attribute.Steps(); len(steps) > 2 {
+			if _, isElement := steps[1].(tftypes.ElementKeyString); isElement {
+				d.Attribute = tftypes.NewAttributePathWithSteps(steps[:2])
+			}
+		}
 	}
 }
 
-func (s linkingServer) ValidateProviderConfig(ctx context.Context, req *tfprotov6.ValidateProviderConfigRequest) (*tfprotov6.ValidateProviderConfigResponse, error) {
+func (s presentingServer) ValidateProviderConfig(ctx context.Context, req *tfprotov6.ValidateProviderConfigRequest) (*tfprotov6.ValidateProviderConfigResponse, error) {
 	resp, err := s.Framework.ValidateProviderConfig(ctx, req)
 	if resp != nil {
-		addLinks(resp.Diagnostics)
+		present(resp.Diagnostics)
 	}
 	return resp, err
 }
 
-func (s linkingServer) ConfigureProvider(ctx context.Context, req *tfprotov6.ConfigureProviderRequest) (*tfprotov6.ConfigureProviderResponse, error) {
+func (s presentingServer) ConfigureProvider(ctx context.Context, req *tfprotov6.ConfigureProviderRequest) (*tfprotov6.ConfigureProviderResponse, error) {
 	resp, err := s.Framework.ConfigureProvider(ctx, req)
 	if resp != nil {
-		addLinks(resp.Diagnostics)
+		present(resp.Diagnostics)
 	}
 	return resp, err
 }
 
-func (s linkingServer) ValidateResourceConfig(ctx context.Context, req *tfprotov6.ValidateResourceConfigRequest) (*tfprotov6.ValidateResourceConfigResponse, error) {
+func (s presentingServer) ValidateResourceConfig(ctx context.Context, req *tfprotov6.ValidateResourceConfigRequest) (*tfprotov6.ValidateResourceConfigResponse, error) {
 	resp, err := s.Framework.ValidateResourceConfig(ctx, req)
 	if resp != nil {
-		addLinks(resp.Diagnostics)
+		present(resp.Diagnostics)
 	}
 	return resp, err
 }
 
-func (s linkingServer) UpgradeResourceState(ctx context.Context, req *tfprotov6.UpgradeResourceStateRequest) (*tfprotov6.UpgradeResourceStateResponse, error) {
+func (s presentingServer) UpgradeResourceState(ctx context.Context, req *tfprotov6.UpgradeResourceStateRequest) (*tfprotov6.UpgradeResourceStateResponse, error) {
 	resp, err := s.Framework.UpgradeResourceState(ctx, req)
 	if resp != nil {
-		addLinks(resp.Diagnostics)
+		present(resp.Diagnostics)
 	}
 	return resp, err
 }
 
-func (s linkingServer) UpgradeResourceIdentity(ctx context.Context, req *tfprotov6.UpgradeResourceIdentityRequest) (*tfprotov6.UpgradeResourceIdentityResponse, error) {
+func (s presentingServer) UpgradeResourceIdentity(ctx context.Context, req *tfprotov6.UpgradeResourceIdentityRequest) (*tfprotov6.UpgradeResourceIdentityResponse, error) {
 	resp, err := s.Framework.UpgradeResourceIdentity(ctx, req)
 	if resp != nil {
-		addLinks(resp.Diagnostics)
+		present(resp.Diagnostics)
 	}
 	return resp, err
 }
 
-func (s linkingServer) ReadResource(ctx context.Context, req *tfprotov6.ReadResourceRequest) (*tfprotov6.ReadResourceResponse, error) {
+func (s presentingServer) ReadResource(ctx context.Context, req *tfprotov6.ReadResourceRequest) (*tfprotov6.ReadResourceResponse, error) {
 	resp, err := s.Framework.ReadResource(ctx, req)
 	if resp != nil {
-		addLinks(resp.Diagnostics)
+		present(resp.Diagnostics)
 	}
 	return resp, err
 }
 
-func (s linkingServer) PlanResourceChange(ctx context.Context, req *tfprotov6.PlanResourceChangeRequest) (*tfprotov6.PlanResourceChangeResponse, error) {
+func (s presentingServer) PlanResourceChange(ctx context.Context, req *tfprotov6.PlanResourceChangeRequest) (*tfprotov6.PlanResourceChangeResponse, error) {
 	resp, err := s.Framework.PlanResourceChange(ctx, req)
 	if resp != nil {
-		addLinks(resp.Diagnostics)
+		present(resp.Diagnostics)
 	}
 	return resp, err
 }
 
-func (s linkingServer) ApplyResourceChange(ctx context.Context, req *tfprotov6.ApplyResourceChangeRequest) (*tfprotov6.ApplyResourceChangeResponse, error) {
+func (s presentingServer) ApplyResourceChange(ctx context.Context, req *tfprotov6.ApplyResourceChangeRequest) (*tfprotov6.ApplyResourceChangeResponse, error) {
 	resp, err := s.Framework.ApplyResourceChange(ctx, req)
 	if resp != nil {
-		addLinks(resp.Diagnostics)
+		present(resp.Diagnostics)
 	}
 	return resp, err
 }
 
-func (s linkingServer) ImportResourceState(ctx context.Context, req *tfprotov6.ImportResourceStateRequest) (*tfprotov6.ImportResourceStateResponse, error) {
+func (s presentingServer) ImportResourceState(ctx context.Context, req *tfprotov6.ImportResourceStateRequest) (*tfprotov6.ImportResourceStateResponse, error) {
 	resp, err := s.Framework.ImportResourceState(ctx, req)
 	if resp != nil {
-		addLinks(resp.Diagnostics)
+		present(resp.Diagnostics)
 	}
 	return resp, err
 }
 
-func (s linkingServer) MoveResourceState(ctx context.Context, req *tfprotov6.MoveResourceStateRequest) (*tfprotov6.MoveResourceStateResponse, error) {
+func (s presentingServer) MoveResourceState(ctx context.Context, req *tfprotov6.MoveResourceStateRequest) (*tfprotov6.MoveResourceStateResponse, error) {
 	resp, err := s.Framework.MoveResourceState(ctx, req)
 	if resp != nil {
-		addLinks(resp.Diagnostics)
+		present(resp.Diagnostics)
 	}
 	return resp, err
 }
 
-func (s linkingServer) ValidateDataResourceConfig(ctx context.Context, req *tfprotov6.ValidateDataResourceConfigRequest) (*tfprotov6.ValidateDataResourceConfigResponse, error) {
+func (s presentingServer) ValidateDataResourceConfig(ctx context.Context, req *tfprotov6.ValidateDataResourceConfigRequest) (*tfprotov6.ValidateDataResourceConfigResponse, error) {
 	resp, err := s.Framework.ValidateDataResourceConfig(ctx, req)
 	if resp != nil {
-		addLinks(resp.Diagnostics)
+		present(resp.Diagnostics)
 	}
 	return resp, err
 }
 
-func (s linkingServer) ReadDataSource(ctx context.Context, req *tfprotov6.ReadDataSourceRequest) (*tfprotov6.ReadDataSourceResponse, error) {
+func (s presentingServer) ReadDataSource(ctx context.Context, req *tfprotov6.ReadDataSourceRequest) (*tfprotov6.ReadDataSourceResponse, error) {
 	resp, err := s.Framework.ReadDataSource(ctx, req)
 	if resp != nil {
-		addLinks(resp.Diagnostics)
+		present(resp.Diagnostics)
 	}
 	return resp, err
 }
 
-func (s linkingServer) ValidateListResourceConfig(ctx context.Context, req *tfprotov6.ValidateListResourceConfigRequest) (*tfprotov6.ValidateListResourceConfigResponse, error) {
+func (s presentingServer) ValidateListResourceConfig(ctx context.Context, req *tfprotov6.ValidateListResourceConfigRequest) (*tfprotov6.ValidateListResourceConfigResponse, error) {
 	resp, err := s.Framework.ValidateListResourceConfig(ctx, req)
 	if resp != nil {
-		addLinks(resp.Diagnostics)
+		present(resp.Diagnostics)
 	}
 	return resp, err
 }
 
-func (s linkingServer) ListResource(ctx context.Context, req *tfprotov6.ListResourceRequest) (*tfprotov6.ListResourceServerStream, error) {
+func (s presentingServer) ListResource(ctx context.Context, req *tfprotov6.ListResourceRequest) (*tfprotov6.ListResourceServerStream, error) {
 	stream, err := s.Framework.ListResource(ctx, req)
 	if stream == nil || stream.Results == nil {
 		return stream, err
@@ -300,7 +310,7 @@ func (s linkingServer) ListResource(ctx context.Context, req *tfprotov6.ListReso
 	results := stream.Results
 	return &tfprotov6.ListResourceServerStream{Results: func(yield func(tfprotov6.ListResourceResult) bool) {
 		for result := range results {
-			addLinks(result.Diagnostics)
+			present(result.Diagnostics)
 			if !yield(result) {
 				return
 			}

@@ -85,7 +85,7 @@ var nameCheck = stringCheck{
 			return "Invalid name", fmt.Sprintf("The name has %d characters, at most %d are allowed. Leading and trailing whitespace is ignored; a character outside the Basic Multilingual Plane, such as an emoji, counts as two.", n, byok.MaxNameLength), ""
 		}
 		if name != "" && byok.TrimName(name) == "" {
-			return "Blank name", "", "The name is nothing but whitespace: the key is stored without a name. Remove it, or write a name."
+			return "Blank name", "", "The name is nothing but whitespace: the key is stored without a name. Write a name, or set name = \"\" if it is to have none."
 		}
 		return "", "", ""
 	},
