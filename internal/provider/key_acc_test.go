@@ -164,6 +164,40 @@ func TestAccEphemeralSecretWithoutAVersion(t *testing.T) {
 	tf.apply("plan.tfplan")
 }
 
+// An apply gets the configuration without ignore_changes. What is ignored is neither
+// uploaded nor taken for uploaded.
+func TestAccIgnoredChanges(t *testing.T) {
+	t.Parallel()
+	const first, second = "sk-first-0123456789", "sk-second-0123456789"
+	for _, secret := range []string{"api_key_wo", "api_key"} {
+		t.Run(secret, func(t *testing.T) {
+			t.Parallel()
+			s := acctest.Start(t)
+			config := func(value string, arguments ...string) string {
+				return key(s, append([]string{`provider_id = "openai"`, fmt.Sprintf("%s = %q", secret, value)}, arguments...)...)
+			}
+			served := func(want string) {
+				t.Helper()
+				if got := s.Resolve(t, s.WorkspaceID, "openai").APIKey; got != want {
+					t.Errorf("%q is served, want %q", got, want)
+				}
+			}
+			tf := newTerraform(t, nil, config(first))
+			tf.apply()
+			tf.config(config(second, `on_remote_change = "warn"`, "lifecycle {\n    ignore_changes = ["+secret+"]\n  }"))
+			tf.expect(update)
+			tf.apply("plan.tfplan")
+			served(first)
+			tf.expect(nothing)
+			tf.config(config(second, `on_remote_change = "warn"`))
+			tf.expect(update)
+			tf.apply("plan.tfplan")
+			served(second)
+			tf.expect(nothing)
+		})
+	}
+}
+
 // -replace and replace_triggered_by show to a provider as a create with the
 // private state of the key that goes. At the cap, that makes the difference.
 func TestAccReplaceAtTheCap(t *testing.T) {

@@ -188,6 +188,19 @@ func (m keyModel) key() byok.Key {
 	}
 }
 
+// asPlanned returns what an update declares: poolModel.asPlanned for one key.
+func (m keyModel) asPlanned(plan keyModel) keyModel {
+	declared := m
+	keyTable.copy(&declared, &plan, configurable)
+	if !m.APIKey.IsNull() {
+		declared.APIKey = plan.APIKey
+	}
+	if !plan.UpdatedAt.IsUnknown() {
+		declared.APIKeyWO = types.StringNull()
+	}
+	return declared
+}
+
 // durations are the timeouts of a key.
 type durations struct{ create, read, update, delete time.Duration }
 

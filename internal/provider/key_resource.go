@@ -337,6 +337,7 @@ func (r *keyResource) Update(ctx context.Context, req resource.UpdateRequest, re
 	ctx, cancel := context.WithTimeout(ctx, timeouts.update)
 	defer cancel()
 
+	config = config.asPlanned(plan)
 	record := readRecord(ctx, req.Private, prior)
 	// An update never moves a key, whatever the provider's default has become.
 	p := planUpdate(config, plan, prior, record, types.StringUnknown())

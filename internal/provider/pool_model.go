@@ -115,6 +115,22 @@ func (m poolModel) declaredKey(name, id string) keyModel {
 	return key
 }
 
+// asPlanned returns what an update declares. Terraform applies ignore_changes to
+// the configuration of a plan and not to that of an apply, so that all but the
+// secrets come from the plan, and no secret where the plan leaves the key as it is.
+func (m poolModel) asPlanned(plan, prior poolModel) poolModel {
+	declared := plan
+	declared.Keys.elements = make(map[string]poolKey, len(plan.Keys.elements))
+	for name, planned := range plan.Keys.elements {
+		element := poolKey{Name: planned.Name, APIKeyWOVersion: planned.APIKeyWOVersion}
+		if planned.UpdatedAt.IsUnknown() || !planned.ID.Equal(prior.Keys.elements[name].ID) {
+			element.APIKeyWO = m.Keys.elements[name].APIKeyWO
+		}
+		declared.Keys.elements[name] = element
+	}
+	return declared
+}
+
 // idPrefix makes a map key of a key ID that is not an identifier.
 const idPrefix = "key_"
 

@@ -339,8 +339,7 @@ func (r *poolResource) Update(ctx context.Context, req resource.UpdateRequest, r
 	limits, diags := durationsOf(plan.Timeouts, defaultPoolTimeout)
 	resp.Diagnostics.Append(diags...)
 	record := readPoolRecord(ctx, req.Private, prior)
-	config = config.withScope(plan.scopeFields().values())
-	p := planPool(config, prior, record, plan.WorkspaceID)
+	p := planPool(config.asPlanned(plan, prior), prior, record, plan.WorkspaceID)
 	resp.Diagnostics.Append(newKeyDiagnostics(p)...)
 	if resp.Diagnostics.HasError() {
 		return

@@ -320,3 +320,46 @@ resource "byok_pool" "openai" {
 		})
 	}
 }
+
+// What ignore_changes ignores, an apply leaves as it is: Terraform hides it from
+// the plan, but not from the configuration that an apply gets.
+func TestIgnoreChanges(t *testing.T) {
+	t.Parallel()
+	ignoring := func(what string) string { return "lifecycle {\n    ignore_changes = [" + what + "]\n  }" }
+	const warn = `on_remote_change = "warn"`
+	for title, tt := range map[string]struct {
+		parts []string // of the second configuration
+		want  []string // names and secrets stored, in order
+	}{
+		"an element that goes":        {[]string{key("a"), warn, ignoring("keys")}, []string{"a", "b"}},
+		"a new element":               {[]string{keys("a", "b", "c"), warn, ignoring("keys")}, []string{"a", "b"}},
+		"a secret":                    {[]string{keyWith("a", "sk-test-ignored-0001"), key("b"), warn, ignoring("keys")}, []string{"a", "b"}},
+		"a name":                      {[]string{key("a", `name = "other"`), key("b"), warn, ignoring("keys")}, []string{"a", "b"}},
+		"a version":                   {[]string{key("a", "api_key_wo_version = 2"), key("b"), warn, ignoring("keys")}, []string{"a", "b"}},
+		"one element of two":          {[]string{keyWith("a", "sk-test-ignored-0001"), keyWith("b", secret("new")), ignoring(`keys["a"]`)}, []string{"a", "new"}},
+		"the secret of one":           {[]string{keyWith("a", "sk-test-ignored-0001"), keyWith("b", secret("new")), ignoring(`keys["a"].api_key_wo`)}, []string{"a", "new"}},
+		"the name of one":             {[]string{key("a", `name = "other"`), keyWith("b", secret("new")), ignoring(`keys["a"].name`)}, []string{"a", "new"}},
+		"exclusive":                   {[]string{keyWith("a", secret("new")), key("b"), exclusive, ignoring("exclusive")}, []string{"new", "b", "stranger"}},
+		"keys of an exclusive pool":   {[]string{key("a"), exclusive, ignoring("keys")}, []string{"a", "b"}},
+		"a map key that is exchanged": {[]string{keyWith("c", secret("a"), `name = "a"`), key("b"), warn, ignoring("keys")}, []string{"a", "b"}},
+	} {
+		t.Run(title, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			w.configure(t, pool(openai, keys("a", "b")))
+			w.Apply(t)
+			if strings.Contains(title, "exclusive") {
+				w.add(t, openai, "stranger")
+			}
+			before := w.storedIDs(t, openai)
+			w.configure(t, pool(openai, tt.parts...))
+			w.settled(t)
+			w.wantServed(t, openai, secrets(tt.want...)...)
+			for _, name := range []string{"a", "b"} {
+				if got := w.storedIDs(t, openai)[name]; got != before[name] {
+					t.Errorf("key %s is now %s, was %s", name, got, before[name])
+				}
+			}
+		})
+	}
+}
