@@ -378,3 +378,18 @@ func TestContested(t *testing.T) {
 		call.End()
 	}
 }
+
+// A pool without single keys is reported long before one with some.
+func TestQuietTime(t *testing.T) {
+	t.Parallel()
+	p := newPlan(byok.Cap, DefaultParallelism, DefaultQuiet, DefaultTakeover)
+	over := p.totals(whole)
+	p.overfull[over] = struct{}{}
+	if got := p.quietTime(); got > 300*time.Millisecond {
+		t.Errorf("%s for whole pools, want a quarter of a second", got)
+	}
+	over.singles = true
+	if got := p.quietTime(); got != DefaultQuiet {
+		t.Errorf("%s beside single keys, want %s", got, DefaultQuiet)
+	}
+}

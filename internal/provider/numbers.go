@@ -6,6 +6,7 @@ import (
 	"math/big"
 	"sync"
 
+	"github.com/hashicorp/terraform-plugin-framework/diag"
 	"github.com/hashicorp/terraform-plugin-go/tfprotov6"
 	"github.com/hashicorp/terraform-plugin-go/tftypes"
 
@@ -62,11 +63,8 @@ func fractions(schema *tfprotov6.Schema, config *tfprotov6.DynamicValue) (diags 
 			return true, nil
 		}
 		if _, accuracy := number.Int64(); accuracy != big.Exact {
-			name := at.LastStep()
-			diags = append(diags, &tfprotov6.Diagnostic{
-				Severity: tfprotov6.DiagnosticSeverityError, Attribute: at, Summary: "Not a whole number",
-				Detail: fmt.Sprintf("%s must be a whole number, but is %s.", name, number.Text('g', 10)),
-			})
+			d := diag.NewErrorDiagnostic("Not a whole number", fmt.Sprintf("%s must be a whole number, but is %s.", at.LastStep(), number.Text('g', 10)))
+			diags = append(diags, &tfprotov6.Diagnostic{Severity: tfprotov6.DiagnosticSeverityError, Attribute: at, Summary: d.Summary(), Detail: d.Detail()})
 		}
 		return true, nil
 	})

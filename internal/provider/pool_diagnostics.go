@@ -74,7 +74,7 @@ func (o *operation) declaredDiagnostics(p poolPlan) (diags diag.Diagnostics) {
 	if o.capCheck == capCheckOff || o.ledger != nil && known || declared <= o.cap {
 		return nil
 	}
-	var d diag.Diagnostic = diag.NewAttributeErrorDiagnostic(path.Root("keys"), fmt.Sprintf("Pool %q would hold %s, its cap is %d", cmp.Or(p.planned.ProviderID.ValueString(), "not known yet"), fmt.Sprint(declared, " keys"), o.cap),
+	var d diag.Diagnostic = diag.NewAttributeErrorDiagnostic(path.Root("keys"), fmt.Sprintf("Pool %q would hold %s, its cap is %d", cmp.Or(p.planned.ProviderID.ValueString(), "not known yet"), count(declared), o.cap),
 		fmt.Sprintf("This pool declares %d keys, and the API stores at most %d for one provider ID. What the server stores was not counted.\n\n"+
 			"Remove %d of the keys. If the server has another cap, set max_keys_per_provider in the provider block.", declared, o.cap, declared-o.cap))
 	if o.capCheck == capCheckWarning {
@@ -102,13 +102,31 @@ func unknownKeysDiagnostic(prior poolModel, p poolPlan) diag.Diagnostic {
 			"Neither the cap nor the removals can be checked at plan.\n\n%s", pool.ProviderID, advice))
 }
 
+// importedDiagnostics names the keys that an update removes and that the provider has
+// only imported: they may be keys of others.
+func importedDiagnostics(pool byok.Pool, prior poolModel, record poolRecord, removed []string) (diags diag.Diagnostics) {
+	var keys []byok.Key
+	for _, name := range removed {
+		if record.absent() || record.keys[name].Adopted {
+			keys = append(keys, prior.key(name).key())
+		}
+	}
+	if len(keys) > 0 {
+		diags.AddAttributeWarning(path.Root("keys"), about("Imported keys are removed", poolName(pool)),
+			fmt.Sprintf("An import takes every key of the pool %q of %s %q. The configuration does not declare these of them, so the apply removes them, with exclusive = false too. "+
+				"To keep a key, declare it in keys; api_key_wo can be left out. In a pool that others fill, too, manage your own keys with byok_key.\n\n%s",
+				pool.ProviderID, pool.Scope.Kind, pool.Scope.ID, strings.Join(storedLines(keys), "\n")))
+	}
+	return diags
+}
+
 // leftAloneDiagnostics names the keys that the create of an exclusive pool
 // leaves alone.
 func leftAloneDiagnostics(pool byok.Pool, others []byok.Key) (diags diag.Diagnostics) {
 	if len(others) > 0 {
 		diags.AddAttributeWarning(path.Root("exclusive"), about("Exclusive pool holds other keys", poolName(pool)),
 			fmt.Sprintf("The pool %q of %s %q holds keys that this configuration does not declare. A create leaves them alone. "+
-				"The next plan shows them as removed, and its apply removes them. To keep one, declare it: import the pool, or set exclusive = false.\n\n%s",
+				"The next plan shows them as removed, and its apply removes them. To keep one, import the pool and declare the key, or set exclusive = false.\n\n%s",
 				pool.ProviderID, pool.Scope.Kind, pool.Scope.ID, strings.Join(storedLines(others), "\n")))
 	}
 	return diags
@@ -130,11 +148,16 @@ func sinceThePlanDiagnostics(pool byok.Pool, arrived, changed []byok.Key) (diags
 	return diags
 }
 
-// rolledBackDiagnostic says what a create that failed has left behind.
-func rolledBackDiagnostic(pool byok.Pool, removed int, left []string) diag.Diagnostic {
+// rolledBackDiagnostic says what a create that failed has left behind. uncertain is
+// that of poolWriter.rollBack.
+func rolledBackDiagnostic(pool byok.Pool, removed int, left []string, uncertain string) diag.Diagnostic {
 	if len(left) == 0 {
+		next := "Apply again once the cause is fixed."
+		if uncertain != "" {
+			next = fmt.Sprintf("Whether the key %q was stored is not known. Look at the pool before you apply again: if the key is there, delete it in Sim, or import the pool.", uncertain)
+		}
 		return diag.NewErrorDiagnostic("The pool was not created",
-			fmt.Sprintf("A pool is created as a whole or not at all. The %s that this apply had added to pool %q were removed again. Apply again once the cause is fixed.", count(removed), pool.ProviderID))
+			fmt.Sprintf("A pool is created as a whole or not at all. What this apply had added to pool %q was removed again: %s. %s", pool.ProviderID, count(removed), next))
 	}
 	return diag.NewErrorDiagnostic("The pool was created in part",
 		fmt.Sprintf("The create failed, and %s that it had added to pool %q could not be removed again. They are in state and serve. "+

@@ -237,6 +237,9 @@ func (r *poolResource) modifyUpdate(ctx context.Context, call *ledger.Call, m pl
 	if p.planned.Keys.unknown && !m.mayApply {
 		resp.Diagnostics.Append(unknownKeysDiagnostic(m.prior, p))
 	}
+	if !m.mayApply {
+		resp.Diagnostics.Append(importedDiagnostics(pool, m.prior, m.record, p.removed)...)
+	}
 	verdict := call.Pool(ctx, pool, poolChange(m.prior, p))
 	if !m.mayApply && p.stores() {
 		resp.Diagnostics.Append(r.operation.addDiagnostics(ctx, call, pool, p.additions())...)

@@ -68,7 +68,11 @@ func (w *poolWriter) create(ctx context.Context, timeout time.Duration) {
 	for _, key := range w.plan.keys {
 		if err := w.add(addCtx, key, true); err != nil {
 			w.diags.Append(w.addDiagnostic(addCtx, key, err))
-			w.rollBack(context.WithoutCancel(ctx))
+			uncertain := ""
+			if client.IsKind(err, client.KindAmbiguous) {
+				uncertain = key.name
+			}
+			w.rollBack(context.WithoutCancel(ctx), uncertain)
 			return
 		}
 	}
@@ -92,8 +96,9 @@ func (w *poolWriter) create(ctx context.Context, timeout time.Duration) {
 }
 
 // rollBack removes what a failed create has added. What cannot be removed
-// stays in state.
-func (w *poolWriter) rollBack(ctx context.Context) {
+// stays in state. uncertain is the map key of a key that may be stored, if there
+// is one.
+func (w *poolWriter) rollBack(ctx context.Context, uncertain string) {
 	ctx, cancel := context.WithTimeout(ctx, rollbackTimeout)
 	defer cancel()
 	removed := 0
@@ -108,7 +113,7 @@ func (w *poolWriter) rollBack(ctx context.Context) {
 		w.forget(name)
 	}
 	if left := w.state.ids(); removed+len(left) > 0 { // else the error of the add says it all
-		w.diags.Append(rolledBackDiagnostic(w.pool, removed, left))
+		w.diags.Append(rolledBackDiagnostic(w.pool, removed, left, uncertain))
 	}
 	if len(w.added) > 0 {
 		w.complete(ctx)
@@ -122,12 +127,21 @@ func (w *poolWriter) rollBack(ctx context.Context) {
 // failure ends the update; the next apply does the rest.
 func (w *poolWriter) update(ctx context.Context) {
 	w.state.Unmanaged = objectMap[unmanagedKey]{elements: maps.Clone(w.prior.Unmanaged.elements)}
+	done := w.makeAsPlanned(ctx)
+	w.complete(ctx)
+	if done {
+		w.state.Unmanaged = w.plan.planned.Unmanaged
+	}
+}
+
+// makeAsPlanned takes the steps of update, and reports whether all went through.
+func (w *poolWriter) makeAsPlanned(ctx context.Context) bool {
 	if err := w.replaceKeys(ctx); err != nil {
-		return
+		return false
 	}
 	removals, room, ok := w.removals(ctx)
 	if !ok {
-		return
+		return false
 	}
 	for _, key := range w.plan.keys {
 		if key.from != "" {
@@ -135,7 +149,7 @@ func (w *poolWriter) update(ctx context.Context) {
 		}
 		for room <= 0 && len(removals) > 0 {
 			if !w.remove(ctx, removals[0]) {
-				return
+				return false
 			}
 			removals, room = removals[1:], room+1
 		}
@@ -143,26 +157,23 @@ func (w *poolWriter) update(ctx context.Context) {
 		// Another user may have added a key.
 		for client.IsKind(err, client.KindCapReached) && len(removals) > 0 {
 			if !w.remove(ctx, removals[0]) {
-				return
+				return false
 			}
 			removals = removals[1:]
 			err = w.add(ctx, key, len(removals) == 0)
 		}
 		if err != nil {
 			w.diags.Append(w.addDiagnostic(ctx, key, err))
-			w.complete(ctx)
-			return
+			return false
 		}
 		room--
 	}
 	for _, removal := range removals {
 		if !w.remove(ctx, removal) {
-			w.complete(ctx)
-			return
+			return false
 		}
 	}
-	w.complete(ctx)
-	w.state.Unmanaged = w.plan.planned.Unmanaged
+	return true
 }
 
 // replaceKeys updates the keys that stay.

@@ -108,6 +108,7 @@ func TroubleshootingHeadings() []string {
 		"exclusive is not known at plan",
 		"keys is not known at plan",
 		"Exclusive pool holds other keys",
+		"Imported keys are removed",
 		"Keys added since the plan",
 		"Keys changed since the plan",
 		"The pool was not created",

@@ -4,9 +4,13 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"net/http"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
+
+	"github.com/terraform-provider-byok/terraform-provider-byok/internal/byok"
 )
 
 // Every change to a pool, as its plan shows it and as it ends up stored.
@@ -359,6 +363,61 @@ func TestIgnoreChanges(t *testing.T) {
 				if got := w.storedIDs(t, openai)[name]; got != before[name] {
 					t.Errorf("key %s is now %s, was %s", name, got, before[name])
 				}
+			}
+		})
+	}
+}
+
+// An update replaces first, then adds while there is room, then makes room one by
+// one, and removes last: the pool serves at each moment.
+func TestOrderOfAnUpdate(t *testing.T) {
+	t.Parallel()
+	var swap []string
+	for i := 1; i <= 10; i++ {
+		swap = append(swap, fmt.Sprintf("- a%02d", i), fmt.Sprintf("+ b%02d", i))
+	}
+	for title, tt := range map[string]struct {
+		first, second []string
+		want          []string
+	}{
+		"one key":                {[]string{key("a")}, []string{key("b")}, []string{"+ b", "- a"}},
+		"replace, add, remove":   {[]string{keys("a", "b")}, []string{keyWith("b", secret("new")), keys("c", "d")}, []string{"~ new", "+ c", "+ d", "- a"}},
+		"a full pool":            {[]string{keys(span("a", 1, 10)...)}, []string{keys(span("b", 1, 10)...)}, swap},
+		"a pool with one room":   {[]string{keys("a", "b", "c", "d", "e", "f", "g", "h", "i")}, []string{keys("c", "d", "e", "f", "g", "h", "i", "x", "y")}, []string{"+ x", "- a", "+ y", "- b"}},
+		"a full pool, in part":   {[]string{keys(span("a", 1, 10)...)}, []string{keys(append(span("a", 2, 10), "b")...)}, []string{"- a01", "+ b"}},
+		"a rename in a full one": {[]string{keys(span("a", 1, 10)...)}, []string{key("a01", `name = "other"`), keys(append(span("a", 3, 10), "b")...)}, []string{"~ a01", "- a02", "+ b"}},
+	} {
+		t.Run(title, func(t *testing.T) {
+			t.Parallel()
+			var faults refusals
+			w := newWorld(t, faults.option())
+			w.configure(t, pool(openai, tt.first...))
+			w.Apply(t)
+			names := map[string]string{}
+			for name, id := range w.storedIDs(t, openai) {
+				names[id] = name
+			}
+			var mu sync.Mutex
+			var got []string
+			faults.set(func(method string, body byok.SaveRequest) bool {
+				mu.Lock()
+				defer mu.Unlock()
+				switch secret := strings.TrimPrefix(body.APIKey, secret("")); {
+				case method == http.MethodDelete:
+					got = append(got, "- "+names[body.KeyID])
+				case body.KeyID != "":
+					got = append(got, "~ "+secret)
+				default:
+					got = append(got, "+ "+secret)
+				}
+				return false
+			})
+			w.configure(t, pool(openai, tt.second...))
+			w.Apply(t)
+			mu.Lock()
+			defer mu.Unlock()
+			if !slices.Equal(got, tt.want) {
+				t.Errorf("the update sent %q, want %q", got, tt.want)
 			}
 		})
 	}

@@ -1,13 +1,18 @@
 package pool
 
 import (
+	"bytes"
 	"encoding/json"
 	"io"
 	"net/http"
+	"net/http/httptest"
+	"os"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/byok"
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/testkit/acctest"
@@ -61,7 +66,7 @@ func TestCreateIsWholeOrNothing(t *testing.T) {
 	other := w.add(t, openai, "other")
 	w.configure(t, pool(openai, keys("a", "b", "c")))
 	faults.set(refuseAdd("c"))
-	w.wantError(t, []string{"apply", "-auto-approve"}, "Cannot create key", `Failed to create key "c"`, "The pool was not created", "The 2 keys that this apply had added")
+	w.wantError(t, []string{"apply", "-auto-approve"}, "Cannot create key", `Failed to create key "c"`, "The pool was not created", "was removed again: 2 keys. Apply again once the cause is fixed.")
 	if left := w.stored(t, openai); len(left) != 1 || left[0].ID != other {
 		t.Errorf("stored are %v, want the key of another user", left)
 	}
@@ -71,6 +76,42 @@ func TestCreateIsWholeOrNothing(t *testing.T) {
 	faults.set(nil)
 	w.settled(t)
 	w.wantStateIsStored(t, openai, openai)
+}
+
+// Where nobody can tell whether a key was stored, the errors say to look before the
+// next apply.
+func TestCreateOfUnknownOutcome(t *testing.T) {
+	t.Parallel()
+	var lost atomic.Bool
+	w := newWorld(t, acctest.WithMiddleware(func(next http.Handler) http.Handler {
+		return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+			switch {
+			case r.Method == http.MethodPost && strings.HasSuffix(r.URL.Path, "/byok-keys"):
+				data, err := io.ReadAll(r.Body)
+				if err != nil {
+					return
+				}
+				r.Body = io.NopCloser(bytes.NewReader(data))
+				if bytes.Contains(data, []byte(secret("b"))) {
+					next.ServeHTTP(httptest.NewRecorder(), r)
+					lost.Store(true)
+					panic(http.ErrAbortHandler)
+				}
+			case r.Method == http.MethodGet && lost.Load():
+				rw.WriteHeader(http.StatusInternalServerError)
+				return
+			}
+			next.ServeHTTP(rw, r)
+		})
+	}))
+	w.configure(t, "provider \"byok\" {\n  max_retries = 0\n}", pool(openai, keys("a", "b", "c")))
+	refused := w.wantError(t, []string{"apply", "-auto-approve"}, "it is not known whether it was stored", "The pool was not created",
+		`was removed again: 1 key. Whether the key "b" was stored is not known. Look at the pool before you apply again`)
+	wantSaysNot(t, refused, "Apply again once")
+	lost.Store(false)
+	if got := w.storedNames(t, openai); !slices.Equal(got, []string{"b"}) {
+		t.Errorf("stored are %v", got)
+	}
 }
 
 // When the keys cannot be removed again, they are in state, and the error says
@@ -128,6 +169,104 @@ func TestUpdateThatFails(t *testing.T) {
 			w.wantServed(t, openai, secrets("b2", "c2", "x", "y")...)
 		})
 	}
+}
+
+// An update that fails while it makes room in a full pool, or while it removes the
+// keys of others, leaves a state that says exactly what is stored, too.
+func TestUpdateThatFailsAtTheCap(t *testing.T) {
+	t.Parallel()
+	for title, tt := range map[string]struct {
+		first, second string
+		strangers     []string
+		refused       string // whose removal is refused
+	}{
+		"a swap":       {pool(openai, keys(span("a", 1, 10)...)), pool(openai, keys(span("b", 1, 10)...)), nil, "a03"},
+		"others":       {pool(openai, exclusive, keys("a")), pool(openai, exclusive, keys("a", "b")), []string{"x", "y"}, "y"},
+		"a full other": {pool(openai, exclusive, keys(span("a", 1, 8)...)), pool(openai, exclusive, keys(span("a", 1, 10)...)), []string{"x", "y"}, "y"},
+	} {
+		t.Run(title, func(t *testing.T) {
+			t.Parallel()
+			var faults refusals
+			w := newWorld(t, faults.option())
+			w.configure(t, tt.first)
+			w.Apply(t)
+			for _, name := range tt.strangers {
+				w.add(t, openai, name)
+			}
+			id := w.storedIDs(t, openai)[tt.refused]
+			faults.set(func(method string, body byok.SaveRequest) bool {
+				return method == http.MethodDelete && body.KeyID == id
+			})
+			w.configure(t, tt.second)
+			w.wantError(t, []string{"apply", "-auto-approve"}, "the API refused the request")
+			w.wantStateIsStored(t, openai, openai)
+			faults.set(nil)
+			w.settled(t)
+		})
+	}
+}
+
+// An interrupt while a pool is created removes what was added so far.
+func TestInterruptedCreate(t *testing.T) {
+	t.Parallel()
+	var faults refusals
+	w := newWorld(t, faults.option())
+	w.configure(t, pool(openai, keys("a", "b", "c", "d")))
+	var started sync.Mutex
+	var process *os.Process
+	interrupted := make(chan struct{})
+	faults.set(func(method string, body byok.SaveRequest) bool {
+		switch {
+		case refuseAdd("c")(method, body):
+			started.Lock()
+			defer started.Unlock()
+			if err := process.Signal(os.Interrupt); err != nil {
+				t.Error(err)
+			}
+			<-interrupted
+		case method == http.MethodDelete:
+			time.Sleep(200 * time.Millisecond) // longer than a call that follows the interrupt
+		}
+		return false
+	})
+	cmd := w.Command(t.Context(), "apply", "-auto-approve", "-no-color")
+	out := &notifyingBuffer{text: "Interrupt received", seen: interrupted}
+	cmd.Stdout, cmd.Stderr = out, out
+	started.Lock()
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	process = cmd.Process
+	started.Unlock()
+	_ = cmd.Wait()
+	if left := w.stored(t, openai); len(left) != 0 || len(w.State(t)) != 0 {
+		t.Errorf("stored are %v, in state are %v:\n%s", left, w.State(t), out.String())
+	}
+}
+
+// notifyingBuffer closes seen when it contains text.
+type notifyingBuffer struct {
+	mu   sync.Mutex
+	text string
+	seen chan struct{}
+	all  bytes.Buffer
+}
+
+func (b *notifyingBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	before := strings.Contains(b.all.String(), b.text)
+	n, err := b.all.Write(p)
+	if !before && strings.Contains(b.all.String(), b.text) {
+		close(b.seen)
+	}
+	return n, err
+}
+
+func (b *notifyingBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.all.String()
 }
 
 // A destroy that fails in the middle keeps the keys that are left in state.

@@ -64,6 +64,30 @@ func TestImport(t *testing.T) {
 	w.settled(t)
 }
 
+// An import takes the keys of others, too: the plan names those that its apply
+// removes because nothing declares them.
+func TestImportRemovesWhatIsNotDeclared(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.add(t, openai, "a")
+	theirs := w.add(t, openai, "theirs")
+	const warning = "Imported keys are removed"
+	w.configure(t, pool(openai, keys("a")), importing("byok_pool.openai", "openai"))
+	wantSays(t, w.Plan(t), warning, theirs, `"theirs"`, "1 to import, 0 to add, 1 to change, 0 to destroy")
+	w.configure(t, pool(openai, keys("a"), `"theirs" = {}`), importing("byok_pool.openai", "openai"))
+	wantSaysNot(t, w.settled(t), warning)
+	if got := w.storedNames(t, openai); !slices.Equal(got, []string{"a", "theirs"}) {
+		t.Errorf("stored are %v", got)
+	}
+	// A key that the provider has written is no longer one of others.
+	w.configure(t, pool(openai, keyWith("a", secret("new")), `"theirs" = {}`))
+	w.settled(t)
+	w.configure(t, pool(openai, `"theirs" = {}`))
+	wantSaysNot(t, w.Plan(t), warning)
+	w.configure(t, pool(openai, keyWith("a", secret("new"))))
+	wantSays(t, w.Plan(t), warning, theirs)
+}
+
 func hclQuote(text string) (string, error) {
 	return fmt.Sprintf("%q", strings.ReplaceAll(text, "${", "$${")), nil
 }

@@ -217,20 +217,32 @@ func (w *world) wantStateIsStored(t *testing.T, label, providerID string) {
 	}
 	for name, e := range s.Keys {
 		key, ok := byID[e.ID]
-		if !ok || key.MaskedKey != e.MaskedKey || key.UpdatedAt != e.UpdatedAt || key.CreatedAt != e.CreatedAt {
+		if !ok || key.MaskedKey != e.MaskedKey || key.UpdatedAt != e.UpdatedAt || key.CreatedAt != e.CreatedAt ||
+			!equalText(key.CreatedBy, e.CreatedBy) || !equalText(key.Name, e.Name) {
 			t.Errorf("keys[%q] in state is %+v, stored is %+v", name, e, key)
 		}
 		delete(byID, e.ID)
 	}
-	for id := range s.Unmanaged {
-		if _, ok := byID[id]; !ok {
-			t.Errorf("unmanaged key %s is not stored", id)
+	for id, e := range s.Unmanaged {
+		if key, ok := byID[id]; !ok || key.MaskedKey != e.MaskedKey || key.CreatedAt != e.CreatedAt || !equalText(key.Name, e.Name) {
+			t.Errorf("unmanaged key %s in state is %+v, stored is %+v", id, e, key)
 		}
 		delete(byID, id)
 	}
 	for id, key := range byID {
 		t.Errorf("key %s (%s) is stored and not in state", id, nameOf(key))
 	}
+}
+
+// equalText compares two optional texts, of which none is the same as an empty one.
+func equalText(a, b *string) bool {
+	text := func(s *string) string {
+		if s == nil {
+			return ""
+		}
+		return *s
+	}
+	return text(a) == text(b)
 }
 
 // secret is what the configuration declares under a name.
