@@ -111,7 +111,7 @@ func TestMapKeyChangeKeepsID(t *testing.T) {
 	id := w.storedIDs(t, openai)["b"]
 	w.configure(t, pool(openai, keys("a"), keyWith("z", secret("b"))))
 	w.Plan(t, "-out=saved.tfplan")
-	after := w.planned(t, "saved.tfplan", openai)
+	_, after := w.planned(t, "saved.tfplan", openai)
 	if after.Keys["z"].ID != id {
 		t.Errorf("the plan gives z the ID %q, want %s", after.Keys["z"].ID, id)
 	}
@@ -121,15 +121,13 @@ func TestMapKeyChangeKeepsID(t *testing.T) {
 	}
 }
 
-// planned is what a saved plan leaves of a pool; unknown values are empty.
-func (w *world) planned(t *testing.T, file, label string) (s poolState) {
+// planned is what a saved plan finds and leaves of a pool; unknown values are empty.
+func (w *world) planned(t *testing.T, file, label string) (before, after poolState) {
 	t.Helper()
 	var plan struct {
 		ResourceChanges []struct {
 			Address string `json:"address"`
-			Change  struct {
-				After json.RawMessage `json:"after"`
-			} `json:"change"`
+			Change  struct{ Before, After poolState }
 		} `json:"resource_changes"`
 	}
 	if err := json.Unmarshal([]byte(w.Must(t, "show", "-json", file).Output), &plan); err != nil {
@@ -137,14 +135,11 @@ func (w *world) planned(t *testing.T, file, label string) (s poolState) {
 	}
 	for _, change := range plan.ResourceChanges {
 		if change.Address == "byok_pool."+label {
-			if err := json.Unmarshal(change.Change.After, &s); err != nil {
-				t.Fatal(err)
-			}
-			return s
+			return change.Change.Before, change.Change.After
 		}
 	}
 	t.Fatalf("the plan does not include byok_pool.%s", label)
-	return s
+	return before, after
 }
 
 const upstream = `

@@ -17,8 +17,8 @@ func (w *world) hundredPools(t *testing.T) string {
 }
 
 // A plan of 100 pools in 100 workspaces costs 100 lists. An apply of their
-// 300 keys costs 300 adds and no more than 200 lists, and a destroy 300 deletes;
-// make bench counts the same for 1,000 keys.
+// 300 keys costs 300 adds and no more than 200 lists, and a destroy 300 deletes.
+// make bench counts those of 1,000 keys.
 func TestRequests(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

@@ -24,8 +24,9 @@ func TestExclusive(t *testing.T) {
 	planned := w.Plan(t, "-out=saved.tfplan")
 	wantSays(t, planned, "~ unmanaged = {", `- "`+x+`" = {`, `- "`+y+`" = {`, `name = "x" -> null`, "0 to add, 1 to change, 0 to destroy")
 	wantSaysNot(t, planned, elsewhere)
-	if after := w.planned(t, "saved.tfplan", openai); len(after.Unmanaged) != 0 {
-		t.Errorf("the plan keeps %v", after.Unmanaged)
+	before, after := w.planned(t, "saved.tfplan", openai)
+	if len(before.Unmanaged) != 2 || *before.Unmanaged[x].Name != "x" || *before.Unmanaged[y].Name != "y" || after.Unmanaged == nil || len(after.Unmanaged) != 0 {
+		t.Errorf("for policies, the plan finds %v and keeps %v", before.Unmanaged, after.Unmanaged)
 	}
 
 	// One arrives after the plan, one changes after it: both stay.
