@@ -90,7 +90,7 @@ check "retirement" {
 check "successor" {
   assert {
     condition     = length(local.lasting) > 0
-    error_message = "Every generation is due within ${var.notice_days} days. Mint a key at the AI provider, and add it to generations and secrets."
+    error_message = "Every generation is due within ${var.notice_days} days. Create a key at the AI provider, and add it to generations and secrets."
   }
 }
 

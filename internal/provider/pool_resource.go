@@ -40,7 +40,7 @@ func (r *poolResource) IdentitySchema(_ context.Context, _ resource.IdentitySche
 
 func (r *poolResource) Schema(_ context.Context, _ resource.SchemaRequest, resp *resource.SchemaResponse) {
 	resp.Schema = schema.Schema{
-		MarkdownDescription: "Manages all keys that a Sim workspace, or an organization for its workspaces, has for one AI provider, as one resource. Sim serves the keys of a pool in rotation, in the order of their creation; a pool holds up to 10.",
+		MarkdownDescription: "Manages keys that a Sim workspace, or an organization, has for one AI provider, as one resource. Sim serves the keys of a pool in rotation, in the order of their creation; a pool holds up to 10.",
 		Attributes:          poolTable.attributes(),
 		Blocks:              poolTable.blocks(),
 	}

@@ -98,7 +98,7 @@ func storedRows[M any](fields func(*M) storedFields) (rows []row[M]) {
 	}{
 		{"id", "ID of the key. Stays the same when the secret or the name changes.", func(f storedFields) *types.String { return f.id }},
 		{
-			"masked_key", "What Sim shows of the secret, such as `sk-pro...7Qz3`. Eight bullets for a secret of up to 8 characters, and for one that the server cannot decrypt.",
+			"masked_key", "What Sim shows of the secret, such as `sk-pro...7Qz3`. Sim shows eight bullets for a secret of up to 8 characters, and for one that the server cannot decrypt.",
 			func(f storedFields) *types.String { return f.maskedKey },
 		},
 		{"created_by", "ID of the user who added the key, if Sim still knows.", func(f storedFields) *types.String { return f.createdBy }},

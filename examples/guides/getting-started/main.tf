@@ -17,12 +17,14 @@ variable "openai_api_key" {
   ephemeral = true
 }
 
-resource "byok_key" "openai" {
+resource "byok_pool" "openai" {
   provider_id = "openai"
-  name        = "production"
-  api_key_wo  = var.openai_api_key
+
+  keys = {
+    production = { api_key_wo = var.openai_api_key }
+  }
 }
 
 output "masked_key" {
-  value = byok_key.openai.masked_key
+  value = byok_pool.openai.keys["production"].masked_key
 }

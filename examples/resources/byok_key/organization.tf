@@ -13,5 +13,6 @@ variable "organization_id" {
 
 variable "shared_openai_api_key" {
   type      = string
+  sensitive = true
   ephemeral = true
 }

@@ -16,5 +16,6 @@ variable "organization_id" {
 
 variable "shared_openai_api_keys" {
   type      = map(string)
+  sensitive = true
   ephemeral = true
 }

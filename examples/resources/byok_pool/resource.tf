@@ -7,10 +7,9 @@ variable "openai_api_keys" {
 
 resource "byok_pool" "openai" {
   provider_id = "openai"
-  exclusive   = true
 
   keys = {
     primary = { api_key_wo = var.openai_api_keys["primary"] }
-    spare   = { api_key_wo = var.openai_api_keys["spare"], api_key_wo_version = 3 }
+    spare   = { api_key_wo = var.openai_api_keys["spare"] }
   }
 }
