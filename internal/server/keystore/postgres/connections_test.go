@@ -82,8 +82,8 @@ func TestWriteWithoutConnection(t *testing.T) {
 	}
 }
 
-// A list that was read along with another question is the one of its owner alone,
-// and is used once.
+// A version that was read along with another question is that of its owner alone, and
+// is used once.
 func TestListAlong(t *testing.T) {
 	t.Parallel()
 	db, store := open(t, pgtest.URL(t), time.Now)
@@ -96,10 +96,18 @@ func TestListAlong(t *testing.T) {
 	}
 	add(openai, "one")
 	add(other, "of another")
-	ctx := store.WillList(t.Context(), openai.Owner)
-	if err := db.QueryRow(ctx, func(row pgx.Row) error { return row.Scan(new(int)) }, "SELECT 1"); err != nil {
+	willList := func() context.Context {
+		t.Helper()
+		ctx := store.WillList(t.Context(), openai.Owner)
+		if err := db.QueryRow(ctx, func(row pgx.Row) error { return row.Scan(new(int)) }, "SELECT 1"); err != nil {
+			t.Fatal(err)
+		}
+		return ctx
+	}
+	if _, err := store.List(willList(), openai.Owner); err != nil { // which is kept
 		t.Fatal(err)
 	}
+	ctx := willList()
 	add(openai, "two")
 	for _, tc := range []struct {
 		what  string
