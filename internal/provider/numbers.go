@@ -58,9 +58,12 @@ func fractions(schema *tfprotov6.Schema, config *tfprotov6.DynamicValue) (diags 
 		return nil // the framework says so
 	}
 	_ = tftypes.Walk(value, func(at *tftypes.AttributePath, value tftypes.Value) (bool, error) {
-		var number *big.Float
-		if !value.Type().Is(tftypes.Number) || !value.IsKnown() || value.As(&number) != nil || number == nil {
+		if !value.Type().Is(tftypes.Number) || !value.IsKnown() || value.IsNull() {
 			return true, nil
+		}
+		var number *big.Float
+		if err := value.As(&number); err != nil {
+			return false, err
 		}
 		if _, accuracy := number.Int64(); accuracy != big.Exact {
 			d := diag.NewErrorDiagnostic("Not a whole number", fmt.Sprintf("%s must be a whole number, but is %s.", at.LastStep(), number.Text('g', 10)))
