@@ -55,7 +55,8 @@ type totals struct {
 }
 
 // readKey is a key that was read, as a resource of its own or as part of one that
-// has a whole pool: one that is read as both has two resources.
+// has a whole pool. One that is read as both belongs to two resources: that is no
+// sign of another plan.
 type readKey struct {
 	keyID  string
 	inPool bool
@@ -72,9 +73,9 @@ const (
 )
 
 // isContested reports whether two resources have the key, and not both remove it.
-func (h claim) isContested() bool {
+func (c claim) isContested() bool {
 	const kept, alone, inPool = keptAlone | keptInPool, keptAlone | removedAlone, keptInPool | removedInPool
-	return h&alone != 0 && h&inPool != 0 && h&kept != 0
+	return c&alone != 0 && c&inPool != 0 && c&kept != 0
 }
 
 // outcome is what becomes of one key.
