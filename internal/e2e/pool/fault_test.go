@@ -12,7 +12,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/byok"
 	"github.com/terraform-provider-byok/terraform-provider-byok/internal/testkit/acctest"
@@ -209,29 +208,31 @@ func TestUpdateThatFailsAtTheCap(t *testing.T) {
 // An interrupt while a pool is created removes what was added so far.
 func TestInterruptedCreate(t *testing.T) {
 	t.Parallel()
-	var faults refusals
-	w := newWorld(t, faults.option())
-	w.configure(t, pool(openai, keys("a", "b", "c", "d")))
 	var started sync.Mutex
 	var process *os.Process
-	interrupted := make(chan struct{})
-	faults.set(func(method string, body byok.SaveRequest) bool {
-		switch {
-		case refuseAdd("c")(method, body):
-			started.Lock()
-			defer started.Unlock()
-			if err := process.Signal(os.Interrupt); err != nil {
-				t.Error(err)
+	w := newWorld(t, acctest.WithMiddleware(func(next http.Handler) http.Handler {
+		return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+			data, err := io.ReadAll(r.Body)
+			if err != nil {
+				return
 			}
-			<-interrupted
-		case method == http.MethodDelete:
-			time.Sleep(200 * time.Millisecond) // longer than a call that follows the interrupt
-		}
-		return false
-	})
+			if r.Method == http.MethodPost && bytes.Contains(data, []byte(secret("c"))) {
+				started.Lock()
+				defer started.Unlock()
+				if err := process.Signal(os.Interrupt); err != nil {
+					t.Error(err)
+				}
+				<-r.Context().Done() // the provider has given up the request
+				return
+			}
+			r.Body = io.NopCloser(bytes.NewReader(data))
+			next.ServeHTTP(rw, r)
+		})
+	}))
+	w.configure(t, pool(openai, keys("a", "b", "c", "d")))
 	cmd := w.Command(t.Context(), "apply", "-auto-approve", "-no-color")
-	out := &notifyingBuffer{text: "Interrupt received", seen: interrupted}
-	cmd.Stdout, cmd.Stderr = out, out
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &out
 	started.Lock()
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -242,31 +243,6 @@ func TestInterruptedCreate(t *testing.T) {
 	if left := w.stored(t, openai); len(left) != 0 || len(w.State(t)) != 0 {
 		t.Errorf("stored are %v, in state are %v:\n%s", left, w.State(t), out.String())
 	}
-}
-
-// notifyingBuffer closes seen when it contains text.
-type notifyingBuffer struct {
-	mu   sync.Mutex
-	text string
-	seen chan struct{}
-	all  bytes.Buffer
-}
-
-func (b *notifyingBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	before := strings.Contains(b.all.String(), b.text)
-	n, err := b.all.Write(p)
-	if !before && strings.Contains(b.all.String(), b.text) {
-		close(b.seen)
-	}
-	return n, err
-}
-
-func (b *notifyingBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.all.String()
 }
 
 // A destroy that fails in the middle keeps the keys that are left in state.
