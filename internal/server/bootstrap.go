@@ -282,6 +282,9 @@ func (s *Server) Apply(ctx context.Context, doc *Bootstrap) error {
 			break
 		}
 	}
+	if err == nil {
+		err = s.warnOfNobody(ctx, doc)
+	}
 	if err != nil {
 		return fmt.Errorf("bootstrap: %w", err)
 	}
@@ -396,8 +399,8 @@ func (u BootstrapUser) apply(ctx context.Context, in *access.Access, p password)
 // CheckComplete reports a user or an organization that the document refers to and
 // does not have: a database that is new has none either.
 func (doc *Bootstrap) CheckComplete() error {
-	user := func(at, email string) error {
-		if slices.ContainsFunc(doc.Users, func(u BootstrapUser) bool { return strings.EqualFold(u.Email, email) }) {
+	user := func(at, email, as string) error {
+		if as == none || slices.ContainsFunc(doc.Users, func(u BootstrapUser) bool { return strings.EqualFold(u.Email, email) }) {
 			return nil
 		}
 		return fmt.Errorf("%s: %w", at, noUser(email))
@@ -405,14 +408,14 @@ func (doc *Bootstrap) CheckComplete() error {
 	var problems []error
 	for i, o := range doc.Organizations {
 		for j, m := range o.Members {
-			problems = append(problems, user(fmt.Sprintf("organizations[%d].members[%d].email", i, j), m.Email))
+			problems = append(problems, user(fmt.Sprintf("organizations[%d].members[%d].email", i, j), m.Email, m.Role))
 		}
 	}
 	for i, w := range doc.Workspaces {
 		at := fmt.Sprintf("workspaces[%d]", i)
-		problems = append(problems, user(at+".owner", w.Owner))
+		problems = append(problems, user(at+".owner", w.Owner, ""))
 		for j, m := range w.Members {
-			problems = append(problems, user(fmt.Sprintf("%s.members[%d].email", at, j), m.Email))
+			problems = append(problems, user(fmt.Sprintf("%s.members[%d].email", at, j), m.Email, m.Permission))
 		}
 		if w.OrganizationID != "" && !slices.ContainsFunc(doc.Organizations, func(o BootstrapOrganization) bool { return o.ID == w.OrganizationID }) {
 			problems = append(problems, noOrganization(at, w.OrganizationID))
@@ -421,7 +424,16 @@ func (doc *Bootstrap) CheckComplete() error {
 	return errors.Join(problems...)
 }
 
-func noUser(email string) error { return fmt.Errorf("there is no user %s; add it to users", email) }
+// missingUser is the address of a user whom a document refers to and who is not
+// there.
+type missingUser string
+
+func noUser(email string) error { return missingUser(email) }
+
+func (m missingUser) Error() string { return "there is no user " + string(m) + "; add it to users" }
+
+// Is makes it an access.ErrNotFound.
+func (missingUser) Is(target error) bool { return target == access.ErrNotFound }
 
 func noOrganization(at, id string) error {
 	return fmt.Errorf("%s.organizationId: there is no organization %s; add it to organizations", at, id)
@@ -432,9 +444,12 @@ func (o BootstrapOrganization) apply(ctx context.Context, in *access.Access, at 
 		return fmt.Errorf("%s: %w", at, err)
 	}
 	for j, m := range o.Members {
-		user, err := lookUp(ctx, in, m.Email)
+		user, found, err := findMember(ctx, in, m.Email, m.Role)
 		if err != nil {
 			return fmt.Errorf("%s.members[%d].email: %w", at, j, err)
+		}
+		if !found {
+			continue
 		}
 		if m.Role == none {
 			err = in.RemoveMember(ctx, o.ID, user.ID)
@@ -465,9 +480,12 @@ func (w BootstrapWorkspace) apply(ctx context.Context, in *access.Access, at str
 		return fmt.Errorf("%s: %w", at, err)
 	}
 	for j, m := range w.Members {
-		user, err := lookUp(ctx, in, m.Email)
+		user, found, err := findMember(ctx, in, m.Email, m.Permission)
 		if err != nil {
 			return fmt.Errorf("%s.members[%d].email: %w", at, j, err)
+		}
+		if !found {
+			continue
 		}
 		if m.Permission == none {
 			err = in.RemovePermission(ctx, w.ID, user.ID)
@@ -481,10 +499,47 @@ func (w BootstrapWorkspace) apply(ctx context.Context, in *access.Access, at str
 	return nil
 }
 
+// findMember returns the user who is a member as role or permission says. Where
+// there is none to remove, found is false.
+func findMember(ctx context.Context, in *access.Access, email, as string) (user access.User, found bool, err error) {
+	user, err = lookUp(ctx, in, email)
+	if as == none && errors.Is(err, access.ErrNotFound) {
+		return user, false, nil
+	}
+	return user, err == nil, err
+}
+
 func lookUp(ctx context.Context, in *access.Access, email string) (access.User, error) {
 	user, err := in.FindUser(ctx, email)
 	if errors.Is(err, access.ErrNotFound) {
 		return user, noUser(email)
 	}
 	return user, err
+}
+
+// warnOfNobody logs the members to be removed who are no users: an address may be
+// mistyped.
+func (s *Server) warnOfNobody(ctx context.Context, doc *Bootstrap) error {
+	check := func(at, email, as string) error {
+		_, found, err := findMember(ctx, s.access, email, as)
+		if err == nil && !found {
+			s.cfg.Logger.Warn("bootstrap: there is no such user to remove", "at", at, "email", email)
+		}
+		return err
+	}
+	for i, o := range doc.Organizations {
+		for j, m := range o.Members {
+			if err := check(fmt.Sprintf("organizations[%d].members[%d]", i, j), m.Email, m.Role); err != nil {
+				return err
+			}
+		}
+	}
+	for i, w := range doc.Workspaces {
+		for j, m := range w.Members {
+			if err := check(fmt.Sprintf("workspaces[%d].members[%d]", i, j), m.Email, m.Permission); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }

@@ -133,7 +133,10 @@ func (l *listener) shutdown(ctx context.Context) error {
 		return nil
 	}
 	if err := l.http.Shutdown(ctx); err != nil {
-		return errors.Join(fmt.Errorf("requests were still under way: %w", err), l.http.Close())
+		if ctx.Err() != nil { // not the context's own error, which a database has, too
+			err = errors.New("some requests did not end in time and were cut off")
+		}
+		return errors.Join(err, l.http.Close())
 	}
 	return nil
 }

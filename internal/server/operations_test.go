@@ -428,7 +428,7 @@ func TestShutdownDrains(t *testing.T) {
 		}
 		if !ends {
 			close(leave)
-			if err == nil || status != 0 || !strings.Contains(err.Error(), "requests were still under way") {
+			if err == nil || status != 0 || !strings.Contains(err.Error(), "some requests did not end in time and were cut off") {
 				t.Errorf("cut off: %d, %v", status, err)
 			}
 		}

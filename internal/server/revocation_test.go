@@ -138,6 +138,37 @@ func TestBootstrapRemovesMembers(t *testing.T) {
 	})
 }
 
+// A document that removes a member who is no user starts a new database, too, with a
+// warning: it is left as it is for good.
+func TestBootstrapRemovesNobody(t *testing.T) {
+	t.Parallel()
+	onBoth(t, func(t *testing.T, target string) {
+		var log logBuffer
+		doc := &server.Bootstrap{
+			Users:         []server.BootstrapUser{{Email: testEmail, Password: testPassword}},
+			Organizations: []server.BootstrapOrganization{{ID: "o", Members: []server.BootstrapMember{{Email: testEmail, Role: "owner"}, {Email: "gone@example.com", Role: "none"}}}},
+			Workspaces: []server.BootstrapWorkspace{{
+				ID: testWorkspace, Name: "W", OrganizationID: "o", Owner: testEmail, Members: []server.BootstrapPermission{{Email: "gone2@example.com", Permission: "none"}},
+			}},
+		}
+		if err := doc.CheckComplete(); err != nil {
+			t.Fatal(err)
+		}
+		startFixture(t, func(c *server.Config) {
+			c.Database, c.Bootstrap, c.Logger = target, doc, slog.New(slog.NewTextHandler(&log, nil))
+		})
+		for _, want := range []string{"at=organizations[0].members[1] email=gone@example.com", "at=workspaces[0].members[0] email=gone2@example.com"} {
+			if !strings.Contains(log.String(), want) {
+				t.Errorf("the log does not say %q:\n%s", want, log.String())
+			}
+		}
+		doc.Workspaces[0].Members[0].Permission = "read"
+		if err := doc.CheckComplete(); err == nil || !strings.Contains(err.Error(), "workspaces[0].members[0].email: there is no user gone2@example.com; add it to users") {
+			t.Errorf("a member who is no user: %v", err)
+		}
+	})
+}
+
 // saltReader lets a test stop the making of a password hash at its salt.
 type saltReader struct{ entered, leave chan struct{} }
 
