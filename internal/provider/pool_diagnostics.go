@@ -108,7 +108,10 @@ func importedDiagnostics(pool byok.Pool, prior poolModel, record poolRecord, rem
 	var keys []byok.Key
 	for _, name := range removed {
 		if record.absent() || record.keys[name].Adopted {
-			keys = append(keys, prior.key(name).key())
+			key := prior.key(name)
+			stored := key.key()
+			stored.Name = key.Name.ValueStringPointer()
+			keys = append(keys, stored)
 		}
 	}
 	if len(keys) > 0 {

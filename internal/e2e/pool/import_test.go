@@ -73,7 +73,7 @@ func TestImportRemovesWhatIsNotDeclared(t *testing.T) {
 	theirs := w.add(t, openai, "theirs")
 	const warning = "Imported keys are removed"
 	w.configure(t, pool(openai, keys("a")), importing("byok_pool.openai", "openai"))
-	wantSays(t, w.Plan(t), warning, theirs, `"theirs"`, "1 to import, 0 to add, 1 to change, 0 to destroy")
+	wantSays(t, w.Plan(t), warning, theirs+`  name "theirs"`, "1 to import, 0 to add, 1 to change, 0 to destroy")
 	w.configure(t, pool(openai, keys("a"), `"theirs" = {}`), importing("byok_pool.openai", "openai"))
 	wantSaysNot(t, w.settled(t), warning)
 	if got := w.storedNames(t, openai); !slices.Equal(got, []string{"a", "theirs"}) {
